@@ -1,0 +1,153 @@
+"""Everything that decides a run, as one frozen, validated object read from TOML or YAML plus overrides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from pipeline.errors import InputError, near_names
+
+BackendName = Literal["auto", "tensorrt", "openvino", "onnxruntime"]
+CalibrationMethod = Literal["max", "percentile", "mse", "entropy", "auto"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Shapes(_Section):
+    """Input shapes; a family reads the fields it has."""
+
+    sequence_length: int = Field(128, ge=8, le=8192, description="tokens per sample; longer texts are cut")
+    image_size: int = Field(512, ge=32, le=8192, description="height and width in pixels, a multiple of 32")
+    batches: tuple[int, ...] = Field((1, 2, 4, 8), description="batch sizes the engine is verified at")
+
+    @field_validator("batches")
+    @classmethod
+    def _starts_at_one(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value or any(b < 1 or b > 1024 for b in value):
+            raise ValueError("batch sizes must be between 1 and 1024")
+        return tuple(sorted({1, *value}))
+
+
+class Calibration(_Section):
+    method: CalibrationMethod = Field("percentile", description="how amax is read from the statistics")
+    percentile: float = Field(99.999, gt=50, le=100, description="share of |values| kept, per cent")
+    samples: int = Field(64, ge=1, description="calibration samples")
+    batch_size: int = Field(8, ge=1, description="samples per forward pass")
+
+
+class Placement(_Section):
+    """Which quantizers are on, on top of the backend's own choice."""
+
+    residual: Literal["none", "residual", "both"] | None = Field(
+        None, description="residual-add inputs; None: the backend's choice"
+    )
+    enable: tuple[str, ...] = Field((), description="name patterns switched on (shell wildcards)")
+    disable: tuple[str, ...] = Field((), description="name patterns switched off, after `enable`")
+
+
+class Budgets(_Section):
+    relative_drop: float = Field(0.01, ge=0, le=1, description="largest relative drop of the task metric")
+    agreement: float = Field(0.99, ge=0, le=1, description="smallest share of predictions equal to float's")
+    speedup: float = Field(1.0, ge=0, description="smallest median speed-up over float ONNX Runtime")
+
+
+class Verification(_Section):
+    samples: int | None = Field(None, ge=1, description="held-out samples; None: the task's default")
+    warmup: int = Field(3, ge=0, description="untimed runs before the timed ones")
+    runs: int = Field(30, ge=5, description="interleaved timed pairs")
+    threads: int | None = Field(None, ge=1, description="None: the machine's physical cores")
+
+
+class Recipe(_Section):
+    """One run: `family` and the folder are the only fields without a default."""
+
+    family: str
+    folder: Path = Field(description="artifact folder, exports/<model>")
+    checkpoint: str | None = Field(None, description="directory or hub id; None: the embedded checkpoint")
+    data: str | None = Field(None, description="folder or file; None: the embedded generator")
+    backend: BackendName = "auto"
+    rewrites: bool = Field(True, description="apply the family's exact float rewrites")
+    seed: int = 0
+    shapes: Shapes = Shapes()  # type: ignore[call-arg]
+    calibration: Calibration = Calibration()  # type: ignore[call-arg]
+    placement: Placement = Placement()  # type: ignore[call-arg]
+    budgets: Budgets = Budgets()  # type: ignore[call-arg]
+    verification: Verification = Verification()  # type: ignore[call-arg]
+
+    @property
+    def model(self) -> str:
+        """The name of the artifact folder."""
+        return self.folder.name
+
+    @classmethod
+    def load(cls, family: str, file: Path | None = None, overrides: dict[str, Any] | None = None) -> Recipe:
+        """Returns the recipe for `family`: defaults, then `file`, then `overrides` ('calibration.samples': 8)."""
+        values: dict[str, Any] = {"family": family, "folder": Path("exports") / family}
+        if file is not None:
+            _merge(values, _read(file))
+        for dotted, value in (overrides or {}).items():
+            if value is not None:
+                _merge(values, _nest(dotted, value))
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise InputError(_explain(error, cls)) from error
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"recipe {file} cannot be read: {error.strerror or error}.") from error
+    try:
+        if file.suffix == ".toml":
+            import tomllib
+
+            return tomllib.loads(text)
+        value = yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError) as error:
+        raise InputError(f"recipe {file} is not valid {file.suffix.lstrip('.').upper()}: {error}") from error
+    if not isinstance(value, dict):
+        raise InputError(f"recipe {file} must be a table of settings, found {type(value).__name__}.")
+    return value
+
+
+def _nest(dotted: str, value: Any) -> dict[str, Any]:
+    for part in reversed(dotted.split(".")):
+        value = {part: value}
+    return value  # type: ignore[no-any-return]
+
+
+def _merge(into: dict[str, Any], new: dict[str, Any]) -> None:
+    for key, value in new.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def _fields(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
+    for part in location:
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            break
+        model = annotation
+    return list(model.model_fields)
+
+
+def _explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """Returns every problem of a recipe in one message, unknown keys with the near names."""
+    lines = []
+    for fault in error.errors():
+        where = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            near = near_names(str(fault["loc"][-1]), _fields(model, fault["loc"][:-1]))
+            lines.append(f"unknown setting {where!r}.{near}")
+        else:
+            lines.append(f"{where} = {fault['input']!r}: {fault['msg'].removeprefix('Value error, ')}.")
+    return "The recipe cannot be used:\n  " + "\n  ".join(lines)

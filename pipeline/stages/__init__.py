@@ -1,0 +1,100 @@
+"""The stages, in the order in which data flows, and the answer to "is it up to date?".
+
+Each stage is one module with the same names:
+
+    NAME                                  also the command-line verb
+    def inputs(recipe, workspace)         -> everything its result depends on, as a flat dict
+    def outputs(recipe)                   -> the files it writes (relative names)
+    def run(recipe, workspace, area)      reads artifacts from `workspace`, writes files under `area`
+
+A stage never calls another. What `inputs` returns is stored in the manifest; a stage is skipped while it stays equal and
+every output is intact.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pipeline.artifacts import Workspace
+from pipeline.memory import PeakMemory
+from pipeline.recipe import Recipe
+
+log = logging.getLogger(__name__)
+
+ORDER = ("quantize", "calibrate", "export", "lower", "engine", "verify")
+
+
+def load(name: str) -> ModuleType:
+    """Returns the module of one stage; imported late, because half of them need torch."""
+    return importlib.import_module(f"pipeline.stages.{name}")
+
+
+def why_stale(stage: ModuleType, inputs: dict[str, Any], outputs: list[str], workspace: Workspace) -> list[str]:
+    """Returns the reasons why a stage must run, none when its result is up to date."""
+    record = workspace.manifest.stages.get(stage.NAME)
+    if record is None:
+        return ["it never ran"]
+    before = record["inputs"]
+    reasons = [
+        f"{key} changed: {_short(before.get(key))} -> {_short(inputs.get(key))}"
+        for key in sorted({*before, *inputs})
+        if before.get(key) != inputs.get(key)
+    ]
+    made = set(record["files"])
+    reasons += [f"{name} is not among what it made" for name in outputs if name not in made]
+    reasons += [f"{name} is missing or altered" for name in sorted(made) if not workspace.intact(name)]
+    return reasons
+
+
+def run(
+    name: str, recipe: Recipe, *, force: bool = False, announce: Callable[[str], None] = log.info
+) -> dict[str, Any]:
+    """Runs one stage unless it is up to date; returns {name, seconds, peak_rss_bytes, skipped}."""
+    stage, workspace = load(name), Workspace(recipe.folder)
+    inputs = stage.inputs(recipe, workspace)
+    reasons = ["asked for"] if force else why_stale(stage, inputs, stage.outputs(recipe), workspace)
+    if not reasons:
+        announce(f"{name}: up to date")
+        return {"name": name, "seconds": 0.0, "peak_rss_bytes": 0, "skipped": True}
+    announce(f"{name}: running ({reasons[0]}{f', and {len(reasons) - 1} more' if len(reasons) > 1 else ''})")
+    facts: dict[str, Any] = {}
+    start = time.perf_counter()
+    with PeakMemory() as memory, workspace.staging(name, inputs, facts) as area:
+        stage.run(recipe, workspace, area)
+        facts.update(seconds=round(time.perf_counter() - start, 3), peak_rss_bytes=memory.peak())
+    return {"name": name, **facts, "skipped": False}
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Returns the installed version of each package, 'absent' where there is none."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "absent"
+    return found
+
+
+def file_digest(workspace: Workspace, name: str) -> str | None:
+    """Returns the recorded digest of an artifact, None while there is none."""
+    record = workspace.manifest.files.get(name)
+    return record["sha256"] if record else None
+
+
+def _short(value: Any) -> str:
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= 40 else text[:37] + "…"
+
+
+def partial_folders(folder: Path) -> list[Path]:
+    """Returns staging folders that a killed run left behind."""
+    return sorted(folder.glob(".*.partial"))
