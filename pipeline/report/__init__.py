@@ -1,0 +1,114 @@
+"""The page drawn from a report: one HTML file that needs no network.
+
+    report.json, placement.json, calibration.json + .npz, examples  ->  report.html
+
+`summary` works out what is said, `plots`, `overlays` and `quantizers` draw, `page.html.jinja` sets it out. What
+is missing leaves a note on the page in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts import Workspace
+from pipeline.errors import ArtifactError
+from pipeline.report import formats, overlays, plots, quantizers, summary
+
+PAGE = "report.html"
+
+
+def render(
+    report: Mapping[str, Any],
+    workspace: Workspace,
+    area: Path,
+    *,
+    examples: Sequence[Mapping[str, Any]],
+    class_names: Sequence[str] = (),
+) -> None:
+    """Writes `area`/report.html.
+
+    `examples` come from the task's `examples()`; `class_names` name the values of label maps.
+    """
+    from jinja2 import ChainableUndefined, Environment, PackageLoader
+
+    environment = Environment(
+        loader=PackageLoader("pipeline.report", "."),
+        autoescape=True,
+        undefined=ChainableUndefined,  # a missing number prints as nothing; the filters print '–'
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(formats.FILTERS)
+    page = environment.get_template("page.html.jinja").render(
+        contents(report, workspace, examples, class_names)
+    )
+    area.mkdir(parents=True, exist_ok=True)
+    (area / PAGE).write_text(page, encoding="utf-8")
+
+
+def contents(
+    report: Mapping[str, Any],
+    workspace: Workspace,
+    examples: Sequence[Mapping[str, Any]],
+    class_names: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Returns everything that the template prints."""
+    recipe = _recipe(workspace)
+    backend = str(report.get("backend") or "")
+    accuracy, stages = _mapping(report, "accuracy"), report.get("stages") or []
+    blocks, notes = quantizers.groups(workspace, backend)
+    metric, engine = summary.metric_name(report), summary.engine_name(report)
+    precision = _mapping(report, "precision_report")
+    return {
+        "report": report,
+        "metric": metric,
+        "engine": engine,
+        "headline": summary.headline(report),
+        "tiles": summary.tiles(report, report.get("budgets") or recipe.get("budgets") or {}),
+        "comparison": summary.comparison(report),
+        "latency_plot": plots.latency(_mapping(report, "latency"), engine),
+        "class_plot": plots.per_class(accuracy.get("per_class") or [], metric),
+        "sample_plot": _sample_plot(accuracy, metric),
+        "examples": _examples(examples[: overlays.LIMIT], class_names),
+        "blocks": blocks,
+        "methods": list(
+            dict.fromkeys(amax.colour for block in blocks for row in block.rows for amax in row.amax)
+        ),
+        "notes": notes,
+        "operators": summary.operators(precision),
+        "layers": [{**layer, "int8": summary.is_int8(layer)} for layer in precision.get("layers") or []],
+        "longest": summary.longest(stages),
+        "rebuild": summary.rebuild(report, recipe),
+    }
+
+
+def _examples(examples: Sequence[Mapping[str, Any]], class_names: Sequence[str]) -> dict[str, Any]:
+    """Returns {kind, …} for the template's examples section."""
+    kind = overlays.kind_of(examples)
+    if kind == "segmentation":
+        return {"kind": kind, **overlays.segmentation(examples, class_names)}
+    if kind == "questions":
+        return {"kind": kind, "rows": overlays.questions(examples)}
+    if kind == "fields":
+        return {"kind": kind, "rows": examples, "columns": list(examples[0])}
+    return {"kind": kind, "rows": examples}
+
+
+def _sample_plot(accuracy: Mapping[str, Any], metric: str) -> plots.Markup | None:
+    scores = _mapping(accuracy, "per_sample")
+    return plots.per_sample(scores.get("float") or [], scores.get("engine") or [], metric)
+
+
+def _recipe(workspace: Workspace) -> Mapping[str, Any]:
+    """Returns the recipe that the manifest holds, an empty one where it holds none."""
+    try:
+        return workspace.manifest.recipe
+    except ArtifactError:
+        return {}
+
+
+def _mapping(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = document.get(key)
+    return value if isinstance(value, Mapping) else {}

@@ -1,0 +1,209 @@
+"""One row per quantizer for the page: placement, amax by method, scale and the histogram in small."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from calibration.errors import CalibrationError
+from calibration.methods import method_key
+from calibration.statistics import Statistic
+from calibration.store import CalibrationTable, QuantizerRecord, read_histograms
+from pipeline.artifacts import Workspace
+from pipeline.errors import ArtifactError
+from pipeline.report import formats
+
+BARS = 60  # of a histogram's picture
+WIDE, HIGH = 150, 30  # pixels of it
+
+
+class Reading(NamedTuple):
+    """One method's amax as the page prints it."""
+
+    colour: str
+    label: str
+    value: str
+    used: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the page says about one quantizer."""
+
+    name: str
+    short: str  # the name without its group
+    kind: str
+    enabled: bool | None  # None: nothing says
+    reason: str
+    amax: list[Reading]
+    scale: str
+    picture: Markup | None
+
+
+@dataclass
+class Group:
+    """The quantizers of one block of the model."""
+
+    name: str
+    rows: list[Row] = field(default_factory=list)
+
+    @property
+    def on(self) -> int:
+        return sum(row.enabled is True for row in self.rows)
+
+
+def groups(workspace: Workspace, backend: str) -> tuple[list[Group], list[str]]:
+    """Returns every quantizer by block of the model, and a note for each artifact that could not be read."""
+    notes: list[str] = []
+    placed = _placement(workspace, f"{backend}/placement.json", notes)
+    table = _table(workspace, notes)
+    records = table.records if table else {}
+    chosen = method_key(table.method, table.percentile) if table else None
+    statistics = _statistics(workspace, notes) if table else {}
+    found: dict[str, Group] = {}
+    for name in dict.fromkeys([*placed, *records]):
+        block, short = split(name)
+        row = _row(name, short, placed.get(name, {}), records.get(name), statistics.get(name), chosen)
+        found.setdefault(block, Group(block)).rows.append(row)
+    return list(found.values()), notes
+
+
+def split(name: str) -> tuple[str, str]:
+    """Returns a quantizer's block and its name inside: the block ends with the first run of numbers.
+
+    'bert.encoder.layer.3.output.dense.weight' -> ('bert.encoder.layer.3', 'output.dense.weight')
+    """
+    numbered = re.match(r"(.*?(?:\.\d+)+)\.(.+)$", name)
+    if numbered:
+        return numbered[1], numbered[2]
+    parts = name.split(".")
+    cut = min(2, len(parts) - 1)
+    return ".".join(parts[:cut]) or "model", ".".join(parts[cut:])
+
+
+def _row(
+    name: str,
+    short: str,
+    placed: Mapping[str, Any],
+    record: QuantizerRecord | None,
+    statistic: Statistic | None,
+    chosen: str | None,
+) -> Row:
+    amax = record.amax if record else {}
+    used = _used(amax, placed.get("scale"), chosen)
+    enabled = placed.get("enabled")
+    return Row(
+        name=name,
+        short=short,
+        kind=str(placed.get("kind") or (record.kind if record else formats.ABSENT)),
+        enabled=enabled if isinstance(enabled, bool) else None,
+        reason=str(placed.get("reason") or (record.degenerate if record else None) or ""),
+        amax=[
+            Reading(method_colour(key), method_label(key), extent(value), key == used)
+            for key, value in amax.items()
+        ],
+        scale=extent(placed.get("scale")),
+        picture=sparkline(statistic, amax, used) if statistic and statistic.elements else None,
+    )
+
+
+def _used(amax: Mapping[str, list[float]], scale: Any, chosen: str | None) -> str | None:
+    """Returns the method whose amax the scale was made from (scale = amax / 127, or / 255 unsigned)."""
+    scale = scale[0] if isinstance(scale, Sequence) and scale else scale
+    value = formats.number(scale)
+    keys = sorted(amax, key=lambda key: key != chosen)  # equal readings: the chosen method first
+    if value:
+        for levels in (127, 255):
+            for key in keys:
+                if abs(amax[key][0] - levels * value) <= 1e-5 * amax[key][0]:
+                    return key
+    return chosen
+
+
+def method_label(key: str) -> str:
+    """Returns 'percentile_99.99' as '99.99 %'."""
+    return key.removeprefix("percentile_") + " %" if key.startswith("percentile_") else key
+
+
+def method_colour(key: str) -> str:
+    """Returns the name of the method's colour in the style sheet."""
+    return re.sub("[^a-z]", "", key)
+
+
+def extent(value: Any) -> str:
+    """Returns one number, or the smallest and largest of a per-channel list with its length."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        numbers = [found for item in value if (found := formats.number(item)) is not None]
+        if not numbers:
+            return formats.ABSENT
+        if len(numbers) > 1:
+            low, high = formats.significant(min(numbers)), formats.significant(max(numbers))
+            return f"{low} … {high}, {len(numbers)} channels"
+        value = numbers[0]
+    return formats.significant(value)
+
+
+def sparkline(statistic: Statistic, amax: Mapping[str, list[float]], used: str | None) -> Markup:
+    """Returns the histogram of |x| from 0 to its largest: logarithmic counts, a mark at every amax."""
+    counts = _rebin(statistic.histogram(), BARS)
+    heights = np.log1p(counts) / max(float(np.log1p(counts).max(initial=0)), 1e-12) * (HIGH - 4)
+    step = WIDE / len(counts)
+    bars = "".join(f"V{HIGH - height:.1f}h{step:.4g}" for height in heights)
+    marks = []
+    for key, values in sorted(amax.items(), key=lambda item: item[0] == used):  # the one in use on top
+        if len(values) == 1 and statistic.amax > 0:
+            x = min(values[0] / statistic.amax, 1.0) * WIDE
+            names = f"mark m-{method_colour(key)}{' used' if key == used else ''}"
+            marks.append(f'<path class="{names}" d="M{x:.1f} 0V{HIGH}"/>')
+    return Markup(  # noqa: S704 only numbers and lower-case letters
+        f'<svg class="spark" viewBox="-1 0 {WIDE + 2} {HIGH}" aria-hidden="true">'
+        f'<path class="bars" d="M0 {HIGH}{bars}V{HIGH}z"/>{"".join(marks)}</svg>'
+    )
+
+
+def _rebin(counts: NDArray[np.float64], bars: int) -> NDArray[np.float64]:
+    """Returns at most `bars` sums of neighbouring counts per bin, so that an odd bin more makes no step."""
+    if counts.size <= bars:
+        return counts
+    starts = np.linspace(0, counts.size, bars, endpoint=False).astype(int)
+    return np.add.reduceat(counts, starts) / np.diff([*starts, counts.size])
+
+
+def _placement(workspace: Workspace, name: str, notes: list[str]) -> dict[str, Mapping[str, Any]]:
+    try:
+        listed = json.loads(workspace.path(name).read_text(encoding="utf-8"))["quantizers"]
+        return {str(entry["name"]): entry for entry in listed}
+    except (ArtifactError, OSError, ValueError, KeyError, TypeError) as fault:
+        notes.append(f"Which quantizers are on is not known: {_said(fault)}")
+        return {}
+
+
+def _table(workspace: Workspace, notes: list[str]) -> CalibrationTable | None:
+    try:
+        return CalibrationTable.read(workspace.path("calibration.json"))
+    except (ArtifactError, CalibrationError) as fault:
+        notes.append(f"The amax of the quantizers are not known: {_said(fault)}")
+        return None
+
+
+def _statistics(workspace: Workspace, notes: list[str]) -> dict[str, Statistic]:
+    try:
+        return read_histograms(workspace.path("calibration.npz"))
+    except (ArtifactError, CalibrationError) as fault:
+        notes.append(f"There are no histograms: {_said(fault)}")
+        return {}
+
+
+def _said(fault: Exception) -> str:
+    return (
+        str(fault)
+        if isinstance(fault, ArtifactError | CalibrationError)
+        else f"placement.json is not valid ({fault!r})"
+    )

@@ -1,0 +1,166 @@
+"""What the top of the page and its small tables say, worked out from the report's numbers."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.report.formats import ABSENT, milliseconds, number, plain, ratio, share, signed, size
+
+METRICS = {"miou": "mIoU", "f1": "F1", "cosine": "cosine to float", "accuracy": "accuracy"}
+BACKENDS = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT"}
+INT8 = {"int8", "uint8", "i8", "u8"}
+
+
+def metric_name(report: Mapping[str, Any]) -> str:
+    """Returns the task metric as people write it."""
+    metric = str(_part(report, "accuracy").get("metric") or "metric")
+    return METRICS.get(metric, metric)
+
+
+def engine_name(report: Mapping[str, Any]) -> str:
+    """Returns 'OpenVINO int8'."""
+    backend = str(report.get("backend") or "engine")
+    return f"{BACKENDS.get(backend, backend)} {report.get('precision') or ''}".strip()
+
+
+def headline(report: Mapping[str, Any]) -> str:
+    """Returns the verdict as one sentence."""
+    accuracy, latency = _part(report, "accuracy"), _part(report, "latency")
+    speed = number(_part(latency, "speedup").get("median"))
+    pieces = []
+    if speed is not None:
+        pieces.append(f"{engine_name(report)} runs {speed:.2f}× as fast as float ONNX Runtime")
+    if number(accuracy.get("engine")) is not None:
+        before, after = plain(accuracy.get("float")), plain(accuracy["engine"])
+        pieces.append(f"{metric_name(report)} goes from {before} to {after}")
+    if number(accuracy.get("agreement")) is not None:
+        pieces.append(f"{share(accuracy['agreement'])} of its predictions equal the float model's")
+    return "; ".join(pieces) + "." if pieces else "The report holds no measurement."
+
+
+def tiles(report: Mapping[str, Any], budgets: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns the three numbers that matter: {title, value, detail, budget, met}, `met` None without a budget."""
+    accuracy, latency = _part(report, "accuracy"), _part(report, "latency")
+    speedup = _part(latency, "speedup")
+    speed, drop = number(speedup.get("median")), number(accuracy.get("relative_drop"))
+    agreement = number(accuracy.get("agreement"))
+    samples, change = accuracy.get("samples"), signed(_negative(accuracy.get("drop")))
+    before, after = plain(accuracy.get("float")), plain(accuracy.get("engine"))
+    return [
+        {
+            "title": "Speed-up",
+            "value": ABSENT if speed is None else f"{speed:.2f}×",
+            "detail": f"95 % interval {plain(speedup.get('low'), 2)} to {plain(speedup.get('high'), 2)}, "
+            f"batch {latency.get('batch', ABSENT)}, {latency.get('threads', ABSENT)} threads",
+            **_judged(speed, budgets.get("speedup"), "at least", lambda limit: f"{limit:g}×"),
+        },
+        {
+            "title": "Accuracy drop",
+            "value": ABSENT if drop is None else _drop(drop),
+            "detail": f"{metric_name(report)} {before} → {after} ({change})"
+            + (f", {samples} samples" if samples else ""),
+            **_judged(drop, budgets.get("relative_drop"), "at most", lambda limit: f"{100 * limit:g} %"),
+        },
+        {
+            "title": "Agreement",
+            "value": share(agreement),
+            "detail": f"predictions equal to float's, SQNR {plain(accuracy.get('sqnr_db'), 1)} dB",
+            **_judged(agreement, budgets.get("agreement"), "at least", lambda limit: f"{100 * limit:g} %"),
+        },
+    ]
+
+
+def _drop(relative: float) -> str:
+    text = f"{abs(100 * relative):.2f}"
+    return f"{text} %" if relative >= 0 or not float(text) else f"−{text} %"
+
+
+def _negative(value: Any) -> float | None:
+    found = number(value)
+    return None if found is None else -found
+
+
+def _judged(value: float | None, limit: Any, bound: str, shown: Any) -> dict[str, Any]:
+    allowed = number(limit)
+    if allowed is None or value is None:
+        return {"budget": None, "met": None}
+    met = value >= allowed if bound == "at least" else value <= allowed
+    return {"budget": f"budget: {bound} {shown(allowed)}", "met": met}
+
+
+def comparison(report: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Returns the rows of float against engine: name, float, engine, change."""
+    accuracy, latency, sizes = (_part(report, key) for key in ("accuracy", "latency", "size"))
+    before, after = _part(latency, "float_ort"), _part(latency, "engine")
+    rows = [
+        (
+            metric_name(report),
+            plain(accuracy.get("float")),
+            plain(accuracy.get("engine")),
+            signed(_negative(accuracy.get("drop"))),
+        )
+    ]
+    rows += [
+        (
+            f"latency {name}",
+            milliseconds(before.get(key)),
+            milliseconds(after.get(key)),
+            _faster(before, after, key),
+        )
+        for key, name in (("p50", "median"), ("p90", "p90"), ("p99", "p99"), ("mean", "mean"))
+    ]
+    float_size, qdq, engine = (sizes.get(key) for key in ("float_onnx", "qdq_onnx", "engine"))
+    rows.append(("engine file", size(float_size), size(engine), f"{ratio(float_size, engine)} smaller"))
+    rows.append(("QDQ ONNX file", size(float_size), size(qdq), f"{ratio(float_size, qdq)} smaller"))
+    return rows
+
+
+def _faster(before: Mapping[str, Any], after: Mapping[str, Any], key: str) -> str:
+    text = ratio(before.get(key), after.get(key))
+    return text if text == ABSENT else f"{text} faster"
+
+
+def operators(precision: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns one row per operator type: {type, int8, float, ms}, the most expensive first."""
+    rows: dict[str, dict[str, Any]] = {}
+    for layer in precision.get("layers") or []:
+        kind = str(layer.get("type") or "?")
+        row = rows.setdefault(kind, {"type": kind, "int8": 0, "float": 0, "ms": None})
+        row["int8" if is_int8(layer) else "float"] += 1
+        ms = number(layer.get("ms"))
+        if ms is not None:
+            row["ms"] = (row["ms"] or 0.0) + ms
+    return sorted(rows.values(), key=lambda row: (-(row["ms"] or 0), -row["int8"], -row["float"]))
+
+
+def is_int8(layer: Mapping[str, Any]) -> bool:
+    """Returns whether a layer of the precision report computed in 8 bits."""
+    return str(layer.get("precision")).lower() in INT8
+
+
+def rebuild(report: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
+    """Returns the command that makes this report again."""
+    words = ["make", "engine", f"MODEL={report.get('model', 'MODEL')}"]
+    calibration = _part(recipe, "calibration")
+    for name, value in (
+        ("CHECKPOINT", recipe.get("checkpoint")),
+        ("DATA", recipe.get("data")),
+        ("BACKEND", report.get("backend") if recipe.get("backend") not in (None, "auto") else None),
+        ("CALIBRATION", calibration.get("method") if calibration.get("method") != "percentile" else None),
+    ):
+        if value:
+            words.append(f"{name}={shlex.quote(str(value))}")
+    return " ".join(words)
+
+
+def _part(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Returns a section of the report, an empty one where it is missing."""
+    value = document.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def longest(stages: Sequence[Mapping[str, Any]]) -> float:
+    """Returns the seconds of the longest stage, for the length of the bars."""
+    return max((number(stage.get("seconds")) or 0.0 for stage in stages), default=0.0)
