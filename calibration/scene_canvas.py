@@ -9,12 +9,13 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 Colour = tuple[float, float, float]
 Point = tuple[float, float]
 
@@ -51,10 +52,22 @@ def ink(colour: Colour) -> tuple[int, int, int, int]:
     return red, green, blue, 255
 
 
+def paint_colour(rng: np.random.Generator) -> Colour:
+    """Return a paint colour: a grey one or any hue."""
+    if rng.random() < 0.4:
+        return hsv(0.6, rng.uniform(0, 0.1), rng.uniform(0.15, 0.95))
+    return hsv(rng.random(), rng.uniform(0.4, 0.9), rng.uniform(0.35, 0.9))
+
+
+def corners(a: Point, b: Point) -> tuple[float, float, float, float]:
+    """Return left, top, right and bottom of the box that two points span."""
+    return min(a[0], b[0]), min(a[1], b[1]), max(a[0], b[0]), max(a[1], b[1])
+
+
 def spectral_noise(rng: np.random.Generator, beta: float) -> Array:
     """Return tileable 1/f^beta noise [FIELD, FIELD] of zero mean and unit variance.
 
-    Spectral synthesis (Saupe, "Algorithms for random fractals", 1988): white noise shaped in the Fourier domain.
+    Spectral synthesis (Saupe, "Algorithms for random fractals", 1988): white noise shaped by frequency.
     """
     fy = np.fft.fftfreq(FIELD)[:, None]
     fx = np.fft.rfftfreq(FIELD)[None, :]
@@ -62,7 +75,7 @@ def spectral_noise(rng: np.random.Generator, beta: float) -> Array:
     spectrum = np.fft.rfft2(rng.standard_normal((FIELD, FIELD))) * radius**-beta
     spectrum[0, 0] = 0
     field = np.fft.irfft2(spectrum, s=(FIELD, FIELD))
-    return (field / field.std()).astype(np.float32)
+    return np.asarray(field / field.std(), np.float32)
 
 
 class Canvas:
@@ -91,7 +104,10 @@ class Canvas:
         return np.asarray(field[np.ix_(rows, cols)])
 
     def blend(self, mask: Array, colour: Array, label: int, top: int = 0, left: int = 0) -> None:
-        """Lay colour [H, W, 3] over the picture with coverage mask [H, W]; pixels at least half covered take label."""
+        """Lay colour [H, W, 3] over the picture with coverage mask [H, W].
+
+        Pixels that are at least half covered take the label.
+        """
         height, width = mask.shape
         window = np.s_[top : top + height, left : left + width]
         self.image[window] += (colour - self.image[window]) * mask[..., None]
@@ -102,7 +118,10 @@ class Canvas:
         return Sprite(self, x0, y0, x1, y1)
 
     def cast_shadow(self, x: float, y: float, width: float, height: float) -> None:
-        """Darken the ground beside an object that stands on (x, y), all in pixels; overcast light leaves a soft spot."""
+        """Darken the ground beside an object that stands on (x, y), all in pixels.
+
+        Under an overcast sky that is a soft spot beneath it.
+        """
         light = self.light
         run = -light.sun_x * height * light.shadow_length
         depth = max(width * 0.13, 2.0)
@@ -114,20 +133,22 @@ class Canvas:
         tip = (x + run, y - lean)
         if light.strength > 0.25:
             half = width * 0.38
-            surface.polygon([(x - half, y), (x + half, y), (tip[0] + half * 0.8, tip[1]), (tip[0] - half * 0.8, tip[1])],
-                            (255, 255, 255))
+            far_left, far_right = (tip[0] - half * 0.8, tip[1]), (tip[0] + half * 0.8, tip[1])
+            surface.polygon([(x - half, y), (x + half, y), far_right, far_left], (255, 255, 255))
         surface.ellipse(x - width / 2, y - depth, x + width / 2, y + depth * 0.8, (255, 255, 255))
         spot = surface.picture.getchannel("A").filter(ImageFilter.GaussianBlur(max(depth * 0.25, 1)))
         cover = np.asarray(spot, np.float32) / 255 * (0.28 + 0.3 * light.strength)
-        cover *= (1 - self.haze(self.nearness(y)))
-        self.image[surface.window] *= (1 - cover * (np.arange(cover.shape[0])[:, None] + surface.top
-                                                   > self.horizon_px))[..., None]
+        cover *= 1 - self.haze(self.nearness(y))
+        below = np.arange(cover.shape[0])[:, None] + surface.top > self.horizon_px
+        self.image[surface.window] *= (1 - cover * below)[..., None]
 
 
 class Sprite:
-    """One object: flat colours drawn at twice the size, then lit, textured, hazed and laid over the canvas."""
+    """One object: flat colours drawn at twice the size, then lit, textured, hazed and laid over a canvas."""
 
-    def __init__(self, canvas: Canvas, x0: float, y0: float, x1: float, y1: float, scale: int = SUPERSAMPLE) -> None:
+    def __init__(
+        self, canvas: Canvas, x0: float, y0: float, x1: float, y1: float, scale: int = SUPERSAMPLE
+    ) -> None:
         self.canvas, self.scale = canvas, scale
         self.left, self.top = max(int(x0) - 1, 0), max(int(y0) - 1, 0)
         right, bottom = min(int(x1) + 2, canvas.size), min(int(y1) + 2, canvas.size)
@@ -163,25 +184,32 @@ class Sprite:
 
     def line(self, points: Sequence[Point], colour: Colour, width: float) -> None:
         """Draw a thick line through points given in canvas pixels."""
-        self.pen.line([self._at(p) for p in points], fill=ink(colour), joint="curve",
-                      width=max(round(width * self.scale), 1))
+        self.pen.line(
+            [self._at(p) for p in points],
+            fill=ink(colour),
+            joint="curve",
+            width=max(round(width * self.scale), 1),
+        )
 
-    def paint(self, label: int, t: float, grain: float = 0.06, mottle: float = 0.06, round_: float = 0.0) -> None:
+    def paint(
+        self, label: int, t: float, grain: float = 0.06, mottle: float = 0.06, round_: float = 0.0
+    ) -> None:
         """Lay the object over the canvas.
 
-        `grain` and `mottle` are the amplitudes of fine and coarse texture; `round_` shades it like a cylinder.
+        `grain` and `mottle` are amplitudes of fine and coarse texture; `round_` shades it like a cylinder.
         """
         if self.empty:
             return
         canvas, light = self.canvas, self.canvas.light
         rgba = np.asarray(self.picture.reduce(self.scale), np.float32)
         colour, cover = rgba[..., :3], rgba[..., 3] / 255
-        shape = cover.shape
+        tall, wide = cover.shape
         zoom = 256 / canvas.size
-        gain = 1 + grain * canvas.crop(canvas.rough, *shape, zoom=2 * zoom) + mottle * canvas.crop(canvas.middle, *shape, zoom=zoom)
+        gain = 1 + grain * canvas.crop(canvas.rough, tall, wide, 2 * zoom)
+        gain = gain + mottle * canvas.crop(canvas.middle, tall, wide, zoom)
         x0, width, y0, height = self.span
-        across = ((np.arange(shape[1]) + self.left - x0) / width * 2 - 1).astype(np.float32)
-        down = ((np.arange(shape[0]) + self.top - y0) / height).astype(np.float32)
+        across = ((np.arange(wide) + self.left - x0) / width * 2 - 1).astype(np.float32)
+        down = ((np.arange(tall) + self.top - y0) / height).astype(np.float32)
         gain *= 1 + across * np.float32(light.sun_x * light.strength * (0.1 + round_))
         gain *= (1.05 - 0.14 * down**3)[:, None]
         haze = np.float32(canvas.haze(t))

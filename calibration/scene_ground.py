@@ -1,4 +1,4 @@
-"""Everything in a drawn scene that no object stands in front of yet: sky, mountains, the ground plane, water, roads."""
+"""What a drawn scene holds before anything stands in it: sky, mountains, ground, water and roads."""
 
 from __future__ import annotations
 
@@ -6,6 +6,23 @@ import numpy as np
 from PIL import Image
 
 from calibration.scene_canvas import FIELD, Array, Canvas, Colour, hsv
+
+# ground cover: hue, saturation, value
+SOILS = {
+    "meadow": (0.27, 0.55, 0.5),
+    "dry": (0.14, 0.5, 0.65),
+    "soil": (0.07, 0.45, 0.42),
+    "sand": (0.11, 0.3, 0.8),
+    "gravel": (0.1, 0.07, 0.55),
+    "snow": (0.58, 0.05, 0.92),
+}
+# road surface: hue, saturation, lowest and highest value
+SURFACES = {
+    "asphalt": (0.62, 0.05, 0.22, 0.5),
+    "concrete": (0.1, 0.05, 0.55, 0.75),
+    "dirt": (0.08, 0.35, 0.4, 0.65),
+    "paving": (0.02, 0.3, 0.4, 0.6),
+}
 
 
 def _rgb(colour: Colour) -> Array:
@@ -26,7 +43,7 @@ def _profile(canvas: Canvas, zoom: float) -> Array:
 
 
 def _slope(field: Array, step: int) -> Array:
-    """Return how much a field [H, W] rises over `step` columns, the border column standing for those outside."""
+    """Return how much a field [H, W] rises over `step` columns; the border continues outside."""
     cols = np.clip(np.arange(field.shape[1]) - step, 0, field.shape[1] - 1)
     return np.asarray(field - field[:, cols], np.float32)
 
@@ -42,7 +59,8 @@ def sky(canvas: Canvas, label: int) -> None:
     if light.strength > 0.25:
         sun_x, sun_y = size * (0.5 + 0.5 * light.sun_x), canvas.horizon_px * rng.uniform(0.1, 0.7)
         far = np.hypot(cols - sun_x, rows - sun_y) / size
-        picture += (255 - picture) * (0.75 * np.exp(far / -0.16) * light.strength)[..., None].astype(np.float32)
+        glow = 0.75 * np.exp(far / -0.16) * light.strength
+        picture += (255 - picture) * glow[..., None].astype(np.float32)
     height, width = int(rng.integers(60, 200)), int(rng.integers(60, 200))
     y0, x0 = rng.integers(FIELD - height), rng.integers(FIELD - width)
     billow = _stretch(canvas.smooth[y0 : y0 + height, x0 : x0 + width], tall, size)
@@ -102,22 +120,23 @@ class Plane:
     def cover(self, mask: Array, colour: Array, label: int) -> None:
         """Lay a hazed colour over the ground where mask says so."""
         hazed = colour * (1 - self.mist) + _rgb(self.canvas.light.horizon) * self.mist
-        self.canvas.blend(mask.astype(np.float32), np.clip(hazed, 0, 255).astype(np.float32), label, top=self.top)
+        self.canvas.blend(mask.astype(np.float32), np.clip(hazed, 0, 255).astype(np.float32), label, self.top)
 
 
 def plane(canvas: Canvas, label: int) -> None:
     """Cover the ground with meadow, soil, sand, gravel or snow in patches of two tones."""
     rng = canvas.rng
-    kind = str(rng.choice(["meadow", "dry", "soil", "sand", "gravel", "snow"], p=[0.45, 0.15, 0.12, 0.12, 0.1, 0.06]))
-    hue, saturation, value = {"meadow": (0.27, 0.55, 0.5), "dry": (0.14, 0.5, 0.65), "soil": (0.07, 0.45, 0.42),
-                              "sand": (0.11, 0.3, 0.8), "gravel": (0.1, 0.07, 0.55), "snow": (0.58, 0.05, 0.92)}[kind]
+    kind = str(rng.choice(list(SOILS), p=[0.45, 0.15, 0.12, 0.12, 0.1, 0.06]))
+    hue, saturation, value = SOILS[kind]
     first = hsv(hue + rng.normal(0, 0.025), saturation + rng.normal(0, 0.08), value + rng.normal(0, 0.07))
     second = hsv(hue + rng.normal(0, 0.05), saturation + rng.normal(0, 0.1), value + rng.normal(0, 0.1))
     ground = Plane(canvas)
     patches = np.clip(0.5 + 0.6 * ground.texture(canvas.smooth, 24), 0, 1)[..., None]
     rough = 0.5 if kind in ("snow", "sand") else 1.0
-    tufts = 1 + rough * (0.12 * ground.texture(canvas.rough, 210, stretch=1.6) + 0.1 * ground.texture(canvas.middle, 110))
-    ground.cover(np.ones(tufts.shape, np.float32), (_rgb(second) + (_rgb(first) - _rgb(second)) * patches) * tufts[..., None], label)
+    fine, coarse = ground.texture(canvas.rough, 210, stretch=1.6), ground.texture(canvas.middle, 110)
+    tufts = 1 + rough * (0.12 * fine + 0.1 * coarse)
+    mixed = _rgb(second) + (_rgb(first) - _rgb(second)) * patches
+    ground.cover(np.ones(tufts.shape, np.float32), mixed * tufts[..., None], label)
 
 
 def water_and_roads(canvas: Canvas, theme: str, water_label: int, road_label: int) -> None:
@@ -130,11 +149,13 @@ def water_and_roads(canvas: Canvas, theme: str, water_label: int, road_label: in
     side = int(rng.choice([-1, 1]))
     limit = rng.uniform(0.12, 0.62)
     if shore == "far":
-        edge = canvas.horizon_px + (canvas.size - canvas.horizon_px) * limit * (1 + 0.12 * _profile(canvas, 60))
+        reach = canvas.size - canvas.horizon_px
+        edge = canvas.horizon_px + reach * limit * (1 + 0.12 * _profile(canvas, 60))
         _water(ground, np.clip(edge[None, :] - ground.rows, 0, 1), water_label)
     elif shore == "side":
         wobble = 0.03 * np.interp(ground.t, np.linspace(0, 1, canvas.size), _profile(canvas, 70))
-        edge = canvas.size * (0.5 + side * (rng.uniform(0.0, 0.12) + rng.uniform(0.05, 0.4) * ground.t + wobble * ground.t**0.5))
+        start, spread = rng.uniform(0.0, 0.12), rng.uniform(0.05, 0.4)
+        edge = canvas.size * (0.5 + side * (start + spread * ground.t + wobble * ground.t**0.5))
         _water(ground, np.clip(side * (ground.cols - edge), 0, 1), water_label)
     if theme == "street" or rng.random() < 0.45:
         if shore == "far":
@@ -162,12 +183,12 @@ def _water(ground: Plane, mask: Array, label: int) -> None:
 
 
 def _surface(ground: Plane, kinds: int) -> Array:
-    """Return a road surface [R, W, 3], one of the first `kinds`: asphalt, concrete, dirt, reddish paving."""
+    """Return a road surface [R, W, 3], one of the first `kinds` of SURFACES."""
     canvas = ground.canvas
     rng = canvas.rng
     likely = np.array([0.55, 0.2, 0.15, 0.1][:kinds])
-    hue, saturation, low, high = ((0.62, 0.05, 0.22, 0.5), (0.1, 0.05, 0.55, 0.75), (0.08, 0.35, 0.4, 0.65),
-                                  (0.02, 0.3, 0.4, 0.6))[int(rng.choice(kinds, p=likely / likely.sum()))]
+    chosen = int(rng.choice(kinds, p=likely / likely.sum()))
+    hue, saturation, low, high = list(SURFACES.values())[chosen]
     colour = hsv(hue, saturation, rng.uniform(low, high))
     tone = 1 + 0.05 * ground.texture(canvas.rough, 260) + 0.05 * ground.texture(canvas.smooth, 60)
     return np.asarray(_rgb(colour) * tone[..., None], np.float32)
@@ -185,11 +206,13 @@ def _road_ahead(ground: Plane, label: int, lane: float, width: float) -> None:
         paint = np.where(rng.random() < 0.75, _rgb((225, 225, 220)), _rgb((215, 175, 60)))
         thick = half * 0.025 + 0.4
         dash = (np.sin(ground.away * rng.uniform(6, 14)) > -0.1) | (rng.random() < 0.25)
-        lines = np.clip(thick - away + 0.5, 0, 1) * dash + np.clip(thick - np.abs(away - half * 0.9) + 0.5, 0, 1)
+        lines = np.clip(thick - away + 0.5, 0, 1) * dash
+        lines = lines + np.clip(thick - np.abs(away - half * 0.9) + 0.5, 0, 1)
         colour += (paint - colour) * np.clip(lines, 0, 1)[..., None] * 0.85
     kerb = half * rng.uniform(0, 0.22) * (rng.random() < 0.5)
     walk = np.clip(away - half + 0.5, 0, 1)[..., None]
-    colour = colour * (1 - walk) + _rgb(hsv(0.1, 0.06, rng.uniform(0.5, 0.8))) * walk * (1 + 0.06 * ground.texture(canvas.rough, 200))[..., None]
+    slabs = _rgb(hsv(0.1, 0.06, rng.uniform(0.5, 0.8)))
+    colour = colour * (1 - walk) + slabs * walk * (1 + 0.06 * ground.texture(canvas.rough, 200))[..., None]
     ground.cover(np.clip(half + kerb - away + 0.5, 0, 1), colour, label)
 
 

@@ -1,7 +1,8 @@
-"""Drawn street, country and coast scenes with the class of every pixel, for training and judging a segmentation model.
+"""Drawn street, country and coast scenes with the class of every pixel, to train and judge segmentation.
 
-A seed decides everything: weather, camera, landscape, what stands where, the sensor. Far things are painted before near
-ones, so occlusion is right by construction; palettes overlap between classes, so colour alone does not tell them apart.
+A seed decides everything: weather, camera, landscape, what stands where, the sensor. Far things are painted
+before near ones, so occlusion is right by construction; palettes overlap between classes, so colour alone
+does not tell them apart.
 """
 
 from __future__ import annotations
@@ -14,19 +15,27 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from calibration import scene_cars, scene_figures, scene_objects
 from calibration import scene_ground as ground
-from calibration import scene_movers as movers
-from calibration import scene_objects as objects
 from calibration.scene_canvas import Canvas, Light, hsv
 
-CLASSES: tuple[str, ...] = (
-    "sky", "mountain", "terrain", "road", "water", "building", "tree", "fence", "car", "person", "sign", "boat",
-)
-# Class colours for overlays, in the order of CLASSES.
-PALETTE: tuple[tuple[int, int, int], ...] = (
-    (110, 175, 230), (140, 125, 150), (150, 185, 90), (95, 95, 105), (40, 95, 185), (205, 140, 90),
-    (35, 120, 60), (190, 170, 60), (220, 45, 60), (250, 130, 190), (255, 220, 40), (130, 60, 190),
-)
+# class: its colour in overlays; a label is the position in this table
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "sky": (110, 175, 230),
+    "mountain": (140, 125, 150),
+    "terrain": (150, 185, 90),
+    "road": (95, 95, 105),
+    "water": (40, 95, 185),
+    "building": (205, 140, 90),
+    "tree": (35, 120, 60),
+    "fence": (190, 170, 60),
+    "car": (220, 45, 60),
+    "person": (250, 130, 190),
+    "sign": (255, 220, 40),
+    "boat": (130, 60, 190),
+}
+CLASSES: tuple[str, ...] = tuple(COLOURS)
+PALETTE: tuple[tuple[int, int, int], ...] = tuple(COLOURS.values())
 TRAIN_SEED, CALIBRATION_SEED, EVALUATION_SEED = 0, 1_000_000, 2_000_000
 
 ID = {name: index for index, name in enumerate(CLASSES)}
@@ -34,13 +43,13 @@ Drawer = Callable[[Canvas, float, float, float, int], None]
 
 # class: (drawer, smallest and largest pixels per metre at 512 x 512, the ground it stands on)
 STANDING: dict[str, tuple[Drawer, float, float, tuple[str, ...]]] = {
-    "building": (objects.building, 7, 26, ("terrain",)),
-    "tree": (objects.tree, 9, 55, ("terrain",)),
-    "fence": (objects.fence, 20, 80, ("terrain",)),
-    "car": (movers.car, 15, 75, ("road", "road", "terrain")),
-    "person": (movers.person, 28, 170, ("road", "terrain")),
-    "sign": (movers.sign, 26, 110, ("terrain",)),
-    "boat": (movers.boat, 13, 48, ("water",)),
+    "building": (scene_objects.building, 7, 26, ("terrain",)),
+    "tree": (scene_objects.tree, 9, 55, ("terrain",)),
+    "fence": (scene_objects.fence, 20, 80, ("terrain",)),
+    "car": (scene_cars.car, 15, 75, ("road", "road", "terrain")),
+    "person": (scene_figures.person, 28, 170, ("road", "terrain")),
+    "sign": (scene_figures.sign, 26, 110, ("terrain",)),
+    "boat": (scene_figures.boat, 13, 48, ("water",)),
 }
 # theme: class → the most objects of it
 CROWD: dict[str, dict[str, int]] = {
@@ -70,14 +79,23 @@ def _weather(rng: np.random.Generator) -> Light:
     if mood == "clear":
         zenith = hsv(rng.uniform(0.55, 0.63), rng.uniform(0.4, 0.8), rng.uniform(0.55, 0.9))
         horizon = hsv(rng.uniform(0.52, 0.6), rng.uniform(0.05, 0.3), rng.uniform(0.82, 0.98))
-        return Light(sun, rng.uniform(0.55, 1), rng.uniform(0.2, 0.8), rng.uniform(0.1, 0.35), horizon, zenith)
+        return Light(
+            sun, rng.uniform(0.55, 1), rng.uniform(0.2, 0.8), rng.uniform(0.1, 0.35), horizon, zenith
+        )
     if mood == "overcast":
         value = rng.uniform(0.5, 0.85)
         zenith, horizon = hsv(0.6, rng.uniform(0, 0.15), value), hsv(0.6, rng.uniform(0, 0.1), value + 0.12)
         return Light(sun, rng.uniform(0, 0.2), 0.1, rng.uniform(0.15, 0.45), horizon, zenith)
     if mood == "haze":
         horizon = hsv(rng.uniform(0.08, 0.6), rng.uniform(0, 0.15), rng.uniform(0.75, 0.95))
-        return Light(sun, rng.uniform(0.1, 0.4), 0.3, rng.uniform(0.5, 0.75), horizon, hsv(0.58, 0.2, rng.uniform(0.6, 0.85)))
+        return Light(
+            sun,
+            rng.uniform(0.1, 0.4),
+            0.3,
+            rng.uniform(0.5, 0.75),
+            horizon,
+            hsv(0.58, 0.2, rng.uniform(0.6, 0.85)),
+        )
     horizon = hsv(rng.uniform(0.01, 0.12), rng.uniform(0.3, 0.65), rng.uniform(0.8, 0.98))
     zenith = hsv(rng.uniform(0.58, 0.78), rng.uniform(0.25, 0.6), rng.uniform(0.35, 0.65))
     return Light(sun, rng.uniform(0.3, 0.7), rng.uniform(0.6, 1.4), rng.uniform(0.15, 0.5), horizon, zenith)
@@ -113,10 +131,12 @@ def _stands_on(floor: NDArray[np.uint8], x: float, y: float, reach: float, allow
 
 
 def _expose(canvas: Canvas) -> NDArray[np.uint8]:
-    """Return the canvas as a sensor records it: white balance, exposure, vignette, blur, shot and read noise."""
+    """Return the canvas as a sensor records it: white balance, exposure, vignette, blur and noise."""
     rng, size = canvas.rng, canvas.size
     warmth = rng.normal(0, 0.05)
-    balance = np.array([1 + warmth, 1 + rng.normal(0, 0.015), 1 - warmth], np.float32) * np.float32(rng.uniform(0.72, 1.18))
+    balance = np.array([1 + warmth, 1 + rng.normal(0, 0.015), 1 - warmth], np.float32) * np.float32(
+        rng.uniform(0.72, 1.18)
+    )
     offset = np.linspace(-1, 1, size, dtype=np.float32) ** 2
     vignette = 1 - np.float32(rng.uniform(0, 0.18)) * (offset[:, None] + offset[None, :]) / 2
     contrast = np.float32(rng.uniform(0.85, 1.15))
@@ -125,17 +145,19 @@ def _expose(canvas: Canvas) -> NDArray[np.uint8]:
     image *= balance * contrast
     image += 118 * (1 - contrast)
     np.clip(image, 0, 255, out=image)
-    blurred = Image.fromarray(image.astype(np.uint8)).filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.9) * size / 512))
+    blurred = Image.fromarray(image.astype(np.uint8)).filter(
+        ImageFilter.GaussianBlur(rng.uniform(0, 0.9) * size / 512)
+    )
     image = np.asarray(blurred, np.float32)
     read, shot = rng.uniform(0.5, 3.5), rng.uniform(0.02, 0.25)
     sigma = np.sqrt(image * np.float32(shot) + np.float32(read**2))
     sigma *= rng.standard_normal(image.shape, dtype=np.float32)
     sigma += image + np.float32(0.5)
-    return np.clip(sigma, 0, 255, out=sigma).astype(np.uint8)
+    return np.asarray(np.clip(sigma, 0, 255, out=sigma), np.uint8)
 
 
 def write_scenes(folder: str | Path, seeds: Iterable[int], size: int = 512) -> Path:
-    """Return the folder after writing `images/*.png`, `masks/*.png` (one 8-bit label per pixel) and `classes.json`."""
+    """Return the folder after writing images/*.png, masks/*.png (8-bit labels) and classes.json (the names)."""
     folder = Path(folder)
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True, exist_ok=True)
