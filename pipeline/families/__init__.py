@@ -1,0 +1,35 @@
+"""Model families: one file each, found by its name.
+
+A family knows its architectures, its inputs, where quantizers go and which exact float rewrites it has:
+
+    TASKS          {architecture: task}          MODEL_TYPE     the checkpoint's config "model_type"
+    INPUTS         (name, …)                     OUTPUTS        {task: (name, …)}
+    COPIED         the checkpoint's preprocessing files that travel with the engine
+    SETTINGS       the family's own recipe defaults, {'dotted.name': value}
+    def check(config, recipe)                    raises InputError for shapes the family cannot take
+    def load(folder, architecture)               -> the float model (torch, eval mode)
+    def rewrites()                               -> {name: function(model) -> model}
+    def insert_quantizers(model)                 -> the model with every candidate quantizer
+    def dynamic_axes(inputs)                     -> {input: {axis: dimension name}}
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from pathlib import Path
+from types import ModuleType
+
+from pipeline.errors import InputError, near_names
+
+
+def names() -> list[str]:
+    """Returns every family."""
+    return sorted(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if m.name[0] != "_")
+
+
+def get(name: str) -> ModuleType:
+    """Returns the module of a family. Raises InputError with the near names for an unknown one."""
+    if name not in names():
+        raise InputError(f"unknown model {name!r}.{near_names(name, names())}")
+    return importlib.import_module(f"pipeline.families.{name}")

@@ -1,0 +1,78 @@
+"""BERT (Devlin et al. 2018, arXiv:1810.04805) with QDQBERT's quantizer placement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import InputError
+from pipeline.recipe import Recipe
+
+if TYPE_CHECKING:
+    from torch import nn
+
+MODEL_TYPE = "bert"
+TASKS = {
+    "BertForQuestionAnswering": "question-answering",
+    "BertForSequenceClassification": "text-classification",
+    "BertModel": "sentence-embedding",
+}
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+OUTPUTS = {
+    "question-answering": ("start_logits", "end_logits"),
+    "text-classification": ("logits",),
+    "sentence-embedding": ("last_hidden_state",),
+}
+COPIED = ("config.json", "tokenizer.json", "tokenizer_config.json")
+SETTINGS: dict[str, Any] = {}
+
+
+def check(config: dict[str, Any], recipe: Recipe) -> None:
+    """Raises InputError when the sequence is longer than the position table."""
+    longest = config.get("max_position_embeddings", 512)
+    if recipe.shapes.sequence_length > longest:
+        raise InputError(
+            f"shapes.sequence_length = {recipe.shapes.sequence_length} is more than the checkpoint's "
+            f"{longest} positions."
+        )
+
+
+def load(folder: Path, architecture: str) -> nn.Module:
+    """Returns the float model in evaluation mode."""
+    import transformers
+
+    model = getattr(transformers, architecture).from_pretrained(
+        folder, use_safetensors=True, trust_remote_code=False, dtype="float32"
+    )
+    if architecture == "BertModel":
+        model.pooler = None  # mean pooling never reads it
+    return model.eval()  # type: ignore[no-any-return]
+
+
+def rewrites() -> dict[str, Callable[[nn.Module], nn.Module]]:
+    """Returns the exact float rewrites, in the order of their application."""
+    from transformers.models.bert.modeling_bert import BertSelfAttention
+
+    from pipeline.families._rewrites import fold_attention_scale
+
+    return {"folded_attention_scale": fold_attention_scale(BertSelfAttention, "query")}
+
+
+def insert_quantizers(model: nn.Module) -> nn.Module:
+    """Returns the model with quantizers at linear inputs and weights, attention products and residual adds."""
+    from transformers.models.bert import modeling_bert as hf
+
+    from pipeline.quantization import insert_quantizers as insert
+    from pipeline.quantization.bert_residual import QuantBertOutput, QuantBertSelfOutput
+
+    return insert(
+        model,
+        attention=hf.BertSelfAttention,
+        residual={hf.BertSelfOutput: QuantBertSelfOutput, hf.BertOutput: QuantBertOutput},
+    )
+
+
+def dynamic_axes(inputs: tuple[str, ...]) -> dict[str, dict[int, str]]:
+    """Returns batch and sequence as dynamic axes of every input [B, S]."""
+    return {name: {0: "batch", 1: "sequence"} for name in inputs}

@@ -1,0 +1,51 @@
+"""Weights stored as int8, in the layout that the matrix kernel reads."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from pipeline.graph.pairs import Pair, find_pairs, initializer, remove_unused
+
+
+def quantize_array(weight: np.ndarray, scale: np.ndarray, axis: int | None) -> np.ndarray:
+    """Returns round(weight / scale), half to even, saturated to int8; as ONNX's QuantizeLinear computes it."""
+    shape = [1] * weight.ndim
+    if axis is not None:
+        shape[axis] = -1
+    step = np.asarray(scale, dtype=np.float32).reshape(shape if axis is not None else ())
+    return np.clip(np.rint(weight / step), -128, 127).astype(np.int8)
+
+
+def store_int8_weights(model: ir.Model) -> bool:
+    """Replaces a float weight and its Q by the int8 weight; a Transpose behind the DQ is applied to the stored bytes.
+
+        W float [N, K] → Q → DQ(axis 0) → Transpose → MatMul     ->     W int8 [K, N] → DQ(axis 1) → MatMul
+        W float [N, C, k, k] → Q → DQ(axis 0) → Conv             ->     W int8 → DQ(axis 0) → Conv
+
+    Exact: the same int8 values times the same scales.
+    """
+    changed = False
+    for pair in list(find_pairs(model)):
+        if pair.source.const_value is not None:
+            _store(model, pair)
+            changed = True
+    remove_unused(model)
+    return changed
+
+
+def _store(model: ir.Model, pair: Pair) -> None:
+    assert pair.source.const_value is not None
+    array = quantize_array(pair.source.const_value.numpy(), pair.scale, pair.axis)
+    axis, output = pair.axis, pair.dequantize.outputs[0]
+    readers = [node for node in output.consumers()]
+    if len(readers) == 1 and readers[0].op_type == "Transpose":
+        order = list(readers[0].attributes["perm"].as_ints())
+        array = np.ascontiguousarray(array.transpose(order))
+        axis = None if axis is None else order.index(axis)
+        readers[0].outputs[0].replace_all_uses_with(output)
+        output.shape = ir.Shape(array.shape)
+    stored = initializer(model, f"{pair.names[0].removesuffix('._weight_quantizer')}.weight_int8", array)
+    pair.dequantize.replace_input_with(0, stored)
+    if axis is not None:
+        pair.dequantize.attributes["axis"] = ir.AttrInt64("axis", axis)

@@ -1,0 +1,97 @@
+"""From the exporter's graph to one that a person reads in Netron."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+from onnxscript import optimizer, rewriter
+
+from pipeline.graph.pairs import QUANTIZER
+
+SCOPES = "pkg.torch.onnx.name_scopes"
+
+
+def tidy(model: ir.Model) -> ir.Model:
+    """Returns the model with constants folded, equal subexpressions shared and every node named by its module.
+
+    onnxscript's own optimizer also merges initializers of equal value: a bias of zeros then carries the name of some
+    other layer, and two quantizers with the same scale become one. So its passes are called here without that one.
+    """
+    common.InlinePass()(model)
+    for _ in range(2):
+        optimizer.fold_constants(
+            model,
+            onnx_shape_inference=True,
+            input_size_limit=1 << 40,  # weights are transposed here, once, whatever their size
+            output_size_limit=1 << 40,
+            should_fold=lambda node: False if node.op_type in ("QuantizeLinear", "DequantizeLinear") else None,
+        )
+        rewriter.rewrite(model)
+        common.RemoveUnusedNodesPass()(model)
+    ir.passes.Sequential(
+        common.RemoveUnusedFunctionsPass(),
+        common.RemoveUnusedOpsetsPass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.CommonSubexpressionEliminationPass(),
+        common.RemoveUnusedNodesPass(),
+        common.OutputFixPass(),
+    )(model)
+    name_by_module(model)
+    common.NameFixPass()(model)
+    return model
+
+
+def name_by_module(model: ir.Model) -> None:
+    """Names nodes '<module path>/<operator>', their outputs alike, and constants after the node that reads them.
+
+    What the exporter wrote beside each node, stack traces with file names of the exporting machine among it, is removed.
+    """
+    seen: Counter[str] = Counter()
+    fixed = {id(v) for v in (*model.graph.inputs, *model.graph.outputs)}
+    for node in model.graph:
+        quantizer = node.metadata_props.get(QUANTIZER)
+        scope = quantizer or _module_path(node)
+        name = f"{scope}/{node.op_type}" if scope else node.op_type
+        seen[name] += 1
+        node.name = name if seen[name] == 1 else f"{name}_{seen[name] - 1}"
+        for i, output in enumerate(node.outputs):
+            if id(output) not in fixed:
+                output.name = node.name + (f":{i}" if i else "")
+            output.metadata_props.clear()
+        for value in node.inputs:
+            if value is not None and value.const_value is not None and value.name and value.name.startswith("val_"):
+                _rename_constant(model, value, f"{node.name}.constant")
+        node.metadata_props.clear()
+        if quantizer:
+            node.metadata_props[QUANTIZER] = quantizer
+    for value in (*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+    model.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    model.graph.doc_string = None
+
+
+def _module_path(node: ir.Node) -> str:
+    try:
+        scopes = ast.literal_eval(node.metadata_props.get(SCOPES, "[]"))
+    except (ValueError, SyntaxError):
+        return ""
+    # the last entry is the traced operation, the ones before it the modules from the outside in
+    modules = [s for s in scopes[:-1] if s and not s.startswith("_empty")]
+    return modules[-1] if modules else ""
+
+
+def _rename_constant(model: ir.Model, value: ir.Value, name: str) -> None:
+    initializers = model.graph.initializers
+    if value.name not in initializers:
+        return
+    free, number = name, 0
+    while free in initializers:
+        number += 1
+        free = f"{name}_{number}"
+    del initializers[value.name]
+    value.name = free
+    initializers[free] = value

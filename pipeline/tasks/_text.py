@@ -1,0 +1,87 @@
+"""Tokenizing with the checkpoint's own tokenizer.json, and reading text files."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding, Tokenizer
+
+
+def tokenizer(folder: Path, length: int, *, pair: bool = False, stride: int = 0) -> Tokenizer:
+    """Returns the folder's tokenizer, cutting and padding to `length` tokens.
+
+    With `pair` only the second text is cut, into windows that overlap by `stride` tokens.
+    """
+    from tokenizers import Tokenizer
+
+    path = folder / "tokenizer.json"
+    if not path.exists():
+        raise InputError(f"{folder} has no tokenizer.json: text cannot be encoded.")
+    found = Tokenizer.from_file(str(path))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    padding = config.get("pad_token_id") or 0
+    found.enable_truncation(length, strategy="only_second" if pair else "longest_first", stride=stride)
+    found.enable_padding(length=length, pad_id=padding, pad_token=found.id_to_token(padding) or "[PAD]")
+    return found
+
+
+def arrays(encodings: Sequence[Encoding]) -> dict[str, np.ndarray]:
+    """Returns input_ids, attention_mask and token_type_ids, int64 [N, S] each."""
+    return {
+        "input_ids": np.array([e.ids for e in encodings], dtype=np.int64),
+        "attention_mask": np.array([e.attention_mask for e in encodings], dtype=np.int64),
+        "token_type_ids": np.array([e.type_ids for e in encodings], dtype=np.int64),
+    }
+
+
+def read_table(path: Path) -> list[dict[str, Any]]:
+    """Returns the rows {text, label | None} of a TSV (text, label) or JSONL ({"text", "label"}) file.
+
+    Raises InputError naming the file and the line.
+    """
+    try:
+        content = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"data {path} cannot be read as UTF-8 text: {error}.") from error
+    lines = [line for line in content.splitlines() if line.strip()]
+    if not lines:
+        raise InputError(f"data {path} is empty.")
+    if path.suffix.lower() in (".jsonl", ".json"):
+        return [_json_row(path, number, line) for number, line in enumerate(lines, 1)]
+    rows = list(csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+    if rows[0][:1] in (["text"], ["sentence"]):
+        rows = rows[1:]
+    return [{"text": row[0], "label": row[1] if len(row) > 1 else None} for row in rows]
+
+
+def _json_row(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+        return {"text": str(row["text"]), "label": row.get("label")}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f'{path} line {number}: expected one JSON object a line, {{"text": …, "label": …}}: {error}.'
+        ) from error
+
+
+def sentences(split: str, count: int) -> list[str]:
+    """Returns `count` different sentences of the generated passages of one split."""
+    from calibration import passages
+
+    seed = passages.CALIBRATION_SEED if split == "calibration" else passages.EVALUATION_SEED
+    found: dict[str, None] = {}
+    while len(found) < count:
+        for article in passages.generate_squad(seed, count)["data"]:
+            for paragraph in article["paragraphs"]:
+                found.update(dict.fromkeys(s.strip() for s in paragraph["context"].split(". ") if s.strip()))
+        seed += 1
+    return list(found)[:count]

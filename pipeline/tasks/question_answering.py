@@ -1,0 +1,167 @@
+"""Extractive question answering in SQuAD v1.1 format (Rajpurkar et al. 2016, arXiv:1606.05250)."""
+
+from __future__ import annotations
+
+import json
+import re
+import string
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import InputError
+from pipeline.recipe import Recipe
+from pipeline.tasks import Arrays, _text, equal_share, take
+
+METRIC = "f1"
+DEFAULT_SAMPLES = 256
+STRIDE = 32  # tokens that two windows of a long context share
+LONGEST_ANSWER = 30  # tokens
+
+
+def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int) -> list[dict[str, Any]]:
+    """Returns {id, question, context, answers} dicts, from the user's file or the generator."""
+    if recipe.data is None:
+        from calibration import passages
+
+        seed = passages.CALIBRATION_SEED if split == "calibration" else passages.EVALUATION_SEED
+        return read_squad(passages.generate_squad(seed + recipe.seed, count), "the generator")[:count]
+    path = Path(recipe.data)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"data {path} is not a SQuAD JSON file: {error}.") from error
+    found = read_squad(content, str(path))
+    return take(found, split, count, recipe.calibration.samples, recipe.seed, str(path))  # type: ignore[arg-type,return-value]
+
+
+def read_squad(content: Any, source: str) -> list[dict[str, Any]]:
+    """Returns the questions of a SQuAD v1.1 document, flat. Raises InputError naming what is missing."""
+    found = []
+    try:
+        for article in content["data"]:
+            for paragraph in article["paragraphs"]:
+                for qa in paragraph["qas"]:
+                    answers = [a["text"] for a in qa["answers"]]
+                    if not answers:
+                        raise InputError(
+                            f"{source}: question {qa['id']!r} has no answer; SQuAD v1.1 questions have at least one."
+                        )
+                    found.append(
+                        {
+                            "id": qa["id"],
+                            "question": qa["question"],
+                            "context": paragraph["context"],
+                            "answers": answers,
+                        }
+                    )
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{source} is not in SQuAD v1.1 format: {error!r} is missing or of another type.") from error
+    if not found:
+        raise InputError(f"{source} has no questions.")
+    return found
+
+
+def encode(folder: Path, recipe: Recipe, samples: list[dict[str, Any]]) -> tuple[Arrays, Arrays]:
+    """Returns inputs [N, S] and labels; a context longer than S gives several windows with one id."""
+    length = recipe.shapes.sequence_length
+    tokenizer = _text.tokenizer(folder, length, pair=True, stride=min(STRIDE, length // 4))
+    encodings, labels = [], []
+    for sample in samples:
+        try:
+            first = tokenizer.encode(sample["question"], sample["context"])
+        except BaseException as error:  # the Rust side raises a bare Exception, or panics, when nothing is left
+            raise InputError(
+                f"question {sample['id']!r} leaves no room for its context in {length} tokens; "
+                f"raise shapes.sequence_length."
+            ) from error
+        for window in (first, *first.overflowing):
+            encodings.append(window)
+            facts = {**sample, "offsets": window.offsets, "sequence_ids": window.sequence_ids}
+            labels.append(json.dumps(facts))
+    return _text.arrays(encodings), {"sample": np.array(labels)}
+
+
+def predict(outputs: Arrays, labels: Arrays) -> list[str]:
+    """Returns the best answer text of every question, in order of first appearance.
+
+    The span maximizing start + end logit over context tokens, end not before start, over all windows.
+    """
+    best: dict[str, tuple[float, str]] = {}
+    for start, end, text in zip(outputs["start_logits"], outputs["end_logits"], labels["sample"], strict=True):
+        sample = json.loads(str(text))
+        score, answer = _best_span(start, end, sample)
+        known = best.get(sample["id"])
+        if known is None or score > known[0]:
+            best[sample["id"]] = (score, answer)
+    return [answer for _, answer in best.values()]
+
+
+def _best_span(start: np.ndarray, end: np.ndarray, sample: dict[str, Any]) -> tuple[float, str]:
+    tokens = [i for i, sequence in enumerate(sample["sequence_ids"]) if sequence == 1]
+    if not tokens:
+        return -np.inf, ""
+    first, last = tokens[0], tokens[-1] + 1
+    scores = start[first:last, None] + end[None, first:last]  # [T, T]
+    allowed = np.triu(np.ones_like(scores, dtype=bool)) & ~np.triu(
+        np.ones_like(scores, dtype=bool), LONGEST_ANSWER
+    )
+    scores = np.where(allowed, scores, -np.inf)
+    at = np.unravel_index(int(np.argmax(scores)), scores.shape)
+    begin, stop = sample["offsets"][first + at[0]][0], sample["offsets"][first + at[1]][1]
+    return float(scores[at]), sample["context"][begin:stop]
+
+
+def normalize(text: str) -> list[str]:
+    """Returns SQuAD's words: lower case, without punctuation and articles."""
+    text = "".join(c for c in text.lower() if c not in string.punctuation)
+    return re.sub(r"\b(a|an|the)\b", " ", text).split()
+
+
+def f1(answer: str, truth: str) -> float:
+    """Returns the word-overlap F1 of one answer."""
+    found, expected = normalize(answer), normalize(truth)
+    if not found or not expected:
+        return float(found == expected)
+    common = sum((Counter(found) & Counter(expected)).values())
+    return 2 * common / (len(found) + len(expected))
+
+
+def _questions(labels: Arrays) -> list[dict[str, Any]]:
+    return list({s["id"]: s for s in (json.loads(str(t)) for t in labels["sample"])}.values())
+
+
+def score(predictions: list[str], labels: Arrays) -> float:
+    """Returns the mean over questions of the best F1 over the accepted answers."""
+    questions = _questions(labels)
+    return float(
+        np.mean([max(f1(p, a) for a in q["answers"]) for p, q in zip(predictions, questions, strict=True)])
+    )
+
+
+def agreement(a: list[str], b: list[str]) -> float:
+    return equal_share(a, b)  # type: ignore[arg-type]
+
+
+def examples(
+    inputs: Arrays, labels: Arrays, reference: list[str], engine: list[str], limit: int
+) -> list[dict[str, Any]]:
+    """Returns questions with both answers, the ones that differ first."""
+    rows = [
+        {"question": q["question"], "context": q["context"], "answers": q["answers"], "float": a, "engine": b}
+        for q, a, b in zip(_questions(labels), reference, engine, strict=True)
+    ]
+    return sorted(rows, key=lambda row: row["float"] == row["engine"])[:limit]
+
+
+def preprocess(folder: Path, raw: Any, recipe: Recipe) -> tuple[Arrays, Arrays]:
+    """Returns engine inputs for a {question, context} dict or a list of them, and what `postprocess` needs."""
+    rows = [raw] if isinstance(raw, dict) else list(raw)
+    return encode(folder, recipe, [{"id": str(i), "answers": [], **row} for i, row in enumerate(rows)])
+
+
+def postprocess(folder: Path, outputs: Arrays, labels: Arrays) -> list[str]:
+    """Returns one answer text per question."""
+    return predict(outputs, labels)

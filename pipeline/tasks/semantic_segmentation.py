@@ -1,0 +1,184 @@
+"""Semantic segmentation: one class a pixel, scored by the mean intersection over union."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from pipeline.errors import InputError
+from pipeline.recipe import Recipe
+from pipeline.tasks import Arrays, take
+from pipeline.tasks.text_classification import class_names
+
+METRIC = "miou"
+DEFAULT_SAMPLES = 32
+IGNORE = 255
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+Sample = tuple[np.ndarray, np.ndarray]  # image uint8 [H, W, 3], mask uint8 [H, W]
+
+
+def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int) -> list[Sample]:
+    """Returns (image, mask) pairs, from the user's images/ and masks/ folders or the drawn scenes."""
+    if recipe.data is None:
+        from calibration import scenes
+
+        drawn, known = list(scenes.CLASSES), class_names(config)
+        if known != drawn:
+            raise InputError(
+                f"this checkpoint's {len(known)} classes ({', '.join(known[:4])}, …) are not those of the drawn "
+                f"scenes; give DATA=folder with images/ and masks/."
+            )
+        first = (scenes.CALIBRATION_SEED if split == "calibration" else scenes.EVALUATION_SEED) + recipe.seed
+        return [scenes.draw_scene(seed, recipe.shapes.image_size) for seed in range(first, first + count)]
+    pairs = find_pairs(Path(recipe.data))
+    chosen = take(pairs, split, count, recipe.calibration.samples, recipe.seed, recipe.data)  # type: ignore[arg-type]
+    return [read_pair(image, mask, len(class_names(config))) for image, mask in chosen]  # type: ignore[misc]
+
+
+def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
+    """Returns (image, mask) paths of equal stem. Raises InputError naming what has no partner."""
+    parts = {kind: folder / kind for kind in ("images", "masks")}
+    for kind, path in parts.items():
+        if not path.is_dir():
+            raise InputError(f"data {folder} has no folder {kind!r}; expected images/ and masks/ with equal file names.")
+    images = {p.stem: p for p in sorted(parts["images"].iterdir()) if p.suffix.lower() in IMAGES}
+    masks = {p.stem: p for p in sorted(parts["masks"].iterdir()) if p.suffix.lower() in IMAGES}
+    if not images:
+        raise InputError(f"{parts['images']} has no images ({', '.join(IMAGES)}).")
+    if missing := sorted(images.keys() - masks.keys()):
+        raise InputError(f"{len(missing)} images have no mask of the same name, the first is {missing[0]!r}.")
+    return [(path, masks[stem]) for stem, path in images.items()]
+
+
+def read_pair(image_path: Path, mask_path: Path, classes: int) -> Sample:
+    """Returns one image and its mask. Raises InputError for another size or labels outside the classes."""
+    try:
+        image = np.asarray(Image.open(image_path).convert("RGB"))
+        mask = np.asarray(Image.open(mask_path))
+    except (OSError, UnidentifiedImageError) as error:
+        raise InputError(f"{image_path.name} or its mask cannot be read: {error}.") from error
+    if mask.ndim != 2:
+        raise InputError(f"{mask_path} has {mask.ndim} axes; a mask is one channel of class indices.")
+    if mask.shape != image.shape[:2]:
+        raise InputError(
+            f"{mask_path} is {mask.shape[1]}×{mask.shape[0]}, its image is {image.shape[1]}×{image.shape[0]}."
+        )
+    if outside := sorted(int(v) for v in np.unique(mask) if v >= classes and v != IGNORE):
+        raise InputError(
+            f"{mask_path} has labels {outside[:5]} outside the {classes} classes of the checkpoint "
+            f"(0–{classes - 1}; {IGNORE} is ignored)."
+        )
+    return image, mask.astype(np.uint8)
+
+
+def normalization(folder: Path) -> tuple[np.ndarray, np.ndarray, float]:
+    """Returns mean [3], std [3] and the rescale factor of the checkpoint's preprocessor_config.json."""
+    config = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
+    on = config.get("do_normalize", True)
+    mean = np.asarray(config["image_mean"] if on else [0.0] * 3, dtype=np.float32)
+    std = np.asarray(config["image_std"] if on else [1.0] * 3, dtype=np.float32)
+    return mean, std, float(config.get("rescale_factor", 1 / 255)) if config.get("do_rescale", True) else 1.0
+
+
+def pixel_values(folder: Path, image: np.ndarray, size: int) -> np.ndarray:
+    """Returns the network's input float32 [3, size, size]: resized bilinearly, rescaled, normalized."""
+    mean, std, factor = normalization(folder)
+    if image.shape[:2] != (size, size):
+        image = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
+    return ((image.astype(np.float32) * np.float32(factor) - mean) / std).transpose(2, 0, 1)
+
+
+def encode(folder: Path, recipe: Recipe, samples: list[Sample]) -> tuple[Arrays, Arrays]:
+    """Returns pixel_values [N, 3, S, S] and masks [N, S, S] (nearest-neighbour where resized)."""
+    size = recipe.shapes.image_size
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    masks = [
+        mask
+        if mask.shape == (size, size)
+        else np.asarray(Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST))
+        for _, mask in samples
+    ]
+    inputs = {"pixel_values": np.stack([pixel_values(folder, image, size) for image, _ in samples])}
+    return inputs, {"mask": np.stack(masks), "class_names": np.array(class_names(config))}
+
+
+def upsample(logits: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Returns logits [C, h, w] resized bilinearly to [C, height, width], half-pixel centres as in the training loss."""
+
+    def taps(small: int, large: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        at = np.clip((np.arange(large) + 0.5) * small / large - 0.5, 0, small - 1)
+        low = np.floor(at).astype(int)
+        return low, np.minimum(low + 1, small - 1), (at - low).astype(np.float32)
+
+    low, high, t = taps(logits.shape[1], height)
+    logits = logits[:, low] * (1 - t)[:, None] + logits[:, high] * t[:, None]
+    low, high, t = taps(logits.shape[2], width)
+    return np.asarray(logits[:, :, low] * (1 - t) + logits[:, :, high] * t)
+
+
+def predict(outputs: Arrays, labels: Arrays) -> np.ndarray:
+    """Returns label maps uint8 [N, H, W] at the masks' size."""
+    height, width = labels["mask"].shape[1:]
+    return np.stack([upsample(x, height, width).argmax(0).astype(np.uint8) for x in outputs["logits"]])
+
+
+def class_iou(predictions: np.ndarray, labels: Arrays) -> np.ndarray:
+    """Returns the intersection over union of every class [C], NaN where a class occurs in neither."""
+    from sklearn.metrics import confusion_matrix
+
+    classes = len(labels["class_names"])
+    matrix = np.zeros((classes, classes), dtype=np.int64)
+    for truth, found in zip(labels["mask"], predictions, strict=True):
+        valid = truth != IGNORE
+        matrix += confusion_matrix(truth[valid], found[valid], labels=np.arange(classes))
+    hit = np.diag(matrix)
+    union = matrix.sum(0) + matrix.sum(1) - hit
+    return np.divide(hit, union, out=np.full(classes, np.nan), where=union > 0)
+
+
+def score(predictions: np.ndarray, labels: Arrays) -> float:
+    """Returns the mean IoU over the classes that occur."""
+    return float(np.nanmean(class_iou(predictions, labels)))
+
+
+def agreement(a: np.ndarray, b: np.ndarray) -> float:
+    """Returns the share of equal pixels."""
+    return float((a == b).mean())
+
+
+def examples(
+    inputs: Arrays, labels: Arrays, reference: np.ndarray, engine: np.ndarray, limit: int
+) -> list[dict[str, Any]]:
+    """Returns images with their label maps, the ones with most differing pixels first."""
+    differing = (reference != engine).reshape(len(reference), -1).mean(1)
+    return [
+        {
+            "pixel_values": inputs["pixel_values"][i],
+            "label": labels["mask"][i],
+            "float": reference[i],
+            "engine": engine[i],
+            "agreement": float(1 - differing[i]),
+        }
+        for i in np.argsort(-differing)[:limit]
+    ]
+
+
+def preprocess(folder: Path, raw: Any, recipe: Recipe) -> tuple[Arrays, Arrays]:
+    """Returns engine inputs for an image (path, PIL image or uint8 [H, W, 3]) or a list of them."""
+    images = [_as_array(x) for x in (raw if isinstance(raw, list | tuple) else [raw])]
+    return encode(folder, recipe, [(image, np.full(image.shape[:2], IGNORE, np.uint8)) for image in images])
+
+
+def _as_array(raw: Any) -> np.ndarray:
+    if isinstance(raw, np.ndarray):
+        return raw
+    return np.asarray((raw if isinstance(raw, Image.Image) else Image.open(raw)).convert("RGB"))
+
+
+def postprocess(folder: Path, outputs: Arrays, labels: Arrays) -> np.ndarray:
+    """Returns label maps uint8 [N, S, S]."""
+    return predict(outputs, labels)

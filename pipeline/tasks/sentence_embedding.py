@@ -1,0 +1,83 @@
+"""Sentence embedding: the mean of the last hidden state over real tokens, normalized (Sentence-BERT, arXiv:1908.10084)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.recipe import Recipe
+from pipeline.tasks import Arrays, _text, take
+
+METRIC = "cosine"  # mean cosine to the float embeddings: without labels the float model is the truth
+DEFAULT_SAMPLES = 256
+
+
+def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int) -> list[str]:
+    """Returns texts, from a TSV or JSONL file (labels are ignored) or from the generated passages."""
+    if recipe.data is None:
+        return _text.sentences(split, count)
+    texts = list(dict.fromkeys(row["text"] for row in _text.read_table(Path(recipe.data))))
+    return take(texts, split, count, recipe.calibration.samples, recipe.seed, recipe.data)  # type: ignore[arg-type,return-value]
+
+
+def encode(folder: Path, recipe: Recipe, samples: list[str]) -> tuple[Arrays, Arrays]:
+    inputs = _text.arrays(_text.tokenizer(folder, recipe.shapes.sequence_length).encode_batch(samples))
+    return inputs, {"text": np.array(samples), "attention_mask": inputs["attention_mask"]}
+
+
+def predict(outputs: Arrays, labels: Arrays) -> np.ndarray:
+    """Returns unit vectors [N, H]."""
+    mask = labels["attention_mask"][:, :, None]
+    pooled = (outputs["last_hidden_state"] * mask).sum(1) / mask.sum(1)
+    return np.asarray(pooled / np.linalg.norm(pooled, axis=1, keepdims=True))
+
+
+def reference_labels(predictions: np.ndarray) -> Arrays:
+    """Returns the labels that the float model itself defines."""
+    return {"embedding": predictions}
+
+
+def score(predictions: np.ndarray, labels: Arrays) -> float:
+    """Returns the mean cosine to the float embeddings, `labels["embedding"]` [N, H]."""
+    return float((predictions * labels["embedding"]).sum(1).mean())
+
+
+def nearest(embeddings: np.ndarray) -> np.ndarray:
+    """Returns for every sentence the index of the most similar other one [N]."""
+    similarity = embeddings @ embeddings.T
+    np.fill_diagonal(similarity, -np.inf)
+    return np.asarray(similarity.argmax(1))
+
+
+def agreement(a: np.ndarray, b: np.ndarray) -> float:
+    """Returns the share of sentences whose nearest neighbour is the same."""
+    return float((nearest(a) == nearest(b)).mean())
+
+
+def examples(
+    inputs: Arrays, labels: Arrays, reference: np.ndarray, engine: np.ndarray, limit: int
+) -> list[dict[str, Any]]:
+    """Returns the sentences whose embedding moved most, with both nearest neighbours."""
+    cosine = (reference * engine).sum(1)
+    a, b, texts = nearest(reference), nearest(engine), labels["text"]
+    return [
+        {
+            "text": str(texts[i]),
+            "cosine": float(cosine[i]),
+            "float_neighbour": str(texts[a[i]]),
+            "engine_neighbour": str(texts[b[i]]),
+        }
+        for i in np.argsort(cosine)[:limit]
+    ]
+
+
+def preprocess(folder: Path, raw: Any, recipe: Recipe) -> tuple[Arrays, Arrays]:
+    """Returns engine inputs for a text or a list of texts."""
+    return encode(folder, recipe, [raw] if isinstance(raw, str) else list(raw))
+
+
+def postprocess(folder: Path, outputs: Arrays, labels: Arrays) -> np.ndarray:
+    """Returns one unit vector per text [N, H]."""
+    return predict(outputs, labels)
