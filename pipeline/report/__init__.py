@@ -2,8 +2,8 @@
 
     report.json, placement.json, calibration.json + .npz, examples  ->  report.html
 
-`summary` works out what is said, `plots`, `overlays` and `quantizers` draw, `page.html.jinja` sets it out. What
-is missing leaves a note on the page in its place.
+`summary` works out what is said, `plots`, `overlays` and `quantizers` draw, `page.html.jinja` sets it out.
+What is missing leaves a note on the page in its place.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from markupsafe import Markup
 
 from pipeline.artifacts import Workspace
 from pipeline.errors import ArtifactError
@@ -73,9 +75,7 @@ def contents(
         "sample_plot": _sample_plot(accuracy, metric),
         "examples": _examples(examples[: overlays.LIMIT], class_names),
         "blocks": blocks,
-        "methods": list(
-            dict.fromkeys(amax.colour for block in blocks for row in block.rows for amax in row.amax)
-        ),
+        "methods": quantizers.methods(blocks),
         "notes": notes,
         "operators": summary.operators(precision),
         "layers": [{**layer, "int8": summary.is_int8(layer)} for layer in precision.get("layers") or []],
@@ -96,7 +96,7 @@ def _examples(examples: Sequence[Mapping[str, Any]], class_names: Sequence[str])
     return {"kind": kind, "rows": examples}
 
 
-def _sample_plot(accuracy: Mapping[str, Any], metric: str) -> plots.Markup | None:
+def _sample_plot(accuracy: Mapping[str, Any], metric: str) -> Markup | None:
     scores = _mapping(accuracy, "per_sample")
     return plots.per_sample(scores.get("float") or [], scores.get("engine") or [], metric)
 

@@ -86,7 +86,7 @@ def _blend(small: Pixels, label_map: NDArray[Any], colours: Pixels) -> Pixels:
 
 
 def _difference(before: NDArray[Any], after: NDArray[Any], label: NDArray[Any] | None) -> Pixels:
-    """Returns where the predictions differ: red where int8 lost the labelled class, green where it found it."""
+    """Returns where predictions differ: red where int8 lost the labelled class, green where it found it."""
     picture = np.empty((*before.shape, 3), np.uint8)
     picture[:] = SAME
     picture[before != after] = CHANGED
@@ -131,7 +131,7 @@ def _uri(pixels: Pixels, form: str) -> str:
 
 
 def questions(examples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Returns one row per question: both answers, marked in the passage around them, and the accepted answers."""
+    """Returns one row per question: both answers, the passage around them, the accepted answers."""
     rows = []
     for example in examples:
         before, after = str(example["float"]), str(example["engine"])
@@ -159,8 +159,11 @@ def _marked(context: str, before: str, after: str) -> Markup:
             spans.append((start, start + len(text), name))
     low = min((s for s, _, _ in spans), default=0)
     high = max((e for _, e, _ in spans), default=0)
-    first = max(0, low - max(0, SHOWN_CONTEXT - (high - low)) // 2)
-    last = min(len(context), max(high, first + SHOWN_CONTEXT))
+    spare = max(0, SHOWN_CONTEXT - (high - low)) // 2
+    first, last = low - spare, high + spare
+    # Whole words: from the first blank inside, up to the last one.
+    first = 0 if first <= 0 else context.find(" ", first, low) + 1 or low
+    last = len(context) if last >= len(context) else max(context.rfind(" ", high, last), high)
     edges = sorted({first, last, *(edge for s, e, _ in spans for edge in (s, e))})
     pieces = [Markup("… ") if first else Markup("")]
     for start, end in pairwise(edges):

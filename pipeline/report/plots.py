@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
 # matplotlib knows only fixed colours: it draws in stand-ins, which are then replaced by the variables.
 INK, MUTED, LINE, FLOAT, ENGINE, BAD = "#010203", "#040506", "#070809", "#0a0b0c", "#0d0e0f", "#101112"
 VARIABLES = {INK: "ink", MUTED: "muted", LINE: "line", FLOAT: "float", ENGINE: "engine", BAD: "bad"}
-SETTINGS: dict[str, Any] = {
+SETTINGS: Any = {
+    "svg.hashsalt": "report",  # the same figure gives the same text
     "svg.fonttype": "none",  # text stays text: it can be searched and takes the page's font
     "text.parse_math": False,  # a class may be called "$5"
     "font.size": 9,
@@ -44,106 +47,101 @@ def latency(measured: Mapping[str, Any], engine_name: str) -> Markup | None:
 
     `measured` is the report's `latency`; `samples` in it (milliseconds by runtime) is optional.
     """
-    rows = [("float ONNX Runtime", "float_ort", FLOAT), (engine_name, "engine", ENGINE)]
+    rows = [(1.0, "float_ort", FLOAT), (0.0, "engine", ENGINE)]
     if any(number((measured.get(key) or {}).get("p50")) is None for _, key, _ in rows):
         return None
-    figure, axes = _figure(1.9)
     jitter = np.random.default_rng(0)
-    for y, (_, key, colour) in zip((1.0, 0.0), rows, strict=True):
-        figures = measured[key]
-        p50, p90, p99 = (number(figures.get(q)) for q in ("p50", "p90", "p99"))
-        assert p50 is not None
-        samples = np.asarray((measured.get("samples") or {}).get(key) or [], dtype=float)
-        axes.scatter(samples, y + 0.12 + 0.26 * jitter.random(samples.size), s=9, c=colour, alpha=0.45, lw=0)
-        axes.plot([p50, p99 or p50], [y, y], color=colour, lw=2.2, solid_capstyle="round")
-        axes.plot(p50, y, "o", color=colour, ms=7)
-        for tail in (p90, p99):
-            if tail is not None:
-                axes.plot([tail, tail], [y - 0.07, y + 0.07], color=colour, lw=1.6)
-        axes.annotate(
-            f"median {milliseconds(p50)}",
-            (p50, y),
-            (0, -8),
-            textcoords="offset points",
-            ha="center",
-            va="top",
-        )
-    axes.set_yticks([1.0, 0.0], [name for name, _, _ in rows])
-    axes.set_ylim(-0.5, 1.55)
-    axes.set_xlim(left=0)
-    axes.set_xlabel("milliseconds per call   (dot: one call, bar: median to p99, ticks: p90 and p99)")
-    return _svg(figure, f"Latency of float ONNX Runtime and of {engine_name}")
+    with _figure(1.9) as (figure, axes):
+        for y, key, colour in rows:
+            p50, p90, p99 = (number(measured[key].get(q)) or 0.0 for q in ("p50", "p90", "p99"))
+            samples = np.asarray((measured.get("samples") or {}).get(key) or [], dtype=float)
+            axes.scatter(
+                samples, y + 0.12 + 0.26 * jitter.random(samples.size), s=9, c=colour, alpha=0.45, lw=0
+            )
+            axes.plot([p50, max(p50, p99)], [y, y], color=colour, lw=2.2, solid_capstyle="round")
+            axes.plot(p50, y, "o", color=colour, ms=7)
+            for tail in (p90, p99):
+                axes.plot([max(p50, tail)] * 2, [y - 0.07, y + 0.07], color=colour, lw=1.6)
+            label = f"median {milliseconds(p50)}"
+            axes.annotate(label, (p50, y), (0, -8), textcoords="offset points", ha="center", va="top")
+        axes.set_yticks([1.0, 0.0], ["float ONNX Runtime", engine_name])
+        axes.set_ylim(-0.5, 1.55)
+        axes.set_xlim(left=0)
+        axes.set_xlabel("milliseconds per call   (dot: one call; bar: median to p99; ticks: p90 and p99)")
+        return _svg(figure, f"Latency of float ONNX Runtime and of {engine_name}")
 
 
 def per_class(rows: Sequence[Mapping[str, Any]], metric: str) -> Markup | None:
     """Returns float and engine for each class, joined by a line; of many classes the most changed ones."""
     pairs = [
-        (str(row["name"]), a, b)
+        (str(row["name"]), before, after)
         for row in rows
-        if (a := number(row.get("float"))) is not None and (b := number(row.get("engine"))) is not None
+        if (before := number(row.get("float"))) is not None
+        and (after := number(row.get("engine"))) is not None
     ]
     if not pairs:
         return None
-    if len(pairs) > MOST_CLASSES:
-        pairs = sorted(pairs, key=lambda pair: -abs(pair[1] - pair[2]))[:MOST_CLASSES]
+    pairs = sorted(pairs, key=lambda pair: -abs(pair[1] - pair[2]))[:MOST_CLASSES]
     pairs.sort(key=lambda pair: pair[1])
-    figure, axes = _figure(0.7 + 0.21 * len(pairs))
-    for y, (_, before, after) in enumerate(pairs):
-        axes.plot([before, after], [y, y], color=BAD if after < before else ENGINE, lw=2, alpha=0.6)
-    places = range(len(pairs))
-    axes.plot([b for _, b, _ in pairs], places, "o", color=FLOAT, ms=7, label="float")
-    axes.plot([a for _, _, a in pairs], places, "o", color=ENGINE, ms=4.5, label="int8")
-    axes.set_yticks(list(places), [name if len(name) <= 28 else name[:27] + "…" for name, _, _ in pairs])
-    axes.set_ylim(-0.7, len(pairs) - 0.3)
-    axes.set_xlabel(f"{metric} per class")
-    axes.legend(
-        frameon=False, loc="lower left", ncols=2, bbox_to_anchor=(0, 1), labelcolor=INK, handletextpad=0.2
-    )
-    return _svg(figure, f"{metric} per class, float and int8")
+    places = list(range(len(pairs)))
+    with _figure(0.7 + 0.21 * len(pairs)) as (figure, axes):
+        for y, (_, before, after) in enumerate(pairs):
+            axes.plot([before, after], [y, y], color=BAD if after < before else ENGINE, lw=2, alpha=0.6)
+        axes.plot([before for _, before, _ in pairs], places, "o", color=FLOAT, ms=7, label="float")
+        axes.plot([after for _, _, after in pairs], places, "o", color=ENGINE, ms=4.5, label="int8")
+        axes.set_yticks(places, [name if len(name) <= 28 else name[:27] + "…" for name, _, _ in pairs])
+        axes.set_ylim(-0.7, len(pairs) - 0.3)
+        axes.set_xlabel(
+            f"{metric} per class" + (f", the {MOST_CLASSES} most changed" if len(rows) > MOST_CLASSES else "")
+        )
+        axes.legend(frameon=False, loc="lower left", ncols=2, bbox_to_anchor=(0, 1), handletextpad=0.2)
+        return _svg(figure, f"{metric} per class, float and int8")
 
 
 def per_sample(float_scores: Sequence[float], engine_scores: Sequence[float], metric: str) -> Markup | None:
-    """Returns every sample's score, float across and engine up: what lies on the diagonal did not change."""
+    """Returns how many samples got better or worse by how much; the unchanged are counted below it."""
+    from matplotlib.ticker import MaxNLocator
+
     before, after = np.asarray(float_scores, dtype=float), np.asarray(engine_scores, dtype=float)
     if before.shape != after.shape or not before.size or not np.isfinite([before, after]).all():
         return None
-    figure, axes = _figure(4.0, width=4.4)
-    low = min(before.min(), after.min())
-    high = max(before.max(), after.max())
-    axes.plot([low, high], [low, high], color=LINE, lw=1)
-    worse = after < before
-    axes.scatter(before[~worse], after[~worse], s=16, c=ENGINE, alpha=0.5, lw=0)
-    axes.scatter(before[worse], after[worse], s=16, c=BAD, alpha=0.6, lw=0)
-    axes.grid(axis="both")
-    axes.tick_params(labelcolor=MUTED)
-    axes.set_xlabel(f"{metric}, float")
-    axes.set_ylabel(f"{metric}, int8")
-    axes.set_aspect("equal", adjustable="datalim")
-    return _svg(figure, f"{metric} per sample, float and int8")
+    change = after - before
+    moved = np.abs(change) > 1e-9
+    reach = max(float(np.abs(change).max()), 1e-9)
+    counts, edges = np.histogram(change[moved], bins=41, range=(-reach, reach))
+    with _figure(2.0) as (figure, axes):
+        middles = (edges[:-1] + edges[1:]) / 2
+        colours = [BAD if middle < 0 else ENGINE for middle in middles]
+        axes.bar(middles, counts, width=0.9 * (edges[1] - edges[0]), color=colours)
+        axes.axvline(0, color=MUTED, lw=1)
+        axes.grid(axis="both")
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.set_xlim(-1.05 * reach, 1.05 * reach)
+        axes.set_ylabel("samples")
+        same = f"{(~moved).sum()} of {moved.size} samples, unchanged, are not drawn"
+        axes.set_xlabel(f"change of a sample's {metric}, float to int8   ({same})")
+        return _svg(figure, f"Change of {metric} per sample")
 
 
-def _figure(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
+@contextmanager
+def _figure(height: float) -> Iterator[tuple[Figure, Axes]]:
+    """Yields an empty figure as wide as the page, with our settings while it is drawn."""
     import matplotlib as mpl
     from matplotlib.figure import Figure  # not pyplot: no global state, no display
 
-    with mpl.rc_context(SETTINGS):
-        figure = Figure(figsize=(width, height), layout="constrained")
+    with warnings.catch_warnings(), mpl.rc_context(SETTINGS):
+        warnings.simplefilter("ignore")  # a class name in a script that the bundled font lacks
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
         axes = figure.add_subplot()
         axes.grid(axis="x")
         axes.tick_params(length=0)
-    return figure, axes
+        yield figure, axes
 
 
 def _svg(figure: Figure, title: str) -> Markup:
     """Returns the figure as one <svg> element that scales with the page."""
-    import warnings
-
-    import matplotlib as mpl
-
     stream = StringIO()
-    with warnings.catch_warnings(), mpl.rc_context({**SETTINGS, "svg.hashsalt": title}):
-        warnings.simplefilter("ignore")  # a class name in a script that the bundled font lacks
-        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

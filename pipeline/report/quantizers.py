@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
 from calibration.errors import CalibrationError
@@ -25,12 +25,11 @@ WIDE, HIGH = 150, 30  # pixels of it
 
 
 class Reading(NamedTuple):
-    """One method's amax as the page prints it."""
+    """An amax or a scale as the page prints it: one number, or the extremes over the channels."""
 
-    colour: str
-    label: str
-    value: str
-    used: bool
+    low: str
+    high: str | None = None
+    used: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,12 +37,13 @@ class Row:
     """What the page says about one quantizer."""
 
     name: str
-    short: str  # the name without its group
+    short: Markup  # the name without its block, breakable after each dot
     kind: str
     enabled: bool | None  # None: nothing says
     reason: str
-    amax: list[Reading]
-    scale: str
+    amax: dict[str, Reading]  # by method key
+    scale: Reading | None
+    channels: int
     picture: Markup | None
 
 
@@ -101,15 +101,15 @@ def _row(
     enabled = placed.get("enabled")
     return Row(
         name=name,
-        short=short,
+        short=escape(short).replace(".", Markup(".<wbr>")),
         kind=str(placed.get("kind") or (record.kind if record else formats.ABSENT)),
         enabled=enabled if isinstance(enabled, bool) else None,
         reason=str(placed.get("reason") or (record.degenerate if record else None) or ""),
-        amax=[
-            Reading(method_colour(key), method_label(key), extent(value), key == used)
-            for key, value in amax.items()
-        ],
-        scale=extent(placed.get("scale")),
+        amax={key: reading(values, key == used) for key, values in amax.items()},
+        scale=reading(placed["scale"]) if placed.get("scale") is not None else None,
+        channels=max((len(values) for values in amax.values()), default=0)
+        if record and record.axis is not None
+        else 0,
         picture=sparkline(statistic, amax, used) if statistic and statistic.elements else None,
     )
 
@@ -137,22 +137,26 @@ def method_colour(key: str) -> str:
     return re.sub("[^a-z]", "", key)
 
 
-def extent(value: Any) -> str:
-    """Returns one number, or the smallest and largest of a per-channel list with its length."""
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        numbers = [found for item in value if (found := formats.number(item)) is not None]
-        if not numbers:
-            return formats.ABSENT
-        if len(numbers) > 1:
-            low, high = formats.significant(min(numbers)), formats.significant(max(numbers))
-            return f"{low} … {high}, {len(numbers)} channels"
-        value = numbers[0]
-    return formats.significant(value)
+def reading(value: Any, used: bool = False) -> Reading:
+    """Returns one number, or the smallest and the largest of a list."""
+    values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    numbers = [found for item in values if (found := formats.number(item)) is not None]
+    if not numbers:
+        return Reading(formats.ABSENT, None, used)
+    low, high = formats.significant(min(numbers)), formats.significant(max(numbers))
+    return Reading(low, high if len(numbers) > 1 else None, used)
+
+
+def methods(groups: Sequence[Group]) -> list[tuple[str, str, str]]:
+    """Returns (key, label, colour) of every method that some quantizer has an amax for."""
+    keys = dict.fromkeys(key for group in groups for row in group.rows for key in row.amax)
+    return [(key, method_label(key), method_colour(key)) for key in keys]
 
 
 def sparkline(statistic: Statistic, amax: Mapping[str, list[float]], used: str | None) -> Markup:
     """Returns the histogram of |x| from 0 to its largest: logarithmic counts, a mark at every amax."""
-    counts = _rebin(statistic.histogram(), BARS)
+    histogram = statistic.histogram()
+    counts = _rebin(histogram, BARS) * max(1.0, histogram.size / BARS)
     heights = np.log1p(counts) / max(float(np.log1p(counts).max(initial=0)), 1e-12) * (HIGH - 4)
     step = WIDE / len(counts)
     bars = "".join(f"V{HIGH - height:.1f}h{step:.4g}" for height in heights)
@@ -169,7 +173,7 @@ def sparkline(statistic: Statistic, amax: Mapping[str, list[float]], used: str |
 
 
 def _rebin(counts: NDArray[np.float64], bars: int) -> NDArray[np.float64]:
-    """Returns at most `bars` sums of neighbouring counts per bin, so that an odd bin more makes no step."""
+    """Returns at most `bars` means of neighbouring counts; sums would step where groups differ by a bin."""
     if counts.size <= bars:
         return counts
     starts = np.linspace(0, counts.size, bars, endpoint=False).astype(int)

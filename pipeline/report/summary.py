@@ -41,7 +41,7 @@ def headline(report: Mapping[str, Any]) -> str:
 
 
 def tiles(report: Mapping[str, Any], budgets: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns the three numbers that matter: {title, value, detail, budget, met}, `met` None without a budget."""
+    """Returns the three numbers that matter: {title, value, detail, budget, met}, None without a budget."""
     accuracy, latency = _part(report, "accuracy"), _part(report, "latency")
     speedup = _part(latency, "speedup")
     speed, drop = number(speedup.get("median")), number(accuracy.get("relative_drop"))
@@ -123,16 +123,27 @@ def _faster(before: Mapping[str, Any], after: Mapping[str, Any], key: str) -> st
 
 
 def operators(precision: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns one row per operator type: {type, int8, float, ms}, the most expensive first."""
+    """Returns one row per operator type: {type, int8, float, ms, bar}, the most expensive first.
+
+    `bar` holds the int8 and the float part in per cent of the longest bar: of time, or of layers.
+    """
+    layers = precision.get("layers") or []
+    timed = any(number(layer.get("ms")) for layer in layers)
     rows: dict[str, dict[str, Any]] = {}
-    for layer in precision.get("layers") or []:
-        kind = str(layer.get("type") or "?")
-        row = rows.setdefault(kind, {"type": kind, "int8": 0, "float": 0, "ms": None})
-        row["int8" if is_int8(layer) else "float"] += 1
-        ms = number(layer.get("ms"))
-        if ms is not None:
-            row["ms"] = (row["ms"] or 0.0) + ms
-    return sorted(rows.values(), key=lambda row: (-(row["ms"] or 0), -row["int8"], -row["float"]))
+    for layer in layers:
+        kind, side = str(layer.get("type") or "?"), int(not is_int8(layer))
+        row = rows.setdefault(
+            kind, {"type": kind, "int8": 0, "float": 0, "ms": 0.0 if timed else None, "bar": [0.0, 0.0]}
+        )
+        row["float" if side else "int8"] += 1
+        cost = (number(layer.get("ms")) or 0.0) if timed else 1.0
+        row["bar"][side] += cost
+        if timed:
+            row["ms"] += cost
+    longest = max((sum(row["bar"]) for row in rows.values()), default=0.0)
+    for row in rows.values():
+        row["bar"] = [100 * part / longest for part in row["bar"]]
+    return sorted(rows.values(), key=lambda row: -sum(row["bar"]))
 
 
 def is_int8(layer: Mapping[str, Any]) -> bool:
