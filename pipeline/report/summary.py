@@ -107,19 +107,19 @@ def comparison(report: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
             f"latency {name}",
             milliseconds(before.get(key)),
             milliseconds(after.get(key)),
-            _faster(before, after, key),
+            _better(before.get(key), after.get(key), "faster"),
         )
         for key, name in (("p50", "median"), ("p90", "p90"), ("p99", "p99"), ("mean", "mean"))
     ]
     float_size, qdq, engine = (sizes.get(key) for key in ("float_onnx", "qdq_onnx", "engine"))
-    rows.append(("engine file", size(float_size), size(engine), f"{ratio(float_size, engine)} smaller"))
-    rows.append(("QDQ ONNX file", size(float_size), size(qdq), f"{ratio(float_size, qdq)} smaller"))
+    rows.append(("engine file", size(float_size), size(engine), _better(float_size, engine, "smaller")))
+    rows.append(("QDQ ONNX file", size(float_size), size(qdq), _better(float_size, qdq, "smaller")))
     return rows
 
 
-def _faster(before: Mapping[str, Any], after: Mapping[str, Any], key: str) -> str:
-    text = ratio(before.get(key), after.get(key))
-    return text if text == ABSENT else f"{text} faster"
+def _better(before: Any, after: Any, word: str) -> str:
+    text = ratio(before, after)
+    return text if text == ABSENT else f"{text} {word}"
 
 
 def operators(precision: Mapping[str, Any]) -> list[dict[str, Any]]:
