@@ -157,7 +157,7 @@ def _expose(canvas: Canvas) -> NDArray[np.uint8]:
 
 
 def write_scenes(folder: str | Path, seeds: Iterable[int], size: int = 512) -> Path:
-    """Return the folder after writing images/*.png, masks/*.png (8-bit labels) and classes.json (the names)."""
+    """Return the folder after writing images/*.png, masks/*.png (labels) and classes.json (names)."""
     folder = Path(folder)
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True, exist_ok=True)
