@@ -1,4 +1,4 @@
-"""Drawn scenes: the same everywhere, varied, not told apart by colour, and learnt by the embedded checkpoint."""
+"""Drawn scenes: the same everywhere, varied, not told apart by colour, and learnt by the checkpoint."""
 
 from __future__ import annotations
 
