@@ -2,6 +2,7 @@
 
     PipelineError                 (never raised itself)
     ├── BudgetMissed        1     accuracy or latency is outside the recipe's budgets or the stored baseline
+    │   └── EngineRefused   1     the built engine does not compute what its QDQ graph says
     ├── InputError          2     a recipe, checkpoint, data set, pattern or option that cannot be used
     │   └── ArtifactError   2     a file in exports/ that is missing, altered or made by something else
     └── BackendUnavailable  3     the asked backend cannot run on this machine
@@ -25,6 +26,10 @@ class BudgetMissed(PipelineError):
     """The engine works but misses a budget."""
 
     exit_code = 1
+
+
+class EngineRefused(BudgetMissed):
+    """The runtime built an engine that is not the graph it was given; it is never kept."""
 
 
 class InputError(PipelineError):

@@ -1,0 +1,122 @@
+"""The engines a QDQ graph can become. One backend is one file here, found by its name; none needs torch.
+
+NAME, RANK                                the command-line name; `auto` takes the available one of lowest rank
+FILES                                     what build() writes, relative to <backend>/
+def unavailable_reason()                  -> None, or one sentence with the one thing to install
+def version()                             -> {package: version}, part of what makes an engine stale
+def build(qdq_onnx, area, recipe)         writes FILES into `area`
+def load(folder, threads)                 -> Engine
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+
+from pipeline.errors import BackendUnavailable, InputError, near_names
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pipeline.recipe import Recipe
+
+    Array = NDArray[np.generic]
+
+AUTO = "auto"
+
+
+class Engine(Protocol):
+    """A loaded engine: dict of arrays in, dict of arrays out."""
+
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+
+    def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]: ...
+
+    def prepare(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Makes later calls with exactly these input shapes as fast as the backend can."""
+
+    def precision_report(self, feeds: Mapping[str, Array]) -> dict[str, Any]:
+        """Returns {int8_ops, float_ops, int8_flop_share, layers}, from one profiled run on `feeds`."""
+
+
+class Backend(Protocol):
+    """The names that a module of this package has."""
+
+    NAME: str
+    RANK: int
+    FILES: tuple[str, ...]
+
+    def unavailable_reason(self) -> str | None: ...
+    def version(self) -> dict[str, str]: ...
+    def build(self, qdq_onnx: Path, area: Path, recipe: Recipe) -> None: ...
+    def load(self, folder: Path, threads: int | None) -> Engine: ...
+
+
+def names() -> list[str]:
+    """Returns every backend's name, the one that `auto` prefers first."""
+    found = [m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if not m.name.startswith("_")]
+    return sorted(found, key=lambda name: (get(name).RANK, name))
+
+
+def get(name: str) -> Backend:
+    """Returns a backend's module. Raises InputError for an unknown name."""
+    try:
+        return cast(Backend, importlib.import_module(f"{__name__}.{name}"))
+    except ModuleNotFoundError as error:
+        if error.name != f"{__name__}.{name}":
+            raise
+    raise InputError(f"unknown backend {name!r}.{near_names(name, [AUTO, *names()])}")
+
+
+def choose(asked: str) -> str:
+    """Returns the backend to use: `asked` itself, or for "auto" the first available one.
+
+    Raises InputError for an unknown name, and BackendUnavailable, with what to install, for one that cannot
+    run here.
+    """
+    if asked != AUTO:
+        reason = get(asked).unavailable_reason()
+        if reason is not None:
+            raise BackendUnavailable(f"backend {asked!r} cannot run here: {reason}")
+        return asked
+    reasons = {name: get(name).unavailable_reason() for name in names()}
+    usable = [name for name, reason in reasons.items() if reason is None]
+    if not usable:
+        listed = "\n".join(f"  {name}: {reason}" for name, reason in reasons.items())
+        raise BackendUnavailable(f"no backend can run here:\n{listed}")
+    return usable[0]
+
+
+def missing_package(package: str, install: str) -> str | None:
+    """Returns why `package` cannot be imported with the command that installs it, None when it can."""
+    try:
+        importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name == package:
+            return f"the package {package!r} is not installed: {install}"
+        return f"the package {package!r} needs {error.name!r}: {install}"
+    except (ImportError, OSError) as error:
+        return f"the package {package!r} does not load ({error}): {install}"
+    return None
+
+
+Value = TypeVar("Value")
+
+
+def ordered_feeds(feeds: Mapping[str, Value], expected: tuple[str, ...]) -> dict[str, Value]:
+    """Returns `feeds` (arrays, or shapes) in the engine's order.
+
+    Raises InputError for a missing or unknown input.
+    """
+    missing = [name for name in expected if name not in feeds]
+    unknown = [name for name in feeds if name not in expected]
+    if missing or unknown:
+        parts = [f"missing: {', '.join(missing)}"] if missing else []
+        parts += [f"unknown: {', '.join(unknown)}"] if unknown else []
+        raise InputError(f"the engine's inputs are {', '.join(expected)}; {'; '.join(parts)}.")
+    return {name: feeds[name] for name in expected}

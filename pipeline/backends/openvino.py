@@ -1,0 +1,210 @@
+"""OpenVINO: the int8 engine on CPUs. Its low-precision passes turn Q/DQ around an operator into int8."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline import precision
+from pipeline.backends import missing_package, ordered_feeds
+from pipeline.errors import ArtifactError
+from pipeline.machine import usable_cores
+from pipeline.placement import Policy
+
+if TYPE_CHECKING:
+    from pipeline.backends import Array
+    from pipeline.recipe import Recipe
+
+NAME = "openvino"
+RANK = 20
+FILES = ("model.xml", "model.bin")
+
+# --- placement and dialect (read by the lower stage) ---
+
+PLACEMENT = Policy(kinds=frozenset({"linear", "conv", "depthwise", "scores", "context"}))
+DIALECT = ("hoist_above_layout", "merge_equal_pairs", "store_int8_weights")
+
+# --- engine ---
+
+# What can run on unsigned bytes that are numbers; on any other layer unsigned bytes are a mask's booleans.
+BYTES = (
+    "FullyConnected",
+    "MatMul",
+    "Convolution",
+    "Deconvolution",
+    "FakeQuantize",
+    "Pooling",
+    "Reorder",
+    "Transpose",
+)
+FUSED = (
+    "Subgraph",
+    "ScaledDotProductAttention",
+)  # several operators in one kernel, whole attentions among them
+
+
+def unavailable_reason() -> str | None:
+    """Returns why this backend cannot run here, None when it can."""
+    return missing_package("openvino", "pip install openvino")
+
+
+def version() -> dict[str, str]:
+    """Returns the packages that decide what build() makes."""
+    import openvino
+
+    return {"openvino": openvino.__version__}
+
+
+def build(qdq_onnx: Path, area: Path, recipe: Recipe) -> None:
+    """Writes model.xml and model.bin: the QDQ graph in OpenVINO's form, weights int8, the rest float32."""
+    import openvino
+
+    model = openvino.Core().read_model(qdq_onnx)
+    area.mkdir(parents=True, exist_ok=True)
+    openvino.save_model(model, area / FILES[0], compress_to_fp16=False)  # the default halves float constants
+
+
+def load(folder: Path, threads: int | None) -> OpenVinoEngine:
+    """Returns the engine of `folder`; nothing is compiled before the first call or prepare()."""
+    return OpenVinoEngine(folder / FILES[0], threads or usable_cores())
+
+
+class OpenVinoEngine:
+    """Calls one compiled model for all shapes, and another one for each shape given to `prepare`."""
+
+    def __init__(self, xml: Path, threads: int) -> None:
+        import openvino
+
+        self._xml = xml
+        self._threads = threads
+        self._core = openvino.Core()
+        try:
+            model = self._core.read_model(xml)
+        except RuntimeError as error:
+            raise ArtifactError(f"{xml} cannot be read by OpenVINO ({_first_line(error)}).") from error
+        self._types = {port.any_name: port.element_type.to_dtype() for port in model.inputs}
+        self.input_names = tuple(self._types)
+        self.output_names = tuple(port.any_name for port in model.outputs)
+        self._compiled: dict[tuple[tuple[int, ...], ...] | None, Any] = {}
+
+    def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        import numpy as np
+
+        ordered = ordered_feeds(feeds, self.input_names)
+        arrays = {name: np.ascontiguousarray(x, dtype=self._types[name]) for name, x in ordered.items()}
+        shapes = tuple(x.shape for x in arrays.values())
+        compiled = self._compiled.get(shapes) or self._any_shape()
+        results = compiled(arrays, share_inputs=True)
+        return {name: results[i] for i, name in enumerate(self.output_names)}
+
+    def prepare(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Compiles once more for these shapes: with fixed shapes OpenVINO plans memory and kernels ahead."""
+        key = tuple(tuple(x) for x in ordered_feeds(shapes, self.input_names).values())
+        if key not in self._compiled:
+            self._compiled[key] = self._compile(self._read(shapes), profile=False)
+
+    def precision_report(self, feeds: Mapping[str, Array]) -> dict[str, Any]:
+        """Returns what the compiled graph's own performance counters say of one run on `feeds`."""
+        arrays = ordered_feeds(feeds, self.input_names)
+        model = self._read({name: x.shape for name, x in arrays.items()})
+        products = _products(model)
+        compiled = self._compile(model, profile=True)
+        request = compiled.create_infer_request()
+        for _ in range(2):  # the first run also allocates memory and packs weights
+            request.infer(arrays)
+        ran = {p.node_name: p for p in request.profiling_info if p.status == p.Status.EXECUTED}
+        layers = []
+        for op in compiled.get_runtime_model().get_ordered_ops():
+            counter = ran.get(op.get_friendly_name())
+            if counter is None:  # constants, and what was folded into a neighbour
+                continue
+            info = {key: str(value.value) for key, value in op.get_rt_info().items()}
+            flops = _flops(op, info, products)
+            fused = info["layerType"] in FUSED and flops > 0
+            layers.append(
+                precision.layer(
+                    name=counter.node_name,
+                    type_=info["layerType"],
+                    precision="i8" if fused and _multiplies_int8(op, info) else _precision(info),
+                    kernel=counter.exec_type,
+                    flops=flops,
+                    ms=counter.real_time.total_seconds() * 1e3,
+                )
+            )
+        return precision.summarize(layers)
+
+    def _any_shape(self) -> Any:
+        if None not in self._compiled:
+            self._compiled[None] = self._compile(self._read(None), profile=False)
+        return self._compiled[None]
+
+    def _read(self, shapes: Mapping[str, tuple[int, ...]] | None) -> Any:
+        model = self._core.read_model(self._xml)
+        if shapes is not None:
+            model.reshape({name: list(shape) for name, shape in shapes.items()})
+        return model
+
+    def _compile(self, model: Any, *, profile: bool) -> Any:
+        settings: dict[str, Any] = {
+            "INFERENCE_NUM_THREADS": self._threads,
+            "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": "f32",  # CPUs with AMX would compute the float part in bf16
+        }
+        if profile:
+            settings["PERF_COUNT"] = True
+        return self._core.compile_model(model, "CPU", settings)
+
+
+def _precision(info: Mapping[str, str]) -> str:
+    """Returns the type a kernel computes in.
+
+    `runtimePrecision` is the type of the first input; a float kernel that reads int8 says i8 there. The
+    kernel's name ends with what it computes in; "I8" stands for unsigned or mixed bytes, and booleans are
+    bytes too.
+    """
+    suffix = info["primitiveType"].rsplit("_", 1)[-1]
+    if suffix == "I8":
+        return "u8" if info["layerType"] in BYTES else "boolean"
+    return suffix if suffix in precision.INT8 + precision.FLOAT else info["runtimePrecision"]
+
+
+def _multiplies_int8(op: Any, info: Mapping[str, str]) -> bool:
+    """Returns whether the product inside a fused kernel is one of int8 matrices, which its own name does not
+    say.
+
+    It is when a matrix enters the kernel as int8, or when the dequantization was moved behind the product.
+    """
+    enters = any(port.get_element_type().get_type_name() == "i8" for port in op.inputs())
+    return enters or "/Dequantization" in info["originalLayersNames"]
+
+
+def _shape(port: Any) -> list[int]:
+    return [d.get_length() for d in port.get_partial_shape()]
+
+
+def _products(model: Any) -> dict[str, int]:
+    """Returns the flops of every matrix product of the graph before compilation, by name."""
+    return {
+        op.get_friendly_name(): precision.matmul_flops(
+            _shape(op.input(0)), _shape(op.input(1)), _shape(op.output(0))
+        )
+        for op in model.get_ops()
+        if op.get_type_name() == "MatMul"
+    }
+
+
+def _flops(op: Any, info: Mapping[str, str], products: Mapping[str, int]) -> int:
+    type_ = info["layerType"]
+    if type_ in FUSED:
+        return sum(products.get(name, 0) for name in info["originalLayersNames"].split(","))
+    if type_ in ("FullyConnected", "MatMul"):
+        return precision.matmul_flops(_shape(op.input(0)), _shape(op.input(1)), _shape(op.output(0)))
+    if type_ == "Convolution":
+        return precision.conv_flops(_shape(op.input(1)), _shape(op.output(0)))
+    return 0
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1].strip() if str(error).strip() else type(error).__name__

@@ -1,0 +1,100 @@
+"""The held-out samples of reference.npz, read back in the form that the engine and verify stages need."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipeline.artifacts import Workspace
+from pipeline.errors import ArtifactError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Arrays = dict[str, NDArray[Any]]
+
+FILE = "reference.npz"
+PER_MODEL = ("class_names",)  # labels that belong to the model, not to a sample
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Inputs, float outputs and labels of `samples` held-out samples, first axis N."""
+
+    inputs: Arrays
+    outputs: Arrays
+    labels: Arrays
+
+    @classmethod
+    def read(cls, workspace: Workspace) -> Reference:
+        """Returns the content of reference.npz. Raises ArtifactError where it is not of that form."""
+        import numpy as np
+
+        path = workspace.path(FILE)
+        parts: dict[str, Arrays] = {"input": {}, "output": {}, "label": {}}
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                for key in archive.files:
+                    kind, name = key.split("/", 1)
+                    parts[kind][name] = archive[key]
+        except (OSError, ValueError, KeyError) as error:
+            raise ArtifactError(
+                f"{path} is not a reference of this format ({error}); run `make engine` again."
+            ) from error
+        if not parts["input"] or not parts["output"]:
+            raise ArtifactError(f"{path} has no inputs or no outputs; run `make engine` again.")
+        found = cls(parts["input"], parts["output"], parts["label"])
+        sizes = {name: len(x) for part in (found.inputs, found.outputs) for name, x in part.items()}
+        if len(set(sizes.values())) != 1 or not found.samples:
+            raise ArtifactError(f"{path} has unequal sample counts ({sizes}); run `make engine` again.")
+        return found
+
+    @property
+    def samples(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
+    def take(self, indices: Sequence[int]) -> Reference:
+        """Returns the samples at `indices`, in that order; labels of the model stay whole."""
+        at = list(indices)
+        labels = {name: x if name in PER_MODEL else x[at] for name, x in self.labels.items()}
+        return Reference(
+            {name: x[at] for name, x in self.inputs.items()},
+            {name: x[at] for name, x in self.outputs.items()},
+            labels,
+        )
+
+    def first(self, count: int) -> Reference:
+        """Returns `count` samples from the front, beginning again at the end."""
+        return self.take([i % self.samples for i in range(count)])
+
+
+def one_by_one(
+    model: Callable[[Arrays], Mapping[str, NDArray[np.generic]]],
+    inputs: Arrays,
+    progress: Callable[[int, int], None] | None = None,
+) -> Arrays:
+    """Returns the outputs of a model that sees one sample at a time, stacked again [N, ...]."""
+    import numpy as np
+
+    count = len(next(iter(inputs.values())))
+    rows: list[Mapping[str, NDArray[Any]]] = []
+    for i in range(count):
+        rows.append(model({name: x[i : i + 1] for name, x in inputs.items()}))
+        if progress is not None:
+            progress(i + 1, count)
+    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+
+def read_json(workspace: Workspace, name: str) -> dict[str, Any]:
+    """Returns a checked JSON artifact."""
+    path = workspace.path(name)
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ArtifactError(f"{path} is not JSON ({error}); run `make engine` again.") from error
+    if not isinstance(value, dict):
+        raise ArtifactError(f"{path} holds {type(value).__name__} where an object is expected.")
+    return value

@@ -1,0 +1,83 @@
+"""ONNX Runtime as the judge: the float model as users would run it, and a QDQ graph computed as written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.backends import missing_package, ordered_feeds
+from pipeline.errors import ArtifactError, BackendUnavailable
+from pipeline.machine import usable_cores
+
+if TYPE_CHECKING:
+    from pipeline.backends import Array
+
+INSTALL = "pip install onnxruntime"
+TYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(int64)": "int64",
+    "tensor(int32)": "int32",
+    "tensor(uint8)": "uint8",
+    "tensor(bool)": "bool",
+}
+
+
+def session_options(threads: int | None) -> Any:
+    """Returns session options for `threads` threads that sleep between runs.
+
+    By default ONNX Runtime's threads spin after a run and take the cores from whatever runs next, which would
+    spoil every interleaved measurement; ONNX Runtime itself loses nothing by sleeping.
+    """
+    reason = missing_package("onnxruntime", INSTALL)
+    if reason is not None:
+        raise BackendUnavailable(f"the float reference cannot run here: {reason}")
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or usable_cores()
+    options.log_severity_level = 3  # errors; warnings repeat per session and name nothing a user can act on
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+class Session:
+    """One ONNX file in ONNX Runtime on the CPU: dict of arrays in, dict of arrays out."""
+
+    def __init__(self, path: Path, options: Any) -> None:
+        import numpy as np
+        import onnxruntime as ort
+
+        self._path = path
+        self._options = options
+        try:
+            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's classes share no public base
+            raise ArtifactError(
+                f"{path} cannot be loaded by ONNX Runtime: {str(error).strip()[:300]}"
+            ) from error
+        self._types = {x.name: np.dtype(TYPES[x.type]) for x in self._session.get_inputs()}
+        self.input_names = tuple(self._types)
+        self.output_names = tuple(x.name for x in self._session.get_outputs())
+
+    def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        import numpy as np
+
+        arrays = ordered_feeds(feeds, self.input_names)
+        typed = {name: np.asarray(x, dtype=self._types[name]) for name, x in arrays.items()}
+        return dict(zip(self.output_names, self._session.run(None, typed), strict=True))
+
+
+def float_session(path: Path, threads: int | None = None) -> Session:
+    """Returns the float model with ONNX Runtime's default optimizations: what int8 is compared with."""
+    return Session(path, session_options(threads))
+
+
+def exact_session(path: Path, threads: int | None = None) -> Session:
+    """Returns a graph computed node by node as the file says: what an engine built from it must reproduce."""
+    options = session_options(threads)
+    import onnxruntime as ort
+
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return Session(path, options)
