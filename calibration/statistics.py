@@ -64,7 +64,7 @@ class Statistic:
         if self.batches == 0:
             return "was never reached by the calibration data"
         if self.amax == 0.0:
-            return f"saw only zeros ({self.elements} values in {self.batches} batches)"
+            return f"saw nothing but zeros in all {self.elements} values"
         if self.amax < _SMALLEST_AMAX:
             return f"has amax {self.amax:g}, too small for a float32 scale"
         return None
@@ -158,7 +158,7 @@ class Statistic:
         name = f"{self.name!r}, " if self.name else ""
         return (
             f"Statistic({name}amax={self.amax:g}, elements={self.elements}, batches={self.batches}, "
-            f"bins={self.bins}, width={self.width:g})"
+            f"bins={self.bins})"
         )
 
     @property

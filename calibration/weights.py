@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ WEIGHT_METHODS = ("max", "mse")
 # Shares of a channel's largest weight that are tried: coarse over the range, then fine around the best one.
 _COARSE = np.arange(0.30, 1.001, 0.05).astype(np.float32)
 _FINE = np.arange(-0.04, 0.0401, 0.01).astype(np.float32)
-_BLOCK = 1 << 15  # weights at a time: the scratch of a block stays in the cache
+_BLOCK = 1 << 16  # weights at a time: the scratch of a block stays in the cache
 
 Floats = npt.NDArray[np.float32]
 
@@ -71,27 +72,28 @@ def _mse(rows: Floats, amax: Floats, levels: int) -> Floats:
     step = max(1, _BLOCK // length)
     for start in range(0, channels, step):
         block = slice(start, start + step)
-        live = np.where(amax[block] > 0, amax[block], 1.0).astype(np.float32)
-        scaled = (
+        live: Floats = np.where(amax[block] > 0, amax[block], 1.0).astype(np.float32)
+        scaled: Floats = (
             np.abs(rows[block]) * (np.float32(levels) / live)[:, None]
-        )  # 0 … levels where nothing is clipped
-        best = _best_share(scaled, np.broadcast_to(_COARSE, (len(live), len(_COARSE))), levels)
-        share[block] = _best_share(scaled, np.minimum(best[:, None] + _FINE, 1.0), levels)
+        )  # 0 … levels: nothing clipped yet
+        coarse = _best_share(scaled, list(_COARSE), levels)[:, None]
+        share[block] = _best_share(scaled, [np.minimum(coarse + offset, 1.0) for offset in _FINE], levels)
     return (amax * share).astype(np.float32)
 
 
-def _best_share(scaled: Floats, candidates: Floats, levels: int) -> Floats:
-    """Returns the candidate with the smallest error per row; of equal ones the largest.  # [rows]"""
-    errors = np.empty(candidates.shape, np.float64)
+def _best_share(scaled: Floats, candidates: Sequence[Floats | np.float32], levels: int) -> Floats:
+    """Returns per row the candidate with the smallest error; of equal ones the largest, that is the last."""
+    top = np.full_like(scaled, levels)
     quantized = np.empty_like(scaled)
-    for column in range(candidates.shape[1]):
-        delta = np.ascontiguousarray(candidates[:, column : column + 1])
-        np.multiply(scaled, 1.0 / delta, out=quantized)
+    best, smallest = np.zeros(len(scaled), np.float32), np.full(len(scaled), np.inf, np.float32)
+    for delta in candidates:  # one for all rows, or [rows, 1]; ascending
+        np.multiply(scaled, np.float32(1.0) / delta, out=quantized)
         np.rint(quantized, out=quantized)
-        np.minimum(quantized, np.float32(levels), out=quantized)
+        np.minimum(quantized, top, out=quantized)
         np.multiply(quantized, delta, out=quantized)
         np.subtract(quantized, scaled, out=quantized)
-        errors[:, column] = np.einsum("ij,ij->i", quantized, quantized)
-    last = candidates.shape[1] - 1 - np.argmin(errors[:, ::-1], axis=1)
-    best: Floats = candidates[np.arange(len(scaled)), last]
+        error = np.matmul(quantized[:, None, :], quantized[:, :, None])[:, 0, 0]
+        better = error <= smallest
+        best[better] = np.broadcast_to(delta, (len(scaled), 1))[better, 0]
+        smallest[better] = error[better]
     return best
