@@ -156,6 +156,7 @@ class Workspace:
                 (self.folder / name).unlink(missing_ok=True)  # made by this stage before, not any more
                 del manifest.files[name]
         manifest.files.update(new)
+        manifest.recipe = facts.pop("recipe", manifest.recipe)
         manifest.stages[stage] = {**facts, "inputs": inputs, "files": sorted(new)}
         self.write_manifest(manifest)
 

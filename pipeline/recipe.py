@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -85,9 +86,20 @@ class Recipe(_Section):
         return self.folder.name
 
     @classmethod
-    def load(cls, family: str, file: Path | None = None, overrides: dict[str, Any] | None = None) -> Recipe:
-        """Returns the recipe for `family`: defaults, then `file`, then `overrides` ('calibration.samples': 8)."""
+    def load(
+        cls,
+        family: str,
+        file: Path | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        defaults: Mapping[str, Any] | None = None,
+    ) -> Recipe:
+        """Returns the recipe for `family`: `defaults`, then `file`, then `overrides`.
+
+        Names may be dotted ('calibration.samples': 8); an override of None changes nothing.
+        """
         values: dict[str, Any] = {"family": family, "folder": Path("exports") / family}
+        for dotted, value in (defaults or {}).items():
+            _merge(values, _nest(dotted, value))
         if file is not None:
             _merge(values, _read(file))
         for dotted, value in (overrides or {}).items():

@@ -4,6 +4,7 @@ A family knows its architectures, its inputs, where quantizers go and which exac
 
     TASKS          {architecture: task}          MODEL_TYPE     the checkpoint's config "model_type"
     INPUTS         (name, …)                     OUTPUTS        {task: (name, …)}
+    HEADS          operators that make the final scores (name patterns)
     COPIED         the checkpoint's preprocessing files that travel with the engine
     SETTINGS       the family's own recipe defaults, {'dotted.name': value}
     def check(config, recipe)                    raises InputError for shapes the family cannot take

@@ -24,6 +24,7 @@ OUTPUTS = {
     "text-classification": ("logits",),
     "sentence-embedding": ("last_hidden_state",),
 }
+HEADS = ("qa_outputs", "classifier")
 COPIED = ("config.json", "tokenizer.json", "tokenizer_config.json")
 SETTINGS: dict[str, Any] = {}
 

@@ -16,6 +16,7 @@ MODEL_TYPE = "segformer"
 TASKS = {"SegformerForSemanticSegmentation": "semantic-segmentation"}
 INPUTS = ("pixel_values",)
 OUTPUTS = {"semantic-segmentation": ("logits",)}
+HEADS = ("decode_head.classifier",)
 COPIED = ("config.json", "preprocessor_config.json")
 SETTINGS: dict[str, Any] = {"calibration.samples": 32, "calibration.batch_size": 4}
 

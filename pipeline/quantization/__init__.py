@@ -75,8 +75,13 @@ def kind_of(module: nn.Module, attribute: str) -> str:
     return "local" if "add_local" in attribute else "residual"
 
 
+def _operator(attribute: str, kind: str) -> str:
+    """Returns the operator's name below its module: scores, context, or the add that both residual inputs share."""
+    return kind if kind in ("scores", "context") else attribute.partition("add_")[0] + "add"
+
+
 def describe(model: nn.Module) -> list[dict[str, Any]]:
-    """Returns one record per quantizer: name, site (what switches on or off together), kind, role, axis, num_bits."""
+    """Returns one record per quantizer: name, site (the operator it belongs to), kind, role, axis, num_bits."""
     parents = dict(model.named_modules())
     records = []
     for name, quantizer in quantizers(model):
@@ -86,7 +91,7 @@ def describe(model: nn.Module) -> list[dict[str, Any]]:
         records.append(
             {
                 "name": name,
-                "site": owner if weighted else f"{owner}.{kind}",
+                "site": owner if weighted else f"{owner}.{_operator(attribute, kind)}",
                 "kind": kind,
                 "role": "weight" if attribute == "_weight_quantizer" else "activation",
                 "axis": quantizer.axis,

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import importlib
 import logging
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pipeline.artifacts import Workspace
+from pipeline.artifacts import Workspace, digest_of, sha256
 from pipeline.memory import PeakMemory
 from pipeline.recipe import Recipe
 
@@ -67,8 +68,9 @@ def run(
     start = time.perf_counter()
     with PeakMemory() as memory, workspace.staging(name, inputs, facts) as area:
         stage.run(recipe, workspace, area)
+        facts["recipe"] = recipe.model_dump(mode="json", exclude={"folder"})
         facts.update(seconds=round(time.perf_counter() - start, 3), peak_rss_bytes=memory.peak())
-    return {"name": name, **facts, "skipped": False}
+    return {"name": name, "skipped": False, **{k: facts[k] for k in ("seconds", "peak_rss_bytes")}}
 
 
 def versions(*packages: str) -> dict[str, str]:
@@ -84,6 +86,13 @@ def versions(*packages: str) -> dict[str, str]:
     return found
 
 
+def code_digest(*parts: str) -> str:
+    """Returns a digest of source files: `parts` are files and folders of this package."""
+    root = Path(__file__).parent.parent
+    files = [f for part in parts for f in ([root / part] if part.endswith(".py") else sorted((root / part).rglob("*.py")))]
+    return digest_of({str(f.relative_to(root.parent)): sha256(f) for f in (f.resolve() for f in files)})
+
+
 def file_digest(workspace: Workspace, name: str) -> str | None:
     """Returns the recorded digest of an artifact, None while there is none."""
     record = workspace.manifest.files.get(name)
@@ -95,6 +104,10 @@ def _short(value: Any) -> str:
     return text if len(text) <= 40 else text[:37] + "…"
 
 
-def partial_folders(folder: Path) -> list[Path]:
-    """Returns staging folders that a killed run left behind."""
-    return sorted(folder.glob(".*.partial"))
+def remove_partial(folder: Path) -> None:
+    """Removes staging folders and files that a killed run left behind."""
+    for path in folder.glob(".*.partial"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

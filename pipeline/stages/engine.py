@@ -82,11 +82,13 @@ def refuse(results: list[Parity], backend: str) -> None:
     """Raises EngineRefused naming every output that is wrong."""
     wrong = [f"  {p.output}: {p.reason}" for p in results if p.reason is not None]
     if wrong:
-        others = [name for name in backends.names() if name != backend]
+        others = [
+            n for n in backends.names() if n != backend and backends.get(n).unavailable_reason() is None
+        ]
         raise EngineRefused(
             f"the {backend} engine does not compute its QDQ graph and is refused; earlier artifacts are "
             "unchanged:\n"
             + "\n".join(wrong)
-            + f"\nUse BACKEND={' or '.join(others)}, keep the family's rewrites "
+            + f"\nUse BACKEND={' or '.join(others) or '…'}, keep the family's rewrites "
             "on, or switch off the quantizers before the operator at fault (--set placement.disable=…)."
         )

@@ -1,0 +1,67 @@
+"""The stages in order: what `make engine` runs, callable from Python."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pipeline import families, stages
+from pipeline.artifacts import Workspace
+from pipeline.errors import InputError, near_names
+from pipeline.recipe import Recipe
+
+log = logging.getLogger(__name__)
+
+
+def build(
+    recipe: Recipe,
+    *,
+    force: bool = False,
+    first: str = stages.ORDER[0],
+    announce: Callable[[str], None] = log.info,
+) -> dict[str, Any]:
+    """Returns the report (see exports/README.md) after running every stage that is not up to date.
+
+    first: the stage to begin with; a machine without torch begins with "lower" or "engine" on a folder made elsewhere.
+    The verdict is in the report; only faults raise. Raises PipelineError subclasses.
+    """
+    families.get(recipe.family)
+    if first not in stages.ORDER:
+        raise InputError(f"unknown stage {first!r}.{near_names(first, stages.ORDER)}")
+    with locked(recipe):
+        for name in stages.ORDER[stages.ORDER.index(first) :]:
+            stages.run(name, recipe, force=force, announce=announce)
+        return read_report(recipe)
+
+
+def run_stage(name: str, recipe: Recipe, *, announce: Callable[[str], None] = log.info) -> dict[str, Any]:
+    """Runs one stage on the artifacts that are there; returns its record."""
+    families.get(recipe.family)
+    with locked(recipe):
+        return stages.run(name, recipe, announce=announce)
+
+
+def read_report(recipe: Recipe) -> dict[str, Any]:
+    """Returns the checked report.json of the folder."""
+    path = Workspace(recipe.folder).path("report.json")
+    return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
+
+@contextmanager
+def locked(recipe: Recipe) -> Iterator[None]:
+    """Holds the artifact folder: two runs writing the same files would vouch for each other's halves.
+
+    Also removes what a killed run left behind. Raises InputError while another process holds it.
+    """
+    recipe.folder.mkdir(parents=True, exist_ok=True)
+    with (recipe.folder / ".lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"another run is working in {recipe.folder}; wait for it, or give --output.") from error
+        stages.remove_partial(recipe.folder)
+        yield

@@ -1,0 +1,188 @@
+"""Does every quantized operator of the ONNX graph compute what PyTorch's fake quantization computes?
+
+End to end the two drift: one value on a rounding boundary that falls to the other side changes everything after it. So
+the graph is cut at every quantizer. Each operator (its Q/DQ pairs, the layout changes behind them, the product, the
+bias) then gets as input exactly what PyTorch's operator got, runs in ONNX Runtime with graph optimizations off, and its
+output is compared with PyTorch's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from torch import nn
+
+from pipeline.graph.pairs import Pair, find_pairs, remove_unused
+from pipeline.quantization import TensorQuantizer, describe
+
+ROUNDING = 2e-5  # float32 rounding of a product summed in another order, relative to the largest output
+OPERATORS = ("MatMul", "Conv", "Gemm", "Add")
+BEHIND = ("Transpose", "Reshape", "DequantizeLinear")
+
+
+@dataclass(frozen=True)
+class OperatorParity:
+    """One operator: `flips` counts quantized inputs, `beyond` outputs that differ by more than float rounding."""
+
+    site: str
+    kind: str
+    elements: int
+    flips: int
+    beyond: int
+    max_abs_diff: float
+    largest: float
+
+    @property
+    def equal(self) -> bool:
+        """Whether no output is beyond rounding, unless a quantized input flipped."""
+        return self.beyond == 0 or self.flips > 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "equal": self.equal}
+
+
+def compare_operators(
+    model: nn.Module, graph: ir.Model, inputs: dict[str, np.ndarray], scratch: Path
+) -> list[OperatorParity]:
+    """Returns the comparison of every enabled operator on one batch.
+
+    model: the quantized PyTorch model, calibrated, its enabled quantizers those of `graph` (Q → DQ on float weights
+    or stored int8 weights). `scratch`: a folder for the cut graph.
+    """
+    import onnxruntime
+
+    captured = _capture(model, inputs)
+    cut, outputs = _cut(graph, {n for n in captured if captured[n][2] is None})
+    path = scratch / "operators.onnx"
+    ir.save(cut, path)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    feeds = {i.name: captured[i.name.removesuffix("/cut")][0].numpy() for i in session.get_inputs()}
+    names = [o.name for o in session.get_outputs()]
+    found = dict(zip(names, session.run(names, feeds), strict=True))
+    path.unlink()
+    return list(_compare(model, captured, outputs, found))
+
+
+Captured = dict[str, tuple[torch.Tensor, torch.Tensor, int | None]]  # quantizer -> input, output, axis
+
+
+def _capture(model: nn.Module, inputs: dict[str, np.ndarray]) -> Captured:
+    """Returns what every enabled quantizer read and gave in one forward pass."""
+    captured: Captured = {}
+    hooks = []
+    for name, module in model.named_modules():
+        if isinstance(module, TensorQuantizer) and module.is_enabled:
+
+            def hook(m: TensorQuantizer, args: tuple[torch.Tensor], out: torch.Tensor, name: str = name) -> None:
+                captured[name] = (args[0].detach().clone(), out.detach().clone(), m.axis)
+
+            hooks.append(module.register_forward_hook(hook))
+    try:
+        with torch.no_grad():
+            model(**{name: torch.from_numpy(value) for name, value in inputs.items()})
+    finally:
+        for h in hooks:
+            h.remove()
+    return captured
+
+
+def _cut(graph: ir.Model, activations: set[str]) -> tuple[ir.Model, dict[str, tuple[str, str]]]:
+    """Returns the graph cut at the activation quantizers, and {quantizer: (its DQ's output, its operator's output)}."""
+    cut = graph.clone()
+    outputs: dict[str, tuple[str, str]] = {}
+    new_inputs, new_outputs = [], {}
+    for pair in list(find_pairs(cut)):
+        if pair.names[0] not in activations:
+            continue
+        source = ir.Value(name=f"{pair.names[0]}/cut", type=ir.TensorType(ir.DataType.FLOAT))
+        pair.quantize.replace_input_with(0, source)
+        new_inputs.append(source)
+        result = _operator_output(pair)
+        for value in (pair.dequantize.outputs[0], result):
+            value.shape = None  # the feeds decide
+            new_outputs[value.name] = value
+        for name in pair.names:
+            outputs[name] = (str(pair.dequantize.outputs[0].name), str(result.name))
+    cut.graph.outputs.clear()
+    cut.graph.outputs.extend(new_outputs.values())
+    remove_unused(cut)
+    cut.graph.inputs.clear()
+    cut.graph.inputs.extend(new_inputs)
+    for node in cut.graph:
+        for output in node.outputs:
+            output.shape = None
+    return cut, outputs
+
+
+def _operator_output(pair: Pair) -> ir.Value:
+    value = pair.dequantize.outputs[0]
+    while True:
+        (node,) = {id(n): n for n in value.consumers()}.values()
+        value = node.outputs[0]
+        if node.op_type in OPERATORS:
+            break
+        assert node.op_type in BEHIND, f"{pair.names[0]} feeds {node.op_type}"
+    follower = list(value.consumers())
+    if node.op_type in ("MatMul", "Gemm") and len(follower) == 1 and follower[0].op_type == "Add":
+        bias = [v for v in follower[0].inputs if v is not None and v.const_value is not None]
+        if bias:
+            return follower[0].outputs[0]
+    return value
+
+
+def _compare(
+    model: nn.Module, captured: Captured, outputs: dict[str, tuple[str, str]], found: dict[str, np.ndarray]
+) -> Iterator[OperatorParity]:
+    sites: dict[str, list[dict[str, Any]]] = {}
+    for record in describe(model):
+        if record["name"] in captured:
+            sites.setdefault(record["site"], []).append(record)
+    for site, records in sites.items():
+        names = [r["name"] for r in records if r["role"] == "activation"]
+        operands = 2 if records[0]["kind"] in ("scores", "context", "local", "residual") else 1
+        if len(names) < operands:
+            continue  # the float operand was not captured
+        flips = sum(
+            int((found[outputs[name][0]] != captured[name][1].numpy()).sum()) for name in names
+        )
+        expected = _expected(model, site, records, captured).numpy()
+        result = found[outputs[names[0]][1]]
+        difference, largest = np.abs(result - expected), float(np.abs(expected).max())
+        yield OperatorParity(
+            site=site,
+            kind=records[0]["kind"],
+            elements=int(expected.size),
+            flips=flips,
+            beyond=int((difference > ROUNDING * largest).sum()),
+            max_abs_diff=float(difference.max()),
+            largest=largest,
+        )
+
+
+def _expected(
+    model: nn.Module, site: str, records: list[dict[str, Any]], captured: Captured
+) -> torch.Tensor:
+    """Returns PyTorch's result of one operator on the fake-quantized inputs that it saw."""
+    with torch.no_grad():
+        kind, values = records[0]["kind"], [captured[r["name"]][1] for r in records]
+        if kind in ("linear", "conv", "depthwise"):
+            module: Any = model.get_submodule(site)
+            x = values[0]
+            weight = values[1] if len(values) > 1 else module.weight
+            if kind == "linear":
+                return torch.nn.functional.linear(x, weight, module.bias)
+            return module._conv_forward(x, weight, module.bias)  # type: ignore[no-any-return]
+        if kind == "scores":
+            return torch.matmul(values[0], values[1].transpose(2, 3))
+        if kind == "context":
+            return torch.matmul(values[0], values[1])
+        return values[0] + values[1]

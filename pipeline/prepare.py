@@ -1,0 +1,116 @@
+"""A recipe's checkpoint, and the models made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline import checkpoint, families, tasks
+from pipeline.errors import InputError
+from pipeline.recipe import Recipe
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint that was found and is of the right family."""
+
+    folder: Path
+    config: dict[str, Any]
+    architecture: str
+    task_name: str
+    family: ModuleType
+
+    @property
+    def task(self) -> ModuleType:
+        return tasks.get(self.task_name)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return tuple(self.family.OUTPUTS[self.task_name])
+
+
+def open_source(recipe: Recipe) -> Source:
+    """Returns the recipe's checkpoint. Raises InputError for one that the family cannot take."""
+    family = families.get(recipe.family)
+    folder = checkpoint.resolve(recipe.checkpoint, recipe.family)
+    config = checkpoint.read_config(folder)
+    architecture, task = checkpoint.task_of(config, family.TASKS, recipe.family, family.MODEL_TYPE)
+    family.check(config, recipe)
+    return Source(folder, config, architecture, task, family)
+
+
+def float_model(source: Source) -> nn.Module:
+    """Returns the checkpoint's model as it is."""
+    import torch
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()  # a second of loading, and a bar per call
+    transformers_logging.set_verbosity_error()
+    torch.manual_seed(0)
+    try:
+        model: nn.Module = source.family.load(source.folder, source.architecture)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise InputError(
+            f"checkpoint {source.folder} does not load as {source.architecture}: {str(error).splitlines()[0]}"
+        ) from error
+    bad = [name for name, p in model.named_parameters() if not torch.isfinite(p).all()]
+    if bad:
+        raise InputError(
+            f"{source.folder}: {len(bad)} parameters are NaN or infinite after loading, the first is {bad[0]!r}."
+        )
+    return model
+
+
+def rewritten_model(source: Source, recipe: Recipe) -> nn.Module:
+    """Returns the float model after the family's exact rewrites, or unchanged where the recipe turns them off."""
+    model = float_model(source)
+    if recipe.rewrites:
+        for rewrite in source.family.rewrites().values():
+            model = rewrite(model)
+    return model.eval()
+
+
+def quantized_model(source: Source, recipe: Recipe) -> nn.Module:
+    """Returns the rewritten model with every candidate quantizer in place, not calibrated."""
+    model: nn.Module = source.family.insert_quantizers(rewritten_model(source, recipe))
+    return model.eval()
+
+
+def random_inputs(source: Source, recipe: Recipe, batch: int = 2) -> dict[str, np.ndarray]:
+    """Returns inputs of the right shape with fixed random content, for tracing and for proofs."""
+    generator = np.random.default_rng(recipe.seed)
+    if "pixel_values" in source.family.INPUTS:
+        size, channels = recipe.shapes.image_size, source.config.get("num_channels", 3)
+        return {"pixel_values": generator.standard_normal((batch, channels, size, size), dtype=np.float32)}
+    length = recipe.shapes.sequence_length
+    mask = np.ones((batch, length), dtype=np.int64)
+    mask[-1, length * 3 // 4 :] = 0
+    return {
+        "input_ids": generator.integers(0, source.config["vocab_size"], (batch, length)),
+        "attention_mask": mask,
+        "token_type_ids": np.zeros((batch, length), dtype=np.int64),
+    }
+
+
+def batches(inputs: dict[str, np.ndarray], size: int) -> Iterator[dict[str, np.ndarray]]:
+    """Yields slices of `size` samples; the last may be smaller."""
+    count = len(next(iter(inputs.values())))
+    for start in range(0, count, size):
+        yield {name: value[start : start + size] for name, value in inputs.items()}
+
+
+def run_torch(model: nn.Module, inputs: dict[str, np.ndarray], outputs: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Returns the named outputs of one forward pass without gradients."""
+    import torch
+
+    with torch.no_grad():
+        result = model(**{name: torch.from_numpy(value) for name, value in inputs.items()})
+    return {name: getattr(result, name).numpy() for name in outputs}

@@ -1,0 +1,81 @@
+"""What the command line prints on stdout: a few aligned lines for people, one JSON document for machines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.recipe import Recipe
+
+
+def result(report: dict[str, Any], recipe: Recipe, *, as_json: bool) -> None:
+    """Prints the verdict, the numbers behind it and where the files are."""
+    if as_json:
+        print(json.dumps(report, indent=1))
+        return
+    accuracy, latency, size = report["accuracy"], report["latency"], report["size"]
+    speedup, quant = latency["speedup"], report["precision_report"]
+    rows = [
+        ("verdict", report["verdict"].upper() + "".join(f"\n  - {reason}" for reason in report["reasons"])),
+        ("model", f"{report['model']} ({report['task']}), {report['checkpoint']}"),
+        ("engine", f"{report['backend']}, {report['precision']}, {quant['int8_flop_share']:.0%} of the FLOPs in int8"),
+        (
+            accuracy["metric"],
+            f"{accuracy['engine']:.4f}, float {accuracy['float']:.4f} (drop {accuracy['relative_drop']:+.2%}), "
+            f"{accuracy['samples']} samples",
+        ),
+        ("agreement", f"{accuracy['agreement']:.4f} with float, SQNR {accuracy['sqnr_db']:.1f} dB"),
+        (
+            "latency",
+            f"{latency['engine']['p50']:.1f} ms, float ONNX Runtime {latency['float_ort']['p50']:.1f} ms "
+            f"(p50, batch {latency['batch']}, {latency['threads']} threads)",
+        ),
+        ("speed-up", f"{speedup['median']:.2f}x, 95 % interval {speedup['low']:.2f}-{speedup['high']:.2f}"),
+        (
+            "size",
+            f"{size['engine'] / 2**20:.1f} MiB, QDQ ONNX {size['qdq_onnx'] / 2**20:.1f}, "
+            f"float ONNX {size['float_onnx'] / 2**20:.1f}",
+        ),
+        ("report", str(recipe.folder / "report.html")),
+    ]
+    _aligned(rows)
+
+
+def comparison(report: dict[str, Any], changes: Sequence[Any], *, as_json: bool) -> None:
+    """Prints what changed against the baseline."""
+    if as_json:
+        print(json.dumps({"verdict": report["verdict"], "changes": [vars(c) for c in changes]}, indent=1, default=str))
+        return
+    print(f"{report['model']} on {report['backend']}: budgets {report['verdict']}")
+    for reason in report["reasons"]:
+        print(f"  - {reason}")
+    for change in changes:
+        print(f"  {'REGRESSED' if change.regression else 'ok':<10}{change}")
+
+
+def status(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    """Prints a line per stage, and below it every reason to run again."""
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    for row in rows:
+        print(f"{row['stage']:<10}{'up to date' if row['up_to_date'] else 'would run'}")
+        for reason in row["reasons"]:
+            print(f"{'':<10}- {reason}")
+
+
+def doctor(facts: dict[str, Any], *, as_json: bool) -> None:
+    """Prints what works here, and the one thing to install for each backend that does not."""
+    if as_json:
+        print(json.dumps(facts, indent=1))
+        return
+    _aligned([(name, str(value)) for name, value in facts["machine"].items()])
+    for row in facts["backends"]:
+        print(f"{row['backend']:<14}{'works, ' + row['version'] if row['available'] else row['reason']}")
+
+
+def _aligned(rows: Sequence[tuple[str, str]]) -> None:
+    width = max(len(name) for name, _ in rows) + 2
+    for name, value in rows:
+        print(f"{name:<{width}}{value}")

@@ -1,0 +1,162 @@
+"""export: the float ONNX, the graph with every candidate quantizer, and the float model's answers on held-out data."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import prepare
+from pipeline.artifacts import Workspace
+from pipeline.errors import EngineRefused
+from pipeline.progress import track
+from pipeline.recipe import Recipe
+from pipeline.stages import calibrate, code_digest, file_digest, versions
+
+NAME = "export"
+log = logging.getLogger(__name__)
+
+SAME = 1e-3  # largest difference between PyTorch's and ONNX Runtime's float outputs, relative to the largest
+
+
+def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
+    return {
+        "quantizers.json": file_digest(workspace, "quantizers.json"),
+        "calibration.npz": file_digest(workspace, "calibration.npz"),
+        "checkpoint": workspace.manifest.stages.get("quantize", {}).get("inputs", {}).get("checkpoint"),
+        "data": calibrate.data_digest(recipe),
+        "shapes": recipe.shapes.model_dump(exclude={"batches"}),
+        "rewrites": recipe.rewrites,
+        "samples": recipe.verification.samples,
+        "seed": recipe.seed,
+        "code": code_digest("graph", "tasks", "families", "quantization", "export.py", "operator_parity.py",
+                            "stages/export.py"),
+        **versions("torch", "transformers", "onnx", "onnxscript", "onnx-ir", "onnxruntime"),
+    }  # fmt: skip
+
+
+def outputs(recipe: Recipe) -> list[str]:
+    return ["model.onnx", "candidates.onnx", "reference.npz", "parity.json"]
+
+
+def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
+    import onnx_ir as ir
+
+    source = prepare.open_source(recipe)
+    baseline = "original.onnx" if recipe.rewrites and source.family.rewrites() else None
+    if baseline:
+        log.info("exporting the float model")
+        save(export_float(source, recipe), area / baseline)
+    log.info("exporting the quantized model")
+    model, candidates = export_quantized(source, recipe, workspace)
+    save(candidates, area / "candidates.onnx")
+    save(without_quantizers(ir.load(area / "candidates.onnx")), area / "model.onnx")
+    reference = reference_arrays(recipe, source, workspace.folder, area / (baseline or "model.onnx"))
+    same_as_torch(source, recipe, area / (baseline or "model.onnx"))
+    np.savez(area / "reference.npz", allow_pickle=False, **reference)
+    prove_operators(model, candidates, reference, area)
+
+
+def export_float(source: prepare.Source, recipe: Recipe) -> Any:
+    """Returns the graph of the checkpoint as it is, without rewrites and quantizers."""
+    from pipeline.export import export_onnx
+    from pipeline.graph.tidy import tidy
+
+    sample = prepare.random_inputs(source, recipe)
+    axes = source.family.dynamic_axes(tuple(sample))
+    return tidy(export_onnx(prepare.float_model(source), sample, source.outputs, axes))
+
+
+def export_quantized(source: prepare.Source, recipe: Recipe, workspace: Workspace) -> tuple[Any, Any]:
+    """Returns the quantized PyTorch model and its graph; amax by the max method, the lower stage sets the chosen one."""
+    from calibration import CalibrationTable
+    from pipeline.export import export_onnx
+    from pipeline.graph import set_scales
+    from pipeline.graph.tidy import tidy
+    from pipeline.quantization import apply_amax
+    from pipeline.scales import to_scale
+
+    table = CalibrationTable.read(workspace.path("calibration.json"))
+    amax = {name: r.amax_for("max") for name, r in table.records.items() if r.degenerate is None}
+    model = prepare.quantized_model(source, recipe)
+    apply_amax(model, amax)  # type: ignore[arg-type]
+    sample = prepare.random_inputs(source, recipe)
+    graph = export_onnx(model, sample, source.outputs, source.family.dynamic_axes(tuple(sample)))
+    set_scales(graph, {name: to_scale(value) for name, value in amax.items()})
+    return model, tidy(graph)
+
+
+def without_quantizers(candidates: Any) -> Any:
+    """Returns the float graph after the rewrites: every pair removed, transposed weights folded."""
+    from pipeline.graph import keep_pairs
+    from pipeline.graph.fold import fold_transposed_weights
+
+    keep_pairs(candidates, set())
+    fold_transposed_weights(candidates)
+    return candidates
+
+
+def save(model: Any, path: Path) -> None:
+    """Writes a checked ONNX file."""
+    import onnx
+    import onnx_ir as ir
+
+    ir.save(model, path)
+    onnx.checker.check_model(str(path), full_check=True)
+
+
+def reference_arrays(recipe: Recipe, source: prepare.Source, folder: Path, float_onnx: Path) -> dict[str, np.ndarray]:
+    """Returns inputs, labels and the float model's outputs in ONNX Runtime on held-out samples, ready for the .npz."""
+    from pipeline.reference import float_session
+
+    count = recipe.verification.samples or source.task.DEFAULT_SAMPLES
+    raw = source.task.samples(recipe, source.config, "evaluation", count)
+    arrays, labels = source.task.encode(folder, recipe, raw)
+    run_float = float_session(float_onnx, recipe.verification.threads)
+    size = recipe.calibration.batch_size
+    total = -(-len(next(iter(arrays.values()))) // size)
+    results = [run_float(batch) for batch in track(prepare.batches(arrays, size), "float reference", total)]
+    found = {name: np.concatenate([r[name] for r in results]) for name in source.outputs}
+    if hasattr(source.task, "reference_labels"):
+        labels = {**labels, **source.task.reference_labels(source.task.predict(found, labels))}
+    return {
+        **{f"input/{name}": value for name, value in arrays.items()},
+        **{f"output/{name}": value for name, value in found.items()},
+        **{f"label/{name}": value for name, value in labels.items()},
+    }
+
+
+def same_as_torch(source: prepare.Source, recipe: Recipe, float_onnx: Path) -> None:
+    """Checks that the float ONNX computes what PyTorch computes, on random inputs at a batch it was not traced with."""
+    from pipeline.reference import exact_session
+
+    sample = prepare.random_inputs(source, recipe, batch=3)
+    expected = prepare.run_torch(prepare.float_model(source), sample, source.outputs)
+    found = exact_session(float_onnx, recipe.verification.threads)(sample)
+    for name, value in expected.items():
+        difference = float(np.abs(found[name] - value).max()) / float(np.abs(value).max())
+        if not difference <= SAME:
+            raise EngineRefused(
+                f"the exported float ONNX differs from PyTorch by {difference:.1e} of the largest {name}; "
+                f"this checkpoint cannot be exported right."
+            )
+
+
+def prove_operators(model: Any, candidates: Any, reference: dict[str, np.ndarray], area: Path) -> None:
+    """Writes parity.json: every quantized operator of the graph against PyTorch's fake quantization."""
+    from pipeline.operator_parity import compare_operators
+
+    sample = {k.removeprefix("input/"): v[:1] for k, v in reference.items() if k.startswith("input/")}
+    results = compare_operators(model, candidates, sample, area)
+    (area / "parity.json").write_text(json.dumps([r.to_json() for r in results], indent=1), encoding="utf-8")
+    flips = sum(r.flips for r in results)
+    log.info("%d quantized operators equal PyTorch's; %d values on a rounding boundary", len(results), flips)
+    wrong = [r.site for r in results if not r.equal]
+    if wrong:
+        raise EngineRefused(
+            f"{len(wrong)} quantized operators of the ONNX graph differ from PyTorch's fake quantization, "
+            f"the first is {wrong[0]}."
+        )

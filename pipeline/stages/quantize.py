@@ -1,0 +1,127 @@
+"""quantize: prove the checkpoint usable and the rewrites exact, list every place that can be quantized."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import checkpoint, prepare
+from pipeline.artifacts import Workspace, digest_path
+from pipeline.errors import InputError
+from pipeline.recipe import Recipe
+from pipeline.stages import code_digest, versions
+
+NAME = "quantize"
+log = logging.getLogger(__name__)
+
+EXACT = 1e-4  # largest difference a rewrite may make, relative to the largest output: float rounding over the depth
+
+
+def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
+    source = prepare.open_source(recipe)
+    return {
+        "checkpoint": digest_path(source.folder),
+        "family": recipe.family,
+        "rewrites": recipe.rewrites,
+        "shapes": recipe.shapes.model_dump(exclude={"batches"}),
+        "code": code_digest("families", "quantization", "prepare.py", "checkpoint.py", "stages/quantize.py"),
+        **versions("torch", "transformers", "pytorch-quantization"),
+    }
+
+
+def outputs(recipe: Recipe) -> list[str]:
+    return ["quantizers.json", "config.json"]
+
+
+def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
+    from pipeline import quantization
+
+    source = prepare.open_source(recipe)
+    checkpoint.check_weights(source.folder)
+    copy_preprocessing(source, area)
+    proofs = prove_rewrites(source, recipe) if recipe.rewrites else []
+    model = prepare.quantized_model(source, recipe)
+    records = [
+        {**r, "kind": "head"} if any(fnmatchcase(r["site"], p) for p in source.family.HEADS) else r
+        for r in quantization.describe(model)
+    ]
+    log.info("%d quantizers at %d places", len(records), len({r["site"] for r in records}))
+    document = {
+        "family": recipe.family,
+        "architecture": source.architecture,
+        "task": source.task_name,
+        "checkpoint": recipe.checkpoint or f"embedded/{recipe.family}",
+        "rewrites": proofs,
+        "quantizers": records,
+    }
+    (area / "quantizers.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+
+
+def prove_rewrites(source: prepare.Source, recipe: Recipe) -> list[dict[str, Any]]:
+    """Returns {name, max_abs_diff, relative} for every rewrite, measured on random inputs against the model before it.
+
+    Raises RuntimeError when one is not exact: that is a fault of the rewrite, not of the checkpoint.
+    """
+    model = prepare.float_model(source)
+    sample = prepare.random_inputs(source, recipe, batch=1)
+    before = prepare.run_torch(model, sample, source.outputs)
+    proofs = []
+    for name, rewrite in source.family.rewrites().items():
+        model = rewrite(model).eval()
+        after = prepare.run_torch(model, sample, source.outputs)
+        difference = max(float(np.abs(after[k] - before[k]).max()) for k in source.outputs)
+        relative = difference / max(float(np.abs(before[k]).max()) for k in source.outputs)
+        if not relative <= EXACT:
+            raise RuntimeError(f"the rewrite {name} changed the outputs by {relative:.2e} of the largest")
+        proofs.append({"name": name, "max_abs_diff": difference, "relative": relative})
+        before = after
+    return proofs
+
+
+def copy_preprocessing(source: prepare.Source, area: Path) -> None:
+    """Copies what the engine needs to prepare its inputs: config.json and the tokenizer or image processor.
+
+    Raises InputError when a file is missing, or when the tokenizer does not match the vocabulary.
+    """
+    for name in source.family.COPIED:
+        if (source.folder / name).exists():
+            shutil.copyfile(source.folder / name, area / name)
+    if "preprocessor_config.json" in source.family.COPIED and not (area / "preprocessor_config.json").exists():
+        raise InputError(f"checkpoint {source.folder} has no preprocessor_config.json (image mean, std and size).")
+    if "tokenizer.json" in source.family.COPIED:
+        if not (area / "tokenizer.json").exists():
+            _convert_tokenizer(source.folder, area)
+        _check_tokenizer(source, area / "tokenizer.json")
+
+
+def _convert_tokenizer(folder: Path, area: Path) -> None:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer.backend_tokenizer.save(str(area / "tokenizer.json"))
+    except (OSError, ValueError, AttributeError, ImportError) as error:
+        raise InputError(
+            f"checkpoint {folder} has neither tokenizer.json nor a vocabulary that converts to one: {error}"
+        ) from error
+
+
+def _check_tokenizer(source: prepare.Source, path: Path) -> None:
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # noqa: BLE001  the Rust library raises bare Exceptions
+        raise InputError(f"{source.folder / 'tokenizer.json'} is not a tokenizer: {error}") from error
+    largest, size = max(tokenizer.get_vocab().values(), default=-1), source.config["vocab_size"]
+    if largest >= size:
+        raise InputError(
+            f"the tokenizer of {source.folder} does not match the vocabulary: its largest token id is {largest}, "
+            f"the checkpoint has embeddings for {size}."
+        )
