@@ -39,6 +39,7 @@ def render(
         loader=PackageLoader("pipeline.report", "."),
         autoescape=True,
         undefined=ChainableUndefined,  # a missing number prints as nothing; the filters print '–'
+        finalize=formats.printed,
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -1,4 +1,4 @@
-"""Numbers and sizes as a person reads them; every function returns '–' for what is absent or not a number."""
+"""Numbers and sizes as a person reads them; each function returns '–' for what is absent or not a number."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ def number(value: Any) -> float | None:
         return None
     result = float(value)
     return result if math.isfinite(result) else None
+
+
+def printed(value: Any) -> Any:
+    """Returns what the page prints for a bare value: NaN, infinity and None as '–'."""
+    return ABSENT if value is None or (isinstance(value, float) and not math.isfinite(value)) else value
 
 
 def plain(value: Any, digits: int = 4) -> str:

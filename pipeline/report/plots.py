@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 INK, MUTED, LINE, FLOAT, ENGINE, BAD = "#010203", "#040506", "#070809", "#0a0b0c", "#0d0e0f", "#101112"
 VARIABLES = {INK: "ink", MUTED: "muted", LINE: "line", FLOAT: "float", ENGINE: "engine", BAD: "bad"}
 SETTINGS: Any = {
-    "svg.hashsalt": "report",  # the same figure gives the same text
     "svg.fonttype": "none",  # text stays text: it can be searched and takes the page's font
     "text.parse_math": False,  # a class may be called "$5"
     "font.size": 9,
@@ -51,7 +50,7 @@ def latency(measured: Mapping[str, Any], engine_name: str) -> Markup | None:
     if any(number((measured.get(key) or {}).get("p50")) is None for _, key, _ in rows):
         return None
     jitter = np.random.default_rng(0)
-    with _figure(1.9) as (figure, axes):
+    with _figure(1.9, f"Latency of float ONNX Runtime and of {engine_name}") as (figure, axes):
         for y, key, colour in rows:
             p50, p90, p99 = (number(measured[key].get(q)) or 0.0 for q in ("p50", "p90", "p99"))
             samples = np.asarray((measured.get("samples") or {}).get(key) or [], dtype=float)
@@ -68,7 +67,7 @@ def latency(measured: Mapping[str, Any], engine_name: str) -> Markup | None:
         axes.set_ylim(-0.5, 1.55)
         axes.set_xlim(left=0)
         axes.set_xlabel("milliseconds per call   (dot: one call; bar: median to p99; ticks: p90 and p99)")
-        return _svg(figure, f"Latency of float ONNX Runtime and of {engine_name}")
+        return _svg(figure)
 
 
 def per_class(rows: Sequence[Mapping[str, Any]], metric: str) -> Markup | None:
@@ -84,7 +83,7 @@ def per_class(rows: Sequence[Mapping[str, Any]], metric: str) -> Markup | None:
     pairs = sorted(pairs, key=lambda pair: -abs(pair[1] - pair[2]))[:MOST_CLASSES]
     pairs.sort(key=lambda pair: pair[1])
     places = list(range(len(pairs)))
-    with _figure(0.7 + 0.21 * len(pairs)) as (figure, axes):
+    with _figure(0.7 + 0.21 * len(pairs), f"{metric} per class, float and int8") as (figure, axes):
         for y, (_, before, after) in enumerate(pairs):
             axes.plot([before, after], [y, y], color=BAD if after < before else ENGINE, lw=2, alpha=0.6)
         axes.plot([before for _, before, _ in pairs], places, "o", color=FLOAT, ms=7, label="float")
@@ -95,7 +94,7 @@ def per_class(rows: Sequence[Mapping[str, Any]], metric: str) -> Markup | None:
             f"{metric} per class" + (f", the {MOST_CLASSES} most changed" if len(rows) > MOST_CLASSES else "")
         )
         axes.legend(frameon=False, loc="lower left", ncols=2, bbox_to_anchor=(0, 1), handletextpad=0.2)
-        return _svg(figure, f"{metric} per class, float and int8")
+        return _svg(figure)
 
 
 def per_sample(float_scores: Sequence[float], engine_scores: Sequence[float], metric: str) -> Markup | None:
@@ -109,7 +108,7 @@ def per_sample(float_scores: Sequence[float], engine_scores: Sequence[float], me
     moved = np.abs(change) > 1e-9
     reach = max(float(np.abs(change).max()), 1e-9)
     counts, edges = np.histogram(change[moved], bins=41, range=(-reach, reach))
-    with _figure(2.0) as (figure, axes):
+    with _figure(2.0, f"Change of {metric} per sample") as (figure, axes):
         middles = (edges[:-1] + edges[1:]) / 2
         colours = [BAD if middle < 0 else ENGINE for middle in middles]
         axes.bar(middles, counts, width=0.9 * (edges[1] - edges[0]), color=colours)
@@ -120,25 +119,27 @@ def per_sample(float_scores: Sequence[float], engine_scores: Sequence[float], me
         axes.set_ylabel("samples")
         same = f"{(~moved).sum()} of {moved.size} samples, unchanged, are not drawn"
         axes.set_xlabel(f"change of a sample's {metric}, float to int8   ({same})")
-        return _svg(figure, f"Change of {metric} per sample")
+        return _svg(figure)
 
 
 @contextmanager
-def _figure(height: float) -> Iterator[tuple[Figure, Axes]]:
+def _figure(height: float, title: str) -> Iterator[tuple[Figure, Axes]]:
     """Yields an empty figure as wide as the page, with our settings while it is drawn."""
     import matplotlib as mpl
     from matplotlib.figure import Figure  # not pyplot: no global state, no display
 
-    with warnings.catch_warnings(), mpl.rc_context(SETTINGS):
+    # The salt makes the ids in the SVG the same in every run, and different from those of other figures.
+    with warnings.catch_warnings(), mpl.rc_context({**SETTINGS, "svg.hashsalt": title}):
         warnings.simplefilter("ignore")  # a class name in a script that the bundled font lacks
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        figure.set_label(title)
         axes = figure.add_subplot()
         axes.grid(axis="x")
         axes.tick_params(length=0)
         yield figure, axes
 
 
-def _svg(figure: Figure, title: str) -> Markup:
+def _svg(figure: Figure) -> Markup:
     """Returns the figure as one <svg> element that scales with the page."""
     stream = StringIO()
     figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -151,5 +152,7 @@ def _svg(figure: Figure, title: str) -> Markup:
     text = re.sub(r'(<svg [^>]*?)height="[^"]*"', r"\1", text, count=1)
     for stand_in, name in VARIABLES.items():
         text = text.replace(stand_in, f"var(--{name})")
-    text = text.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" class="plot" ', 1)
+    text = text.replace(
+        "<svg ", f'<svg role="img" aria-label="{escape(str(figure.get_label()))}" class="plot" ', 1
+    )
     return Markup(text)  # noqa: S704 matplotlib escapes what it writes, the title is escaped above

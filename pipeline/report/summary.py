@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.report.formats import ABSENT, milliseconds, number, plain, ratio, share, signed, size
+from pipeline.report.formats import ABSENT, milliseconds, number, plain, printed, ratio, share, signed, size
 
 METRICS = {"miou": "mIoU", "f1": "F1", "cosine": "cosine to float", "accuracy": "accuracy"}
 BACKENDS = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT"}
@@ -53,14 +53,14 @@ def tiles(report: Mapping[str, Any], budgets: Mapping[str, Any]) -> list[dict[st
             "title": "Speed-up",
             "value": ABSENT if speed is None else f"{speed:.2f}×",
             "detail": f"95 % interval {plain(speedup.get('low'), 2)} to {plain(speedup.get('high'), 2)}, "
-            f"batch {latency.get('batch', ABSENT)}, {latency.get('threads', ABSENT)} threads",
+            f"batch {printed(latency.get('batch'))}, {printed(latency.get('threads'))} threads",
             **_judged(speed, budgets.get("speedup"), "at least", lambda limit: f"{limit:g}×"),
         },
         {
             "title": "Accuracy drop",
             "value": ABSENT if drop is None else _drop(drop),
             "detail": f"{metric_name(report)} {before} → {after} ({change})"
-            + (f", {samples} samples" if samples else ""),
+            + f", {printed(samples)} samples",
             **_judged(drop, budgets.get("relative_drop"), "at most", lambda limit: f"{100 * limit:g} %"),
         },
         {

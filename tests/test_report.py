@@ -1,0 +1,148 @@
+"""The HTML report says what report and artifacts hold, needs no network, and names what is missing."""
+
+from __future__ import annotations
+
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_samples import EXAMPLES, HOSTILE, sample_report, sample_workspace, scene
+
+from pipeline.artifacts import Workspace
+from pipeline.report import overlays, render
+
+VOID = {"meta", "img", "br", "input", "wbr"}  # elements without an end tag
+
+
+class Page(HTMLParser):
+    """Collects text and attributes, and requires that every element is closed in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.html, self.open, self.words = html, [], []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+        assert not self.open
+        self.text = re.sub(r"\s+", " ", " ".join(self.words))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not {"script", "style"} & set(self.open):
+            self.words.append(data)
+
+
+def draw(
+    report: dict[str, Any], workspace: Workspace, examples: Any = (), names: Any = ("sky", "road")
+) -> Page:
+    area = workspace.folder.parent / "area"
+    render(report, workspace, area, examples=examples, class_names=names)
+    return Page((area / "report.html").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return sample_workspace(tmp_path / "exports" / "segformer")
+
+
+@pytest.mark.parametrize("kind", EXAMPLES)
+def test_page_needs_nothing_from_outside_and_runs_no_foreign_script(workspace: Workspace, kind: str) -> None:
+    assert overlays.kind_of(EXAMPLES[kind]) == kind
+    page = draw(sample_report(), workspace, EXAMPLES[kind], ("sky", HOSTILE))
+    for tag, attributes in page.tags:
+        assert tag not in {"link", "iframe", "object", "base"}
+        for name in ("src", "href", "xlink:href", "action"):
+            assert re.match(r"data:image/|#", attributes.get(name) or "#"), (tag, attributes)
+        assert not [name for name in attributes if name.startswith("on")]
+    assert not re.search(r"@import|url\((?!#)", page.html)
+    assert [tag for tag, _ in page.tags].count("script") == 1
+    assert "default-src 'none'" in page.html
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert HOSTILE in page.text  # shown as it is, not swallowed
+
+
+def test_page_says_what_the_report_holds(workspace: Workspace) -> None:
+    text = draw(sample_report(), workspace, EXAMPLES["segmentation"]).text
+    for said in (
+        "PASS", "4.00×", "95 % interval 3.90 to 4.10", "✓ budget: at least 2×",
+        "0.39 %", "mIoU 0.8123 → 0.8091 (−0.0032), 16 samples", "✓ budget: at most 1 %",
+        "98.77 %", "SQNR 27.2 dB", "✗ budget: at least 99 %",
+        "latency p99 130 ms 32.5 ms 4.00× faster", "engine file 4.0 MiB 1.5 MiB 2.67× smaller",
+        "0.999123", "99.11 %", "87.5 %", "All 3 layers", "12 s", "1.0 GiB", "up to date", "2026.4",
+        "make engine MODEL=segformer DATA='my data'",
+        "1 of 2 quantizers are on", "2 channels", "because", "3 interleaved pairs",
+    ):  # fmt: skip
+        assert said in text, said
+
+
+def test_failed_verdict_shows_its_reasons(workspace: Workspace) -> None:
+    report = {
+        **sample_report(),
+        "verdict": "fail",
+        "reasons": ["agreement 0.98 is below the budget 0.99", HOSTILE],
+    }
+    page = draw(report, workspace)
+    assert "FAIL" in page.text and "PASS" not in page.text
+    assert "agreement 0.98 is below the budget 0.99" in page.text
+
+
+@pytest.mark.parametrize("key", [*sample_report(), "everything"])
+def test_a_missing_part_leaves_a_page(workspace: Workspace, key: str) -> None:
+    report = sample_report() if key != "everything" else {}
+    report.pop(key, None)
+    page = draw(report, workspace)
+    expected = {
+        "latency": "no latency measurement", "batches": "no check of batch sizes", "stages": "no stage times",
+        "accuracy": "no accuracy per class", "environment": "does not describe its environment",
+        "precision_report": "does not tell which precision", "verdict": "NO VERDICT",
+        "everything": "The report holds no measurement.",
+    }  # fmt: skip
+    assert expected.get(key, "The task offers no examples.") in page.text
+
+
+@pytest.mark.parametrize(
+    "section", ["accuracy", "latency", "size", "precision_report", "calibration", "environment"]
+)
+def test_a_missing_number_leaves_a_page(workspace: Workspace, section: str) -> None:
+    for key in sample_report()[section]:
+        report = sample_report()
+        report[section][key] = float("nan") if isinstance(report[section][key], int | float) else None
+        assert not re.search(r"\b(nan|None)\b", draw(report, workspace).text), key
+
+
+@pytest.mark.parametrize("name", ["calibration.json", "calibration.npz", "openvino/placement.json"])
+def test_an_altered_artifact_is_named_and_not_shown(workspace: Workspace, name: str) -> None:
+    (workspace.folder / name).write_bytes(b"{}")
+    text = draw(sample_report(), workspace).text
+    assert f"{name} was altered" in text
+    assert ("because" in text) == (name != "openvino/placement.json")
+
+
+def test_same_input_gives_the_same_bytes(workspace: Workspace) -> None:
+    pages = [draw(sample_report(), workspace, EXAMPLES["segmentation"]).html for _ in range(2)]
+    assert pages[0] == pages[1]
+
+
+def test_page_is_drawn_without_torch(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)  # an import of it now fails
+    assert "PASS" in draw(sample_report(), workspace, EXAMPLES["questions"]).text
+
+
+def test_page_of_many_large_samples_stays_small(workspace: Workspace) -> None:
+    page = draw(sample_report(), workspace, [scene(512, 1000)] * 20)
+    pictures = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert len(pictures) == overlays.LIMIT * 5
+    assert len(page.html) < 5 * 2**20
