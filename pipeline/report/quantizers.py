@@ -129,7 +129,7 @@ def _used(amax: Mapping[str, list[float]], scale: Any, chosen: str | None) -> st
 
 def method_label(key: str) -> str:
     """Returns 'percentile_99.99' as '99.99 %'."""
-    return key.removeprefix("percentile_") + " %" if key.startswith("percentile_") else key
+    return key.removeprefix("percentile_") + "\N{NARROW NO-BREAK SPACE}%" if key.startswith("percentile_") else key
 
 
 def method_colour(key: str) -> str:
