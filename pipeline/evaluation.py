@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts import Workspace
 from pipeline.errors import ArtifactError
+from pipeline.progress import track
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,19 +73,15 @@ class Reference:
 
 
 def one_by_one(
-    model: Callable[[Arrays], Mapping[str, NDArray[np.generic]]],
-    inputs: Arrays,
-    progress: Callable[[int, int], None] | None = None,
+    model: Callable[[Arrays], Mapping[str, NDArray[np.generic]]], inputs: Arrays, label: str = "running"
 ) -> Arrays:
     """Returns the outputs of a model that sees one sample at a time, stacked again [N, ...]."""
     import numpy as np
 
     count = len(next(iter(inputs.values())))
     rows: list[Mapping[str, NDArray[Any]]] = []
-    for i in range(count):
+    for i in track(range(count), label, count):
         rows.append(model({name: x[i : i + 1] for name, x in inputs.items()}))
-        if progress is not None:
-            progress(i + 1, count)
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
 

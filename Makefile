@@ -1,0 +1,41 @@
+# One call of `python -m pipeline` a target; the first one on a fresh machine makes the virtual environment.
+#
+#   make engine MODEL=segformer [CHECKPOINT=… DATA=… BACKEND=… CALIBRATION=… ARGS='--set …']
+#   make test
+MODEL ?= segformer
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python -m pipeline
+OPTIONS := $(MODEL) $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)') $(if $(DATA),--data '$(DATA)') \
+           $(if $(BACKEND),--backend '$(BACKEND)') $(if $(CALIBRATION),--calibration '$(CALIBRATION)') $(ARGS)
+
+.PHONY: engine check status doctor lint test clean
+.DEFAULT_GOAL := engine
+
+engine: $(VENV)/ready      ## checkpoint -> verified int8 engine in exports/$(MODEL)/
+	@$(RUN) engine $(OPTIONS)
+
+check: $(VENV)/ready       ## verify again, compare with the stored baseline
+	@$(RUN) check $(MODEL) $(if $(BACKEND),--backend '$(BACKEND)') $(ARGS)
+
+status: $(VENV)/ready      ## which stages would run again, and why
+	@$(RUN) status $(OPTIONS)
+
+doctor: $(VENV)/ready      ## which backends work here
+	@$(RUN) doctor
+
+lint: $(VENV)/ready
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
+
+test: lint                 ## lint, types and every test
+	@$(VENV)/bin/python -m pytest $(ARGS)
+
+clean:                     ## remove artifacts, keep the environment
+	@find exports -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
+
+# The environment is ready when everything is installed at the pinned versions.
+$(VENV)/ready: pyproject.toml constraints.txt
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@echo 'installing the environment (once)' >&2
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,cpu,dev]'
+	@touch $@
