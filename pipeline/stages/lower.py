@@ -25,7 +25,7 @@ def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         "backend": backends.choose(recipe.backend),
         "method": recipe.calibration.method,
         "percentile": recipe.calibration.percentile,
-        "placement": recipe.placement.model_dump(),
+        "placement": recipe.placement.model_dump(mode="json"),
         "code": code_digest("graph", "backends", "placement.py", "stages/lower.py"),
         **versions("onnx", "onnx-ir"),
     }
