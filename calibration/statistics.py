@@ -34,8 +34,8 @@ class Statistic:
     """
 
     def __init__(self, bins: int = 2048, *, name: str | None = None) -> None:
-        if bins < 2 or bins & (bins - 1):
-            raise CalibrationError(f"bins = {bins}: a power of two, at least 2, is needed (2048 is usual)")
+        if not 2 <= bins <= 65536 or bins & (bins - 1):
+            raise CalibrationError(f"bins = {bins}: a power of two from 2 to 65536 is needed (2048 is usual)")
         self.bins = bins
         self.name = name
         self.amax = 0.0

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calibration import CalibrationError, Statistic
+from calibration.binning import flatten
 
 # Magnitudes from subnormal to nearly the largest float32: the width grows over the whole range of exponents.
 wide = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -117,11 +118,20 @@ def test_the_form_of_the_tensor_does_not_matter(view: str) -> None:
     assert fed(VIEWS[view](x)) == fed(x)
 
 
+def test_dense_memory_is_not_copied() -> None:
+    x = torch.randn(576)
+    for view in (x.view(4, 6, 3, 8).permute(0, 2, 3, 1), x.view(24, 24).T):
+        assert flatten(view).data_ptr() == x.data_ptr()
+    assert np.shares_memory(flatten(x.numpy().reshape(24, 24).T), x.numpy())
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_counts_as_its_float32_values(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("bins", [256, 65536])
+def test_half_precision_counts_as_its_float32_values(dtype: torch.dtype, bins: int) -> None:
     x = (torch.randn(3000, generator=torch.Generator().manual_seed(0)) * 100).to(dtype)
-    assert fed(x) == fed(x.float())
-    assert fed(x.half().numpy()) == fed(x.half())
+    x[0] = 512.0  # the top of the highest bin: 65536 widths, more than float16 can hold
+    assert fed(x, bins=bins) == fed(x.float(), bins=bins)
+    assert fed(x.half().numpy(), bins=bins) == fed(x.half(), bins=bins)
 
 
 def test_expanded_tensors_count_every_repetition() -> None:
@@ -194,7 +204,7 @@ def test_degenerate_statistics_say_why(batches: list[np.ndarray], reason: str) -
     assert fed(*batches, np.ones(1)).is_degenerate is None
 
 
-@pytest.mark.parametrize("bins", [0, 1, 3, 2000, -4])
+@pytest.mark.parametrize("bins", [0, 1, 3, 2000, -4, 131072])
 def test_bins_must_be_a_power_of_two(bins: int) -> None:
     with pytest.raises(CalibrationError, match=f"bins = {bins}"):
         Statistic(bins)
