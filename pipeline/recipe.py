@@ -53,7 +53,9 @@ class Placement(_Section):
 
 class Budgets(_Section):
     relative_drop: float = Field(0.01, ge=0, le=1, description="largest relative drop of the task metric")
-    agreement: float = Field(0.99, ge=0, le=1, description="smallest share of predictions equal to float's")
+    agreement: float | None = Field(
+        None, ge=0, le=1, description="smallest share of predictions equal to float's; None: the task's own"
+    )
     speedup: float = Field(1.0, ge=0, description="smallest median speed-up over float ONNX Runtime")
 
 

@@ -2,13 +2,15 @@
 
 One task is one module, found by its name; none needs torch, because a deployed engine needs the same code:
 
-    METRIC, DEFAULT_SAMPLES
+    METRIC, DEFAULT_SAMPLES, AGREEMENT             AGREEMENT: the budget where the recipe names none
     def samples(recipe, config, split, count)      -> raw samples ("calibration" or "evaluation" split)
     def encode(folder, recipe, samples)            -> (inputs, labels): dicts of arrays, first axis N
     def predict(outputs, labels)                   -> predictions, comparable with ==
     def score(predictions, labels)                 -> the task metric
     def agreement(a, b)                            -> share of equal predictions
     def examples(inputs, labels, reference, engine, limit) -> what the report page shows
+    def per_class(predictions, labels), per_sample(predictions, labels)        optional, for the plots
+    def reference_labels(predictions)              optional: labels that the float model defines
     def preprocess(folder, raw) / postprocess(folder, outputs, labels)   for deployment
 
 `folder` holds the checkpoint's own config.json and tokenizer.json or preprocessor_config.json.

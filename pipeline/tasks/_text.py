@@ -82,6 +82,6 @@ def sentences(split: str, count: int) -> list[str]:
     while len(found) < count:
         for article in passages.generate_squad(seed, count)["data"]:
             for paragraph in article["paragraphs"]:
-                found.update(dict.fromkeys(s.strip() for s in paragraph["context"].split(". ") if s.strip()))
+                found.update(dict.fromkeys(s.strip(" .") for s in paragraph["context"].split(". ") if s.strip(" .")))
         seed += 1
     return list(found)[:count]

@@ -16,6 +16,7 @@ from pipeline.recipe import Recipe
 from pipeline.tasks import Arrays, _text, equal_share, take
 
 METRIC = "f1"
+AGREEMENT = 0.95  # answers, letter by letter
 DEFAULT_SAMPLES = 256
 STRIDE = 32  # tokens that two windows of a long context share
 LONGEST_ANSWER = 30  # tokens
@@ -135,10 +136,13 @@ def _questions(labels: Arrays) -> list[dict[str, Any]]:
 
 def score(predictions: list[str], labels: Arrays) -> float:
     """Returns the mean over questions of the best F1 over the accepted answers."""
-    questions = _questions(labels)
-    return float(
-        np.mean([max(f1(p, a) for a in q["answers"]) for p, q in zip(predictions, questions, strict=True)])
-    )
+    return float(np.mean(per_sample(predictions, labels)))
+
+
+def per_sample(predictions: list[str], labels: Arrays) -> list[float]:
+    """Returns the F1 of every question."""
+    questions = zip(predictions, _questions(labels), strict=True)
+    return [max(f1(answer, truth) for truth in question["answers"]) for answer, question in questions]
 
 
 def agreement(a: list[str], b: list[str]) -> float:

@@ -15,6 +15,7 @@ from pipeline.tasks import Arrays, take
 from pipeline.tasks.text_classification import class_names
 
 METRIC = "miou"
+AGREEMENT = 0.99  # pixels
 DEFAULT_SAMPLES = 32
 IGNORE = 255
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
@@ -143,6 +144,19 @@ def class_iou(predictions: np.ndarray, labels: Arrays) -> np.ndarray:
 def score(predictions: np.ndarray, labels: Arrays) -> float:
     """Returns the mean IoU over the classes that occur."""
     return float(np.nanmean(class_iou(predictions, labels)))
+
+
+def per_class(predictions: np.ndarray, labels: Arrays) -> dict[str, float]:
+    """Returns {class: IoU} for the classes that occur."""
+    found = zip(labels["class_names"], class_iou(predictions, labels), strict=True)
+    return {str(name): float(value) for name, value in found if not np.isnan(value)}
+
+
+def per_sample(predictions: np.ndarray, labels: Arrays) -> list[float]:
+    """Returns the share of right pixels of every image."""
+    valid = labels["mask"] != IGNORE
+    right = (predictions == labels["mask"]) & valid
+    return [float(r.sum() / max(v.sum(), 1)) for r, v in zip(right, valid, strict=True)]
 
 
 def agreement(a: np.ndarray, b: np.ndarray) -> float:

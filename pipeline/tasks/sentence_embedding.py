@@ -11,6 +11,7 @@ from pipeline.recipe import Recipe
 from pipeline.tasks import Arrays, _text, take
 
 METRIC = "cosine"  # mean cosine to the float embeddings: without labels the float model is the truth
+AGREEMENT = 0.9  # nearest neighbours: two almost equally near ones swap at the smallest change
 DEFAULT_SAMPLES = 256
 
 
@@ -41,7 +42,12 @@ def reference_labels(predictions: np.ndarray) -> Arrays:
 
 def score(predictions: np.ndarray, labels: Arrays) -> float:
     """Returns the mean cosine to the float embeddings, `labels["embedding"]` [N, H]."""
-    return float((predictions * labels["embedding"]).sum(1).mean())
+    return float(np.mean(per_sample(predictions, labels)))
+
+
+def per_sample(predictions: np.ndarray, labels: Arrays) -> list[float]:
+    """Returns the cosine of every sentence."""
+    return [float(x) for x in (predictions * labels["embedding"]).sum(1)]
 
 
 def nearest(embeddings: np.ndarray) -> np.ndarray:

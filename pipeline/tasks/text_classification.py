@@ -13,6 +13,7 @@ from pipeline.recipe import Recipe
 from pipeline.tasks import Arrays, _text, take
 
 METRIC = "accuracy"
+AGREEMENT = 0.98  # labels
 DEFAULT_SAMPLES = 256
 
 
@@ -63,6 +64,16 @@ def predict(outputs: Arrays, labels: Arrays) -> np.ndarray:
 
 def score(predictions: np.ndarray, labels: Arrays) -> float:
     return float((predictions == labels["label"]).mean())
+
+
+def per_class(predictions: np.ndarray, labels: Arrays) -> dict[str, float]:
+    """Returns {class: share of its texts that were found} for the classes that occur."""
+    truth = labels["label"]
+    return {
+        str(name): float((predictions[truth == i] == i).mean())
+        for i, name in enumerate(labels["class_names"])
+        if (truth == i).any()
+    }
 
 
 def agreement(a: np.ndarray, b: np.ndarray) -> float:
