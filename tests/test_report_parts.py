@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 from pathlib import Path
 
@@ -40,6 +41,18 @@ def test_one_changed_pixel_survives_the_reduction(
     assert tuple(picture[at[0] // 4, at[1] // 4]) == getattr(overlays, colour)
     assert (picture != overlays.SAME).any(axis=2).sum() == (colour != "SAME")
     assert row["agreement"] == pytest.approx(1 - (before != after) / side**2)
+
+
+def test_pixel_values_become_the_picture_they_were_made_of(tmp_path: Path) -> None:
+    image = np.random.default_rng(1).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    mean, std = np.array([0.4, 0.5, 0.6], np.float32), np.array([0.2, 0.25, 0.3], np.float32)
+    config = {"image_mean": mean.tolist(), "image_std": std.tolist(), "rescale_factor": 1 / 255}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(config))
+    values = ((image / np.float32(255) - mean) / std).transpose(2, 0, 1)
+    (example,) = overlays.with_images([{"pixel_values": values}], tmp_path)
+    assert np.array_equal(example["image"], image)
+    (stretched,) = overlays.with_images([{"pixel_values": values}], tmp_path / "nowhere")
+    assert stretched["image"].min() == 0 and stretched["image"].max() == 255
 
 
 def test_legend_names_the_classes_that_occur() -> None:
@@ -87,7 +100,7 @@ def test_quantizer_rows_hold_placement_amax_and_marks(tmp_path: Path) -> None:
         "percentile_99.99": False,
         "mse": True,
     }
-    assert weight.amax["max"] == quantizers.Reading("0.250", "0.500", used=True)
+    assert weight.amax["max"] == quantizers.Reading("0.250", "0.500", used=False)
     assert activation.picture is not None
     marks = re.findall(r'class="mark ([^"]*)" d="M([\d.]+) ', activation.picture)
     assert marks == [("m-max", "150.0"), ("m-percentile", "146.2"), ("m-mse used", "75.0")]

@@ -74,7 +74,7 @@ def contents(
         "latency_plot": plots.latency(_mapping(report, "latency"), engine),
         "class_plot": plots.per_class(accuracy.get("per_class") or [], metric),
         "sample_plot": _sample_plot(accuracy, metric),
-        "examples": _examples(examples[: overlays.LIMIT], class_names),
+        "examples": _examples(examples[: overlays.LIMIT], class_names, workspace.folder),
         "blocks": blocks,
         "methods": quantizers.methods(blocks),
         "notes": notes,
@@ -85,11 +85,13 @@ def contents(
     }
 
 
-def _examples(examples: Sequence[Mapping[str, Any]], class_names: Sequence[str]) -> dict[str, Any]:
+def _examples(
+    examples: Sequence[Mapping[str, Any]], class_names: Sequence[str], folder: Path
+) -> dict[str, Any]:
     """Returns {kind, …} for the template's examples section."""
     kind = overlays.kind_of(examples)
     if kind == "segmentation":
-        return {"kind": kind, **overlays.segmentation(examples, class_names)}
+        return {"kind": kind, **overlays.segmentation(overlays.with_images(examples, folder), class_names)}
     if kind == "questions":
         return {"kind": kind, "rows": overlays.questions(examples)}
     if kind == "fields":

@@ -7,6 +7,7 @@ import colorsys
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,8 @@ def palette(count: int) -> Pixels:
 def segmentation(examples: Sequence[Mapping[str, Any]], class_names: Sequence[str]) -> dict[str, Any]:
     """Returns {rows, legend, has_label}: pictures as data URIs, agreement per sample, the classes that occur.
 
-    Each example holds image uint8 [h, w, 3], float and engine label maps [h, w], label [h, w] or None.
+    Each example holds image uint8 [h, w, 3] (`with_images` makes it), float and engine label maps [h, w], and label
+    [h, w] or None.
     """
     maps = [
         np.asarray(example[key])
@@ -61,6 +63,31 @@ def segmentation(examples: Sequence[Mapping[str, Any]], class_names: Sequence[st
     ]
     rows = [_segmented(example, colours) for example in examples]
     return {"rows": rows, "legend": legend, "has_label": any("label" in row["pictures"] for row in rows)}
+
+
+def with_images(examples: Sequence[Mapping[str, Any]], folder: Path) -> list[Mapping[str, Any]]:
+    """Returns the examples with `image` uint8 [h, w, 3] made of the network's input `pixel_values` [3, h, w].
+
+    `folder` holds the checkpoint's preprocessor_config.json; without it the values are stretched to 0 … 255.
+    """
+    from pipeline.tasks.semantic_segmentation import normalization
+
+    try:
+        mean, std, factor = normalization(folder)
+    except (OSError, ValueError, KeyError):
+        mean = std = factor = None  # type: ignore[assignment]
+    made: list[Mapping[str, Any]] = []
+    for example in examples:
+        if "pixel_values" in example and "image" not in example:
+            x = np.asarray(example["pixel_values"], dtype=np.float32).transpose(1, 2, 0)
+            x = (
+                (x - x.min()) / max(float(np.ptp(x)), 1e-12) * 255
+                if mean is None
+                else (x * std + mean) / factor
+            )
+            example = {**example, "image": np.clip(np.rint(x), 0, 255).astype(np.uint8)}
+        made.append(example)
+    return made
 
 
 def _segmented(example: Mapping[str, Any], colours: Pixels) -> dict[str, Any]:
@@ -181,6 +208,7 @@ def kind_of(examples: Sequence[Mapping[str, Any]]) -> str:
     keys = set(examples[0])
     for needed, kind in (
         ({"image", "float", "engine"}, "segmentation"),
+        ({"pixel_values", "float", "engine"}, "segmentation"),
         ({"question", "float", "engine"}, "questions"),
         ({"text", "cosine"}, "neighbours"),
         ({"text", "float", "engine"}, "labels"),

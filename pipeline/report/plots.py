@@ -44,30 +44,38 @@ WIDTH = 10.6  # inches of 72 points
 def latency(measured: Mapping[str, Any], engine_name: str) -> Markup | None:
     """Returns every timed run, median and tail of float ONNX Runtime and of the engine; None without figures.
 
-    `measured` is the report's `latency`; `samples` in it (milliseconds by runtime) is optional.
+    `measured` is the report's `latency`; `samples` (milliseconds of every run) and `float_ort_rewritten` (the
+    float model after its rewrites) are optional in it.
     """
-    rows = [(1.0, "float_ort", FLOAT), (0.0, "engine", ENGINE)]
-    if any(number((measured.get(key) or {}).get("p50")) is None for _, key, _ in rows):
+    rows = [("float_ort", "float ONNX Runtime", FLOAT), ("engine", engine_name, ENGINE)]
+    if any(number((measured.get(key) or {}).get("p50")) is None for key, _, _ in rows):
         return None
-    jitter = np.random.default_rng(0)
-    with _figure(1.9, f"Latency of float ONNX Runtime and of {engine_name}") as (figure, axes):
-        for y, key, colour in rows:
-            p50, p90, p99 = (number(measured[key].get(q)) or 0.0 for q in ("p50", "p90", "p99"))
-            samples = np.asarray((measured.get("samples") or {}).get(key) or [], dtype=float)
-            axes.scatter(
-                samples, y + 0.12 + 0.26 * jitter.random(samples.size), s=9, c=colour, alpha=0.45, lw=0
-            )
-            axes.plot([p50, max(p50, p99)], [y, y], color=colour, lw=2.2, solid_capstyle="round")
-            axes.plot(p50, y, "o", color=colour, ms=7)
-            for tail in (p90, p99):
-                axes.plot([max(p50, tail)] * 2, [y - 0.07, y + 0.07], color=colour, lw=1.6)
-            label = f"median {milliseconds(p50)}"
-            axes.annotate(label, (p50, y), (0, -8), textcoords="offset points", ha="center", va="top")
-        axes.set_yticks([1.0, 0.0], ["float ONNX Runtime", engine_name])
-        axes.set_ylim(-0.5, 1.55)
+    if number((measured.get("float_ort_rewritten") or {}).get("p50")) is not None:
+        rows.insert(1, ("float_ort_rewritten", "float, rewritten", FLOAT))
+    title = f"Latency of float ONNX Runtime and of {engine_name}"
+    with _figure(0.7 + 0.6 * len(rows), title) as (figure, axes):
+        for y, (key, _, colour) in enumerate(rows):
+            samples = (measured.get("samples") or {}).get(key) or []
+            _runs(axes, y, measured[key], samples, colour)
+        axes.set_yticks(range(len(rows)), [name for _, name, _ in rows])
+        axes.set_ylim(len(rows) - 0.5, -0.55)
         axes.set_xlim(left=0)
         axes.set_xlabel("milliseconds per call   (dot: one call; bar: median to p99; ticks: p90 and p99)")
         return _svg(figure)
+
+
+def _runs(axes: Axes, y: float, figures: Mapping[str, Any], samples: Sequence[float], colour: str) -> None:
+    p50, p90, p99 = (number(figures.get(q)) or 0.0 for q in ("p50", "p90", "p99"))
+    times = np.asarray(samples, dtype=float)
+    axes.scatter(
+        times, y - 0.12 - 0.26 * np.random.default_rng(0).random(times.size), s=9, c=colour, alpha=0.45, lw=0
+    )
+    axes.plot([p50, max(p50, p99)], [y, y], color=colour, lw=2.2, solid_capstyle="round")
+    axes.plot(p50, y, "o", color=colour, ms=7)
+    for tail in (p90, p99):
+        axes.plot([max(p50, tail)] * 2, [y - 0.07, y + 0.07], color=colour, lw=1.6)
+    label = f"median {milliseconds(p50)}"
+    axes.annotate(label, (p50, y), (0, -8), textcoords="offset points", ha="center", va="top")
 
 
 def per_class(rows: Sequence[Mapping[str, Any]], metric: str) -> Markup | None:

@@ -97,8 +97,8 @@ def _row(
     chosen: str | None,
 ) -> Row:
     amax = record.amax if record else {}
-    used = _used(amax, placed.get("scale"), chosen)
     enabled = placed.get("enabled")
+    used = None if enabled is False else _used(amax, placed.get("scale"), chosen)
     return Row(
         name=name,
         short=escape(short).replace(".", Markup(".<wbr>")),
@@ -129,7 +129,11 @@ def _used(amax: Mapping[str, list[float]], scale: Any, chosen: str | None) -> st
 
 def method_label(key: str) -> str:
     """Returns 'percentile_99.99' as '99.99 %'."""
-    return key.removeprefix("percentile_") + "\N{NARROW NO-BREAK SPACE}%" if key.startswith("percentile_") else key
+    return (
+        key.removeprefix("percentile_") + "\N{NARROW NO-BREAK SPACE}%"
+        if key.startswith("percentile_")
+        else key
+    )
 
 
 def method_colour(key: str) -> str:
