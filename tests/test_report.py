@@ -83,7 +83,7 @@ def test_page_says_what_the_report_holds(workspace: Workspace) -> None:
         "latency p99 130 ms 32.5 ms 4.00× faster", "engine file 4.0 MiB 1.5 MiB 2.67× smaller",
         "0.999123", "99.11 %", "87.5 %", "All 3 layers", "12 s", "1.0 GiB", "up to date", "2026.4",
         "make engine MODEL=segformer DATA='my data'",
-        "1 of 2 quantizers are on", "2 channels", "because", "3 interleaved pairs",
+        "1 of 2 quantizers are on", "2 channels", "because", "3 interleaved rounds",
     ):  # fmt: skip
         assert said in text, said
 

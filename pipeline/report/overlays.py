@@ -43,8 +43,8 @@ def palette(count: int) -> Pixels:
 def segmentation(examples: Sequence[Mapping[str, Any]], class_names: Sequence[str]) -> dict[str, Any]:
     """Returns {rows, legend, has_label}: pictures as data URIs, agreement per sample, the classes that occur.
 
-    Each example holds image uint8 [h, w, 3] (`with_images` makes it), float and engine label maps [h, w], and label
-    [h, w] or None.
+    Each example holds image uint8 [h, w, 3] (`with_images` makes it), float and engine label maps [h, w], and
+    label [h, w] or None.
     """
     maps = [
         np.asarray(example[key])
