@@ -1,7 +1,9 @@
-"""The artifact folder `exports/<model>/`: files that appear whole or not at all, and the manifest that vouches for them.
+"""The artifact folder `exports/<model>/`: files that appear whole or not at all, and the manifest that vouches for
+them.
 
 A stage writes into a staging folder beside its targets. When it ends well, every file is flushed, renamed into place
-and recorded in `manifest.json`, which is replaced last. A stage that fails, or is interrupted, leaves the folder as it was.
+and recorded in `manifest.json`, which is replaced last. A stage that fails, or is interrupted, leaves the folder as
+it was.
 """
 
 from __future__ import annotations
@@ -71,7 +73,9 @@ class Manifest:
                 )
             return cls(files=value["files"], stages=value["stages"], recipe=value.get("recipe", {}))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ArtifactError(f"{path} is not a manifest ({error}); remove it and run `make engine` again.") from error
+            raise ArtifactError(
+                f"{path} is not a manifest ({error}); remove it and run `make engine` again."
+            ) from error
 
     def to_json(self) -> str:
         return json.dumps(

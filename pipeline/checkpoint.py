@@ -15,7 +15,7 @@ EMBEDDED = Path(__file__).parent / "checkpoints"
 
 
 def resolve(checkpoint: str | None, embedded: str) -> Path:
-    """Returns the checkpoint's folder: a directory, a hub id found in the local cache or on the hub, or the embedded one.
+    """Returns the checkpoint's folder: a directory, a hub id (local cache first, then the hub), or the embedded one.
 
     Raises InputError that names CHECKPOINT= and the cache when there is none.
     """
@@ -25,7 +25,9 @@ def resolve(checkpoint: str | None, embedded: str) -> Path:
     if path.is_dir():
         return path
     if path.exists():
-        raise InputError(f"CHECKPOINT={checkpoint} is a file; give the folder that holds config.json and model.safetensors.")
+        raise InputError(
+            f"CHECKPOINT={checkpoint} is a file; give the folder that holds config.json and model.safetensors."
+        )
     if checkpoint.count("/") != 1 or checkpoint.startswith((".", "/", "~")):
         raise InputError(
             f"CHECKPOINT={checkpoint}: there is no such folder, and it is not a hub id of the form owner/name."
@@ -98,7 +100,11 @@ def weight_files(folder: Path) -> list[Path]:
             raise InputError(f"{index} names {unsafe or missing}, which are not files of the folder.")
         return [folder / n for n in names]
     pickles = sorted(p.name for p in folder.glob("*.bin")) + sorted(p.name for p in folder.glob("*.pt*"))
-    advice = f" Found {', '.join(pickles)}: pickles can run code and are not read; convert them to safetensors." if pickles else ""
+    advice = (
+        f" Found {', '.join(pickles)}: pickles can run code and are not read; convert them to safetensors."
+        if pickles
+        else ""
+    )
     raise InputError(f"checkpoint {folder} has no model.safetensors.{advice}")
 
 

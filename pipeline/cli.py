@@ -202,9 +202,7 @@ def _stage_command(name: str, summary: str) -> None:
     ) -> None:
         from pipeline.build import run_stage
 
-        made = make_recipe(
-            model, checkpoint, data, backend, calibration, recipe, output, settings, no_rewrites
-        )
+        made = make_recipe(model, checkpoint, data, backend, calibration, recipe, output, settings, no_rewrites)
         run_stage(name, made, announce=announce)
 
     command.__doc__ = summary

@@ -42,7 +42,7 @@ def export_onnx(
             optimize=False,  # `graph.tidy` does it, and keeps quantizers apart
             verbose=False,
         )
-    return program.model  # type: ignore[union-attr,no-any-return]
+    return program.model  # type: ignore[union-attr]
 
 
 @contextlib.contextmanager

@@ -151,9 +151,7 @@ def _compare(
         operands = 2 if records[0]["kind"] in ("scores", "context", "local", "residual") else 1
         if len(names) < operands:
             continue  # the float operand was not captured
-        flips = sum(
-            int((found[outputs[name][0]] != captured[name][1].numpy()).sum()) for name in names
-        )
+        flips = sum(int((found[outputs[name][0]] != captured[name][1].numpy()).sum()) for name in names)
         expected = _expected(model, site, records, captured).numpy()
         result = found[outputs[names[0]][1]]
         difference, largest = np.abs(result - expected), float(np.abs(expected).max())
@@ -168,9 +166,7 @@ def _compare(
         )
 
 
-def _expected(
-    model: nn.Module, site: str, records: list[dict[str, Any]], captured: Captured
-) -> torch.Tensor:
+def _expected(model: nn.Module, site: str, records: list[dict[str, Any]], captured: Captured) -> torch.Tensor:
     """Returns PyTorch's result of one operator on the fake-quantized inputs that it saw."""
     with torch.no_grad():
         kind, values = records[0]["kind"], [captured[r["name"]][1] for r in records]

@@ -73,6 +73,4 @@ def _decide(quantizer: Mapping[str, Any], policy: Policy, choice: Placement) -> 
 def _check(names: Sequence[str], patterns: Sequence[str]) -> None:
     unknown = [p for p in patterns if not any(fnmatchcase(name, p) for name in names)]
     if unknown:
-        raise InputError(
-            "\n".join(f"the pattern {p!r} matches no quantizer.{near_names(p, names)}" for p in unknown)
-        )
+        raise InputError("\n".join(f"the pattern {p!r} matches no quantizer.{near_names(p, names)}" for p in unknown))

@@ -54,9 +54,7 @@ class Session:
         try:
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's classes share no public base
-            raise ArtifactError(
-                f"{path} cannot be loaded by ONNX Runtime: {str(error).strip()[:300]}"
-            ) from error
+            raise ArtifactError(f"{path} cannot be loaded by ONNX Runtime: {str(error).strip()[:300]}") from error
         self._types = {x.name: np.dtype(TYPES[x.type]) for x in self._session.get_inputs()}
         self.input_names = tuple(self._types)
         self.output_names = tuple(x.name for x in self._session.get_outputs())

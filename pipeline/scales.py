@@ -10,7 +10,7 @@ import numpy as np
 def to_scale(amax: Any) -> np.ndarray:
     """Returns amax / 127 as float32, a scalar for one value.
 
-    Signed 8-bit symmetric: zero point 0, x ≈ scale · q, q in [−128, 127] (Wu et al. 2020, arXiv:2004.09602, section 3.1).
+    Signed 8-bit symmetric: zero point 0, x ≈ scale · q, q in [−128, 127] (Wu et al. 2020, arXiv:2004.09602, 3.1).
     A channel of zeros has amax 0; every scale represents it exactly, 1 is taken.
     """
     values = np.asarray(amax, dtype=np.float32)

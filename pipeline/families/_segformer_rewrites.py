@@ -47,9 +47,7 @@ class SummedDecodeHead(nn.Module):
         first, *rest = encoder_hidden_states
         total = self.projections[0](first)
         for projection, stage in zip(list(self.projections)[1:], rest, strict=True):
-            total = total + F.interpolate(
-                projection(stage), size=first.shape[2:], mode="bilinear", align_corners=False
-            )
+            total = total + F.interpolate(projection(stage), size=first.shape[2:], mode="bilinear", align_corners=False)
         return self.classifier(self.dropout(self.activation(total)))  # type: ignore[no-any-return]
 
 

@@ -66,9 +66,7 @@ def insert_quantizers(model: nn.Module) -> nn.Module:
     from pipeline.quantization import insert_quantizers as insert
     from pipeline.quantization.segformer_residual import QuantSegformerLayer
 
-    return insert(
-        model, attention=hf.SegformerAttention, residual={hf.SegformerLayer: QuantSegformerLayer}
-    )
+    return insert(model, attention=hf.SegformerAttention, residual={hf.SegformerLayer: QuantSegformerLayer})
 
 
 def dynamic_axes(inputs: tuple[str, ...]) -> dict[str, dict[int, str]]:

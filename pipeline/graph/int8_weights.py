@@ -38,7 +38,7 @@ def _store(model: ir.Model, pair: Pair) -> None:
     assert pair.source.const_value is not None
     array = quantize_array(pair.source.const_value.numpy(), pair.scale, pair.axis)
     axis, output = pair.axis, pair.dequantize.outputs[0]
-    readers = [node for node in output.consumers()]
+    readers = list(output.consumers())
     if len(readers) == 1 and readers[0].op_type == "Transpose":
         order = list(readers[0].attributes["perm"].as_ints())
         array = np.ascontiguousarray(array.transpose(order))

@@ -47,7 +47,7 @@ def tidy(model: ir.Model) -> ir.Model:
 def name_by_module(model: ir.Model) -> None:
     """Names nodes '<module path>/<operator>', their outputs alike, and constants after the node that reads them.
 
-    What the exporter wrote beside each node, stack traces with file names of the exporting machine among it, is removed.
+    What the exporter wrote beside each node is removed: stack traces with file names of the exporting machine.
     """
     seen: Counter[str] = Counter()
     fixed = {id(v) for v in (*model.graph.inputs, *model.graph.outputs)}
@@ -86,7 +86,7 @@ def _module_path(node: ir.Node) -> str:
 
 def _rename_constant(model: ir.Model, value: ir.Value, name: str) -> None:
     initializers = model.graph.initializers
-    if value.name not in initializers:
+    if value.name is None or value.name not in initializers:
         return
     free, number = name, 0
     while free in initializers:

@@ -40,7 +40,8 @@ def insert_quantizers(
 
     attention: the class of self-attention modules; residual: float class → subclass with quantized residual adds.
     """
-    for module in list(model.modules()):
+    found: list[Any] = list(model.modules())
+    for module in found:
         if type(module) in WEIGHTED:
             module.__class__ = WEIGHTED[type(module)]
             module.add_quantizers()

@@ -29,9 +29,7 @@ def _broadcast(scale: torch.Tensor, axis: int, rank: int) -> torch.Tensor:
 
 
 @torch.library.custom_op("int8_pipeline::fake_quantize", mutates_args=())
-def fake_quantize(
-    x: torch.Tensor, scale: torch.Tensor, axis: int, low: int, high: int, name: str
-) -> torch.Tensor:
+def fake_quantize(x: torch.Tensor, scale: torch.Tensor, axis: int, low: int, high: int, name: str) -> torch.Tensor:
     """Returns x rounded to the grid `scale · [low, high]`.
 
     x: any shape; scale: scalar (axis −1) or [C] along `axis`; `name` only travels into the exported graph.
@@ -66,9 +64,7 @@ def onnx_translation() -> dict[Any, Any]:
 
     def translate(x: Any, scale: Any, axis: int, low: int, high: int, name: str) -> Any:
         if (low, high) != (-128, 127):
-            raise ValueError(
-                f"{name}: QuantizeLinear of this export is signed 8-bit, the range is [{low}, {high}]"
-            )
+            raise ValueError(f"{name}: QuantizeLinear of this export is signed 8-bit, the range is [{low}, {high}]")
         zeros = np.zeros(() if axis == PER_TENSOR else (scale.shape[0],), dtype=np.int8)
         zero_point = op.Constant(value=ir.tensor(zeros))
         # the axis attribute means nothing for a scalar scale; ONNX checks its range all the same

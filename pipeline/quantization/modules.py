@@ -68,7 +68,7 @@ def add_residual_quantizers(module: nn.Module, prefix: str = "") -> None:
 
 
 def quantized_attention(
-    module: nn.Module,
+    module: Any,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -91,9 +91,7 @@ def quantized_attention(
         scores = scores + attention_mask
     probabilities = F.softmax(scores, dim=-1)
     probabilities = F.dropout(probabilities, p=dropout, training=module.training)
-    context = torch.matmul(
-        module.matmul_a_input_quantizer(probabilities), module.matmul_v_input_quantizer(value)
-    )
+    context = torch.matmul(module.matmul_a_input_quantizer(probabilities), module.matmul_v_input_quantizer(value))
     return context.transpose(1, 2).contiguous(), probabilities
 
 

@@ -21,8 +21,8 @@ class QuantSegformerLayer(SegformerLayer):
         # hidden_states [B, H·W, C]
         branch, _ = self.attention(self.layernorm_before(hidden_states), height, width, **kwargs)
         branch = self.drop_path(self.hidden_dropout(branch))
-        hidden_states = self.attention_add_local_input_quantizer(
-            branch
-        ) + self.attention_add_residual_input_quantizer(hidden_states)
+        hidden_states = self.attention_add_local_input_quantizer(branch) + self.attention_add_residual_input_quantizer(
+            hidden_states
+        )
         branch = self.drop_path(self.mlp(self.layernorm_after(hidden_states), height, width))
         return self.mlp_add_local_input_quantizer(branch) + self.mlp_add_residual_input_quantizer(hidden_states)

@@ -7,8 +7,8 @@ Each stage is one module with the same names:
     def outputs(recipe)                   -> the files it writes (relative names)
     def run(recipe, workspace, area)      reads artifacts from `workspace`, writes files under `area`
 
-A stage never calls another. What `inputs` returns is stored in the manifest; a stage is skipped while it stays equal and
-every output is intact.
+A stage never calls another. What `inputs` returns is stored in the manifest; a stage is skipped while it stays equal
+and every output is intact.
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ def versions(*packages: str) -> dict[str, str]:
 def code_digest(*parts: str) -> str:
     """Returns a digest of source files: `parts` are files and folders of this package."""
     root = Path(__file__).parent.parent
-    files = [f for part in parts for f in ([root / part] if part.endswith(".py") else sorted((root / part).rglob("*.py")))]
+    files = [
+        f for part in parts for f in ([root / part] if part.endswith(".py") else sorted((root / part).rglob("*.py")))
+    ]
     return digest_of({str(f.relative_to(root.parent)): sha256(f) for f in (f.resolve() for f in files)})
 
 

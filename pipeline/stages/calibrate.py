@@ -118,9 +118,7 @@ def collect(model: nn.Module, arrays: dict[str, np.ndarray], batch_size: int) ->
             quantizer._calibrator.statistic.name = name
     count = len(next(iter(arrays.values())))
     with torch.inference_mode():
-        for batch in track(
-            prepare.batches(arrays, batch_size), "calibrating", total=-(-count // batch_size)
-        ):
+        for batch in track(prepare.batches(arrays, batch_size), "calibrating", total=-(-count // batch_size)):
             try:
                 model(**{name: torch.from_numpy(value) for name, value in batch.items()})
             except CalibrationError as error:
@@ -149,11 +147,10 @@ def weight_records(model: nn.Module) -> list[QuantizerRecord]:
     for name, quantizer in quantizers(model):
         if quantizer.axis is None:
             continue
-        weight = model.get_submodule(name.rpartition(".")[0]).weight.detach().numpy()
+        owner: Any = model.get_submodule(name.rpartition(".")[0])
+        weight = owner.weight.detach().numpy()
         amax = {method: weight_amax(weight, quantizer.axis, method).tolist() for method in ("max", "mse")}
         records.append(
-            QuantizerRecord(
-                name=name, kind="weight", axis=quantizer.axis, amax=amax, elements=int(weight.size)
-            )
+            QuantizerRecord(name=name, kind="weight", axis=quantizer.axis, amax=amax, elements=int(weight.size))
         )
     return records

@@ -71,7 +71,7 @@ def export_float(source: prepare.Source, recipe: Recipe) -> Any:
 
 
 def export_quantized(source: prepare.Source, recipe: Recipe, workspace: Workspace) -> tuple[Any, Any]:
-    """Returns the quantized PyTorch model and its graph; amax by the max method, the lower stage sets the chosen one."""
+    """Returns the quantized PyTorch model and its graph; amax by max, the lower stage sets the chosen method's."""
     from calibration import CalibrationTable
     from pipeline.export import export_onnx
     from pipeline.graph import set_scales

@@ -56,9 +56,7 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     (area / name).mkdir()
     ir.save(graph, area / name / "model.qdq.onnx")
     onnx.checker.check_model(str(area / name / "model.qdq.onnx"), full_check=True)
-    document = [
-        {**vars(d), "scale": _listed(scales[d.name]) if d.enabled else None} for d in decisions
-    ]
+    document = [{**vars(d), "scale": _listed(scales[d.name]) if d.enabled else None} for d in decisions]
     text = json.dumps({"backend": name, "quantizers": document}, indent=1)
     (area / name / "placement.json").write_text(text, encoding="utf-8")
 

@@ -117,7 +117,7 @@ def _check_tokenizer(source: prepare.Source, path: Path) -> None:
 
     try:
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # noqa: BLE001  the Rust library raises bare Exceptions
+    except Exception as error:  # the Rust library raises bare Exceptions
         raise InputError(f"{source.folder / 'tokenizer.json'} is not a tokenizer: {error}") from error
     largest, size = max(tokenizer.get_vocab().values(), default=-1), source.config["vocab_size"]
     if largest >= size:

@@ -20,14 +20,17 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any, TypeVar
 
 import numpy as np
 
 from pipeline.errors import InputError, near_names
 
 Arrays = dict[str, np.ndarray]
+Sample = TypeVar("Sample")
 
 
 def names() -> list[str]:
@@ -43,14 +46,14 @@ def get(name: str) -> ModuleType:
     return importlib.import_module(f"pipeline.tasks.{name.replace('-', '_')}")
 
 
-def equal_share(a: list[object], b: list[object]) -> float:
+def equal_share(a: Sequence[Any], b: Sequence[Any]) -> float:
     """Returns the share of positions at which two prediction lists are equal."""
     if len(a) != len(b):
         raise ValueError(f"{len(a)} predictions against {len(b)}")
-    return sum(x == y for x, y in zip(a, b, strict=True)) / len(a)
+    return float(sum(x == y for x, y in zip(a, b, strict=True))) / len(a)
 
 
-def take(found: list[object], split: str, count: int, calibration: int, seed: int, source: str) -> list[object]:
+def take(found: list[Sample], split: str, count: int, calibration: int, seed: int, source: str) -> list[Sample]:
     """Returns `count` samples of one split of a user's data; the two splits never share a sample.
 
     The order is shuffled by `seed`; calibration takes from the front, evaluation what follows.

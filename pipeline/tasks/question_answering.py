@@ -35,7 +35,7 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int) -> l
     except (OSError, ValueError) as error:
         raise InputError(f"data {path} is not a SQuAD JSON file: {error}.") from error
     found = read_squad(content, str(path))
-    return take(found, split, count, recipe.calibration.samples, recipe.seed, str(path))  # type: ignore[arg-type,return-value]
+    return take(found, split, count, recipe.calibration.samples, recipe.seed, str(path))
 
 
 def read_squad(content: Any, source: str) -> list[dict[str, Any]]:
@@ -106,9 +106,7 @@ def _best_span(start: np.ndarray, end: np.ndarray, sample: dict[str, Any]) -> tu
         return -np.inf, ""
     first, last = tokens[0], tokens[-1] + 1
     scores = start[first:last, None] + end[None, first:last]  # [T, T]
-    allowed = np.triu(np.ones_like(scores, dtype=bool)) & ~np.triu(
-        np.ones_like(scores, dtype=bool), LONGEST_ANSWER
-    )
+    allowed = np.triu(np.ones_like(scores, dtype=bool)) & ~np.triu(np.ones_like(scores, dtype=bool), LONGEST_ANSWER)
     scores = np.where(allowed, scores, -np.inf)
     at = np.unravel_index(int(np.argmax(scores)), scores.shape)
     begin, stop = sample["offsets"][first + at[0]][0], sample["offsets"][first + at[1]][1]
@@ -146,7 +144,7 @@ def per_sample(predictions: list[str], labels: Arrays) -> list[float]:
 
 
 def agreement(a: list[str], b: list[str]) -> float:
-    return equal_share(a, b)  # type: ignore[arg-type]
+    return equal_share(a, b)
 
 
 def examples(

@@ -36,8 +36,8 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int) -> l
         first = (scenes.CALIBRATION_SEED if split == "calibration" else scenes.EVALUATION_SEED) + recipe.seed
         return [scenes.draw_scene(seed, recipe.shapes.image_size) for seed in range(first, first + count)]
     pairs = find_pairs(Path(recipe.data))
-    chosen = take(pairs, split, count, recipe.calibration.samples, recipe.seed, recipe.data)  # type: ignore[arg-type]
-    return [read_pair(image, mask, len(class_names(config))) for image, mask in chosen]  # type: ignore[misc]
+    chosen = take(pairs, split, count, recipe.calibration.samples, recipe.seed, recipe.data)
+    return [read_pair(*pair, len(class_names(config))) for pair in chosen]
 
 
 def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
@@ -45,7 +45,9 @@ def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
     parts = {kind: folder / kind for kind in ("images", "masks")}
     for kind, path in parts.items():
         if not path.is_dir():
-            raise InputError(f"data {folder} has no folder {kind!r}; expected images/ and masks/ with equal file names.")
+            raise InputError(
+                f"data {folder} has no folder {kind!r}; expected images/ and masks/ with equal file names."
+            )
     images = {p.stem: p for p in sorted(parts["images"].iterdir()) if p.suffix.lower() in IMAGES}
     masks = {p.stem: p for p in sorted(parts["masks"].iterdir()) if p.suffix.lower() in IMAGES}
     if not images:
@@ -90,7 +92,7 @@ def pixel_values(folder: Path, image: np.ndarray, size: int) -> np.ndarray:
     mean, std, factor = normalization(folder)
     if image.shape[:2] != (size, size):
         image = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
-    return ((image.astype(np.float32) * np.float32(factor) - mean) / std).transpose(2, 0, 1)
+    return np.asarray(((image.astype(np.float32) * np.float32(factor) - mean) / std).transpose(2, 0, 1))
 
 
 def encode(folder: Path, recipe: Recipe, samples: list[Sample]) -> tuple[Arrays, Arrays]:
@@ -138,7 +140,7 @@ def class_iou(predictions: np.ndarray, labels: Arrays) -> np.ndarray:
         matrix += confusion_matrix(truth[valid], found[valid], labels=np.arange(classes))
     hit = np.diag(matrix)
     union = matrix.sum(0) + matrix.sum(1) - hit
-    return np.divide(hit, union, out=np.full(classes, np.nan), where=union > 0)
+    return np.asarray(np.divide(hit, union, out=np.full(classes, np.nan), where=union > 0))
 
 
 def score(predictions: np.ndarray, labels: Arrays) -> float:

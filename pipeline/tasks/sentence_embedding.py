@@ -1,4 +1,5 @@
-"""Sentence embedding: the mean of the last hidden state over real tokens, normalized (Sentence-BERT, arXiv:1908.10084)."""
+"""Sentence embedding: the mean of the last hidden state over real tokens, of length 1 (Sentence-BERT,
+arXiv:1908.10084)."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int) -> l
     if recipe.data is None:
         return _text.sentences(split, count)
     texts = list(dict.fromkeys(row["text"] for row in _text.read_table(Path(recipe.data))))
-    return take(texts, split, count, recipe.calibration.samples, recipe.seed, recipe.data)  # type: ignore[arg-type,return-value]
+    return take(texts, split, count, recipe.calibration.samples, recipe.seed, recipe.data)
 
 
 def encode(folder: Path, recipe: Recipe, samples: list[str]) -> tuple[Arrays, Arrays]:

@@ -35,7 +35,7 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int) -> l
         {"text": row["text"], "label": _index(row["label"], names, recipe.data, number)}
         for number, row in enumerate(_text.read_table(Path(recipe.data)), 1)
     ]
-    return take(rows, split, count, recipe.calibration.samples, recipe.seed, recipe.data)  # type: ignore[arg-type,return-value]
+    return take(rows, split, count, recipe.calibration.samples, recipe.seed, recipe.data)
 
 
 def _index(label: Any, names: list[str], source: str, number: int) -> int:
@@ -43,7 +43,9 @@ def _index(label: Any, names: list[str], source: str, number: int) -> int:
         return names.index(str(label))
     if isinstance(label, int | str) and str(label).isdigit() and int(label) < len(names):
         return int(label)
-    raise InputError(f"{source} row {number}: label {label!r} is not one of the checkpoint's.{near_names(str(label), names)}")
+    raise InputError(
+        f"{source} row {number}: label {label!r} is not one of the checkpoint's.{near_names(str(label), names)}"
+    )
 
 
 def encode(folder: Path, recipe: Recipe, samples: list[dict[str, Any]]) -> tuple[Arrays, Arrays]:
