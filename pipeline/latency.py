@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import comb
 from typing import Any
 
@@ -16,18 +16,17 @@ def interleave(
     *,
     warmup: int,
     runs: int,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> Times:
     """Returns the seconds of every timed run: `runs` rounds in which each candidate runs once.
 
     A busy neighbour or a changing clock then meets all candidates alike. The order rotates from round to
-    round, so that no candidate always runs on another one's warm caches. `progress(done, total)` counts
-    rounds.
+    round, so that no candidate always runs on another one's warm caches. `progress` wraps the rounds, with a
+    bar for example.
     """
     names = list(candidates)
     times: Times = {name: [] for name in names}
-    total = warmup + runs
-    for done in range(total):
+    for done in progress(range(warmup + runs)):
         first = done % len(names)
         for name in names[first:] + names[:first]:
             start = time.perf_counter()
@@ -35,8 +34,6 @@ def interleave(
             seconds = time.perf_counter() - start
             if done >= warmup:
                 times[name].append(seconds)
-        if progress is not None:
-            progress(done + 1, total)
     return times
 
 

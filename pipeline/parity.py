@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 LARGEST_SQNR_DB = 144.5  # 20·log10(2²⁴): float32 resolves nothing finer
 
 LIMITS = {
-    "noise_share": 4.0,  # at most this share of the energy that quantization moved; 2 in theory, 4 for few samples
-    "cosine": 0.9,  # and at least this for the worst sample, because where quantization destroys all, noise hides all
-    "sqnr_db": 40.0,  # beyond this the engine is right whatever the share: 1 % of the signal's amplitude
+    "noise_share": 4.0,  # at most, of the energy that quantization moved: 2 in theory, 4 for few samples
+    "cosine": 0.9,  # at least, for the worst sample: where quantization destroys all, its noise hides all
+    "sqnr_db": 40.0,  # from here the engine is right whatever the share: 1 % of the signal's amplitude
     "cosine_alone": 0.995,  # decides where no float outputs are given
 }
 
@@ -39,17 +39,23 @@ def _rows(x: Array) -> NDArray[np.float64]:
 
 def sqnr_db(reference: Array, value: Array) -> float:
     """Returns 10·log10(Σ r² / Σ (r − v)²), at most 144.5 (float32's resolution); NaN if not finite."""
-    r, v = _rows(reference), _rows(value)
-    signal, noise = float((r**2).sum()), float(((r - v) ** 2).sum())
+    return sqnr_db_of_all({"": reference}, {"": value})
+
+
+def sqnr_db_of_all(reference: Mapping[str, Array], value: Mapping[str, Array]) -> float:
+    """Returns the same over all of the reference's arrays together."""
+    signal = noise = 0.0
+    for name, expected in reference.items():
+        r, v = _rows(expected), _rows(value[name])
+        signal += float((r**2).sum())
+        noise += float(((r - v) ** 2).sum())
     if not math.isfinite(signal + noise):
         return math.nan
     if noise == 0:
         return LARGEST_SQNR_DB
-    return (
-        max(-LARGEST_SQNR_DB, min(LARGEST_SQNR_DB, 10 * math.log10(signal / noise)))
-        if signal
-        else -LARGEST_SQNR_DB
-    )
+    if signal == 0:
+        return -LARGEST_SQNR_DB
+    return max(-LARGEST_SQNR_DB, min(LARGEST_SQNR_DB, 10 * math.log10(signal / noise)))
 
 
 def cosine(reference: Array, value: Array) -> float:
@@ -63,7 +69,8 @@ def cosine(reference: Array, value: Array) -> float:
     product = (r * v).sum(1)
     norm = np.sqrt((r**2).sum(1) * (v**2).sum(1))
     same = (r == v).all(1)
-    values = np.where(same, 1.0, product / np.where(norm > 0, norm, np.inf))
+    with np.errstate(invalid="ignore"):  # infinite by infinite is not a number, and that is the answer
+        values = np.where(same, 1.0, product / np.where(norm > 0, norm, np.inf))
     return float(values.min())  # NaN wins over every number
 
 
@@ -129,7 +136,5 @@ def _why_not(found_cosine: float, share: float | None) -> str | None:
         faults.append(f"cosine {found_cosine:.4f} to the graph computed exactly is below {least}")
     if share is not None and share > LIMITS["noise_share"]:
         limit = f"{LIMITS['noise_share']:g}"
-        faults.append(
-            f"the difference has {share:.3g} times the energy that quantization moved, more than {limit}"
-        )
+        faults.append(f"the difference has {share:.3g} times the energy that quantization moved, more than {limit}")
     return " and ".join(faults) or None

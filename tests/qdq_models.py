@@ -108,9 +108,7 @@ def attention(path: Path, **options: Any) -> Path:
 def convolution(path: Path, **options: Any) -> Path:
     """A 3×3 and a depthwise convolution: image [n, 8, 16, 16] -> map [n, 16, 16, 16]."""
     g = Graph(**options)
-    y = g.add(
-        "Conv", g.quantize("image", 0.03), g.weight("w", (16, 8, 3, 3), 0), g.bias("b", 16), pads=[1] * 4
-    )
+    y = g.add("Conv", g.quantize("image", 0.03), g.weight("w", (16, 8, 3, 3), 0), g.bias("b", 16), pads=[1] * 4)
     y = g.add("Relu", y)
     y = g.add("Conv", y, g.constant("dw", np.full((16, 1, 3, 3), 0.1, np.float32)), group=16, pads=[1] * 4)
     y = g.add("Conv", g.quantize(y, 0.02), g.weight("p", (16, 16, 1, 1), 0), g.bias("c", 16))
@@ -167,9 +165,7 @@ def recipe(folder: Path, backend: str, **overrides: Any) -> Recipe:
     return Recipe.load("bert", overrides={"folder": str(folder), "backend": backend, **small, **overrides})
 
 
-def export(
-    folder: Path, backend: str, maker: Any = linear, samples: int = 24, rewritten: bool = False
-) -> Workspace:
+def export(folder: Path, backend: str, maker: Any = linear, samples: int = 24, rewritten: bool = False) -> Workspace:
     """Fills an artifact folder as the stages before `engine` leave it; labels mostly float's classes."""
     workspace = Workspace(folder)
     with workspace.staging("quantize", {}, {"seconds": 1.0, "peak_rss_bytes": 1}) as area:
@@ -190,7 +186,12 @@ def export(
         label = next(iter(found.values())).reshape(samples + 1, -1).argmax(1)
         label[::7] = (label[::7] + 1) % CLASSES  # a score below 1
         arrays = {f"input/{n}": x for n, x in given.items()} | {f"output/{n}": x for n, x in found.items()}
-        np.savez(area / "reference.npz", **arrays, **{"label/label": label})  # type: ignore[arg-type]
+        labels = {
+            "label/label": label,
+            "label/text": np.array([f"sample {i}" for i in range(len(label))]),
+            "label/class_names": np.array([f"c{i}" for i in range(CLASSES)]),
+        }
+        np.savez(area / "reference.npz", **arrays, **labels)  # type: ignore[arg-type]
     with workspace.staging("lower", {}, {"seconds": 4.0, "peak_rss_bytes": 4}) as area:
         maker(area / backend / "model.qdq.onnx", signed=backend != "onnxruntime")
     return workspace

@@ -1,6 +1,7 @@
 """The engines a QDQ graph can become. One backend is one file here, found by its name; none needs torch.
 
 NAME, RANK                                the command-line name; `auto` takes the available one of lowest rank
+PLACEMENT, DIALECT                        which quantizers are on, and the graph passes, in order
 FILES                                     what build() writes, relative to <backend>/
 def unavailable_reason()                  -> None, or one sentence with the one thing to install
 def version()                             -> {package: version}, part of what makes an engine stale
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from pipeline.placement import Policy
     from pipeline.recipe import Recipe
 
     Array = NDArray[np.generic]
@@ -50,6 +52,8 @@ class Backend(Protocol):
     NAME: str
     RANK: int
     FILES: tuple[str, ...]
+    PLACEMENT: Policy
+    DIALECT: tuple[str, ...]
 
     def unavailable_reason(self) -> str | None: ...
     def version(self) -> dict[str, str]: ...

@@ -60,9 +60,7 @@ def build(qdq_onnx: Path, area: Path, recipe: Recipe) -> None:
     area.mkdir(parents=True, exist_ok=True)
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.optimized_model_filepath = str(area / FILES[0])
-    ort.InferenceSession(
-        str(qdq_onnx), options, providers=["CPUExecutionProvider"], disabled_optimizers=DISABLED
-    )
+    ort.InferenceSession(str(qdq_onnx), options, providers=["CPUExecutionProvider"], disabled_optimizers=DISABLED)
 
 
 def load(folder: Path, threads: int | None) -> OnnxRuntimeEngine:
@@ -120,8 +118,4 @@ def _flops(type_: str, inputs: list[list[int]], outputs: list[dict[str, list[int
         return 0
     out = next(iter(outputs[0].values()))
     second = inputs[SECOND_OPERAND.get(type_, 1)]
-    return (
-        precision.matmul_flops(inputs[0], second, out)
-        if type_ in PRODUCTS
-        else precision.conv_flops(second, out)
-    )
+    return precision.matmul_flops(inputs[0], second, out) if type_ in PRODUCTS else precision.conv_flops(second, out)

@@ -187,9 +187,7 @@ def _shape(port: Any) -> list[int]:
 def _products(model: Any) -> dict[str, int]:
     """Returns the flops of every matrix product of the graph before compilation, by name."""
     return {
-        op.get_friendly_name(): precision.matmul_flops(
-            _shape(op.input(0)), _shape(op.input(1)), _shape(op.output(0))
-        )
+        op.get_friendly_name(): precision.matmul_flops(_shape(op.input(0)), _shape(op.input(1)), _shape(op.output(0)))
         for op in model.get_ops()
         if op.get_type_name() == "MatMul"
     }

@@ -82,9 +82,7 @@ def refuse(results: list[Parity], backend: str) -> None:
     """Raises EngineRefused naming every output that is wrong."""
     wrong = [f"  {p.output}: {p.reason}" for p in results if p.reason is not None]
     if wrong:
-        others = [
-            n for n in backends.names() if n != backend and backends.get(n).unavailable_reason() is None
-        ]
+        others = [n for n in backends.names() if n != backend and backends.get(n).unavailable_reason() is None]
         raise EngineRefused(
             f"the {backend} engine does not compute its QDQ graph and is refused; earlier artifacts are "
             "unchanged:\n"

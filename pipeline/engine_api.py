@@ -1,0 +1,104 @@
+"""Use of a finished artifact folder: `load_engine("exports/segformer")`, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from pipeline import backends
+from pipeline.artifacts import Workspace
+from pipeline.errors import ArtifactError, InputError
+from pipeline.evaluation import read_json
+from pipeline.recipe import Recipe
+
+if TYPE_CHECKING:
+    from pipeline.backends import Array, Engine
+
+
+class LoadedEngine:
+    """An engine with the pre- and post-processing of its checkpoint.
+
+    engine(feeds)                    dict of arrays -> dict of arrays
+    engine.preprocess(raw)           what the task takes (an image, a question and its context) -> feeds,
+    context engine.postprocess(out, context) outputs -> what the task gives (label maps, answers)
+    engine.run(raw)                  the three in a row
+    """
+
+    def __init__(self, folder: Path, backend: str, engine: Engine, task: ModuleType, recipe: Recipe) -> None:
+        self.folder = folder
+        self.backend = backend
+        self.recipe = recipe
+        self.input_names = engine.input_names
+        self.output_names = engine.output_names
+        self._engine = engine
+        self._task = task
+
+    def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Returns the outputs by name. Raises InputError for missing or unknown inputs."""
+        return self._engine(feeds)
+
+    def preprocess(self, raw: Any) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Returns the engine's inputs for raw data, and what `postprocess` needs besides the outputs."""
+        inputs, context = self._task.preprocess(self.folder, raw, self.recipe)
+        return inputs, context
+
+    def postprocess(self, outputs: Mapping[str, Array], context: Mapping[str, Array]) -> Any:
+        """Returns the task's answer."""
+        return self._task.postprocess(self.folder, dict(outputs), dict(context))
+
+    def run(self, raw: Any) -> Any:
+        """Returns the task's answer to raw data."""
+        inputs, context = self.preprocess(raw)
+        return self.postprocess(self(inputs), context)
+
+    def prepare(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Makes later calls with exactly these input shapes as fast as the backend can."""
+        self._engine.prepare(shapes)
+
+
+def load_engine(folder: str | Path, *, backend: str | None = None, threads: int | None = None) -> LoadedEngine:
+    """Returns the engine of an artifact folder, every file of it checked against the recorded digest.
+
+    backend: None for the one whose report is the folder's. threads: None for the physical cores.
+    Raises ArtifactError for a file that is missing or altered, BackendUnavailable without the runtime.
+    """
+    from pipeline import tasks
+
+    workspace = Workspace(Path(folder))
+    if not workspace.folder.is_dir():
+        raise InputError(f"{folder} is not a folder; `make engine MODEL=…` makes exports/<model>/.")
+    name = backends.choose(backend or chosen_backend(workspace))
+    for file in backends.get(name).FILES:
+        workspace.path(f"{name}/{file}")
+    about = read_json(workspace, "quantizers.json")
+    for file in ("config.json", "tokenizer.json", "preprocessor_config.json"):
+        if file in workspace.manifest.files:
+            workspace.path(file)
+    recipe = recorded_recipe(workspace, about["family"])
+    engine = backends.get(name).load(workspace.folder / name, threads)
+    return LoadedEngine(workspace.folder, name, engine, tasks.get(about["task"]), recipe)
+
+
+def chosen_backend(workspace: Workspace) -> str:
+    """Returns the backend of report.json, else the only one with an engine.
+
+    Raises ArtifactError where neither says.
+    """
+    files = workspace.manifest.files
+    if "report.json" in files:
+        return str(read_json(workspace, "report.json")["backend"])
+    built = [n for n in backends.names() if all(f"{n}/{file}" in files for file in backends.get(n).FILES)]
+    if len(built) != 1:
+        found = f"engines of {', '.join(built)}" if built else "no engine"
+        raise ArtifactError(
+            f"{workspace.folder} has {found} and no report.json that names one; run "
+            f"`make engine MODEL={workspace.folder.name}` or give backend=."
+        )
+    return built[0]
+
+
+def recorded_recipe(workspace: Workspace, family: str) -> Recipe:
+    """Returns the recipe that the folder was made with."""
+    return Recipe.load(family, overrides={**workspace.manifest.recipe, "folder": workspace.folder})

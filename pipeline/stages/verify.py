@@ -1,0 +1,223 @@
+"""verify: the engine against the float model in ONNX Runtime, on held-out data; writes either verdict."""
+
+from __future__ import annotations
+
+import json
+import time
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from pipeline import backends, latency, machine, report_schema, tasks, verdict
+from pipeline.artifacts import Workspace
+from pipeline.errors import ArtifactError
+from pipeline.evaluation import FILE as REFERENCE
+from pipeline.evaluation import Reference, one_by_one, read_json
+from pipeline.measures import accuracy, batch_rows, finite
+from pipeline.memory import PeakMemory
+from pipeline.progress import track
+from pipeline.recipe import Recipe
+from pipeline.reference import float_session
+from pipeline.stages import ORDER, code_digest, file_digest, versions
+from pipeline.stages import engine as engine_stage
+
+if TYPE_CHECKING:
+    from pipeline.backends import Array, Engine
+
+NAME = "verify"
+EXAMPLES = 8
+CODE = (
+    "backends", "tasks", "report", "evaluation.py", "latency.py", "measures.py", "parity.py", "precision.py",
+    "reference.py", "verdict.py", "stages/verify.py",
+)  # fmt: skip
+PACKAGES = (
+    "numpy", "onnxruntime", "openvino", "torch", "transformers", "onnx", "onnxscript", "pytorch-quantization",
+)  # fmt: skip
+
+
+def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
+    """Returns everything the report depends on, the machine's load excepted."""
+    name = backends.choose(recipe.backend)
+    files = [f"{name}/{file}" for file in (*backends.get(name).FILES, engine_stage.RECORD, "model.qdq.onnx")]
+    files += ["model.onnx", "original.onnx", REFERENCE, "quantizers.json", "calibration.json"]
+    return {
+        "backend": name,
+        **{file: file_digest(workspace, file) for file in files},
+        "budgets": recipe.budgets.model_dump(),
+        "verification": recipe.verification.model_dump(),
+        "batches": list(recipe.shapes.batches),
+        "method": recipe.calibration.method,
+        "percentile": recipe.calibration.percentile,
+        "code": code_digest(*CODE),
+        **versions("numpy", "onnxruntime"),
+        **{f"version {package}": found for package, found in backends.get(name).version().items()},
+    }
+
+
+def outputs(recipe: Recipe) -> list[str]:
+    """Returns the reports."""
+    return [f"{backends.choose(recipe.backend)}/report.json", "report.json", "report.html"]
+
+
+def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
+    """Writes <backend>/report.json, report.json and report.html, whatever the verdict."""
+    from pipeline import report as page
+
+    start = time.perf_counter()
+    name = backends.choose(recipe.backend)
+    record = built_from_present_graph(workspace, name)
+    about = read_json(workspace, "quantizers.json")
+    task = tasks.get(about["task"])
+    reference = Reference.read(workspace)
+    budgets = verdict.budgets(recipe.budgets, task)
+    threads = recipe.verification.threads or machine.usable_cores()
+    engine = load(workspace, name, threads)
+    engine.prepare({n: x[:1].shape for n, x in reference.inputs.items()})
+
+    found = one_by_one(engine, reference.inputs, f"{name} on held-out samples")
+    scores, predictions, float_predictions = accuracy(task, reference, found)
+    precision_report = engine.precision_report(reference.first(1).inputs)
+    report: dict[str, Any] = {
+        "model": recipe.model,
+        "checkpoint": recipe.checkpoint or "embedded",
+        "family": recipe.family,
+        "task": about["task"],
+        "backend": name,
+        "precision": "int8" if precision_report["int8_ops"] else "fp32",
+        "verdict": "pass",
+        "reasons": [],
+        "budgets": budgets.model_dump(),
+        "accuracy": scores,
+        "latency": timing(recipe, workspace, reference, engine, threads),
+        "batches": batches(recipe, workspace, task, reference, engine, found, threads),
+        "size": sizes(workspace, name),
+        "precision_report": precision_report,
+        "parity": record["parity"],
+        "calibration": calibration(recipe, workspace),
+        "environment": machine.environment(threads, versions(*PACKAGES)),
+        "stages": [*earlier_stages(workspace), this_stage(start)],
+    }
+    report["reasons"] = verdict.reasons(report, budgets)
+    report["verdict"] = "fail" if report["reasons"] else "pass"
+    report = finite(report)
+    report_schema.validate(report)
+    text = json.dumps(report, indent=1, allow_nan=False)
+    (area / name).mkdir(parents=True, exist_ok=True)
+    for file in (f"{name}/report.json", "report.json"):
+        (area / file).write_text(text, encoding="utf-8")
+    shown = task.examples(reference.inputs, reference.labels, float_predictions, predictions, EXAMPLES)
+    classes = [str(x) for x in reference.labels.get("class_names", ())]
+    page.render(report, workspace, area, examples=shown, class_names=classes)
+
+
+def built_from_present_graph(workspace: Workspace, name: str) -> dict[str, Any]:
+    """Returns engine.json. Raises ArtifactError when the QDQ graph was written again after the engine."""
+    record = read_json(workspace, f"{name}/{engine_stage.RECORD}")
+    if record["qdq_sha256"] != file_digest(workspace, f"{name}/model.qdq.onnx"):
+        raise ArtifactError(
+            f"the {name} engine was built from another {name}/model.qdq.onnx than the present one; "
+            f"run `make engine MODEL={workspace.folder.name}`."
+        )
+    return record
+
+
+def load(workspace: Workspace, name: str, threads: int) -> Engine:
+    """Returns the engine, after checking the digest of every file of it."""
+    backend = backends.get(name)
+    for file in backend.FILES:
+        workspace.path(f"{name}/{file}")
+    return backend.load(workspace.folder / name, threads)
+
+
+def float_graphs(workspace: Workspace) -> dict[str, Path]:
+    """Returns the float graphs to compare with: the checkpoint as it is, and rewritten where it was."""
+    if "original.onnx" not in workspace.manifest.files:
+        return {"float_ort": workspace.path("model.onnx")}
+    return {
+        "float_ort": workspace.path("original.onnx"),
+        "float_ort_rewritten": workspace.path("model.onnx"),
+    }
+
+
+def timing(recipe: Recipe, workspace: Workspace, reference: Reference, engine: Engine, threads: int) -> dict[str, Any]:
+    """Returns the `latency` section: batch 1, engine and float ONNX Runtime in turns."""
+    feeds = reference.first(1).inputs
+    asked = recipe.verification
+    models: dict[str, Any] = {n: float_session(path, threads) for n, path in float_graphs(workspace).items()}
+    models["engine"] = engine
+    times = latency.interleave(
+        {n: partial(model, feeds) for n, model in models.items()},
+        warmup=asked.warmup,
+        runs=asked.runs,
+        progress=lambda rounds: track(rounds, "timing", asked.warmup + asked.runs),
+    )
+    return {
+        "batch": 1,
+        "shape": list(next(iter(feeds.values())).shape),
+        "inputs": {n: list(x.shape) for n, x in feeds.items()},
+        "threads": threads,
+        "warmup": asked.warmup,
+        "runs": asked.runs,
+        **latency.report(times, "float_ort", "engine"),
+        "samples": {n: [round(1e3 * x, 4) for x in values] for n, values in times.items()},
+    }
+
+
+def batches(
+    recipe: Recipe,
+    workspace: Workspace,
+    task: ModuleType,
+    reference: Reference,
+    engine: Engine,
+    found: dict[str, Array],
+    threads: int,
+) -> list[dict[str, Any]]:
+    """Returns the `batches` section: every size against single samples in both models."""
+    several = reference.first(max(recipe.shapes.batches))
+    model = float_session(float_graphs(workspace)["float_ort"], threads)
+    exact = one_by_one(model, several.inputs, "float on batch samples")
+    alone = {n: x[[i % reference.samples for i in range(several.samples)]] for n, x in found.items()}
+    return batch_rows(task, several, engine, exact, alone, recipe.shapes.batches)
+
+
+def sizes(workspace: Workspace, name: str) -> dict[str, int]:
+    """Returns the `size` section, bytes."""
+
+    def size(file: str) -> int:
+        return workspace.path(file).stat().st_size
+
+    return {
+        "float_onnx": float_graphs(workspace)["float_ort"].stat().st_size,
+        "qdq_onnx": size(f"{name}/model.qdq.onnx"),
+        "engine": sum(size(f"{name}/{file}") for file in backends.get(name).FILES),
+    }
+
+
+def calibration(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
+    """Returns the `calibration` section; the method is the recipe's, the table holds them all."""
+    table = read_json(workspace, "calibration.json")
+    method = recipe.calibration.method
+    chosen = {"percentile": recipe.calibration.percentile} if method == "percentile" else {}
+    return {"method": method, **chosen, **{key: table[key] for key in ("batches", "samples", "seconds")}}
+
+
+def earlier_stages(workspace: Workspace) -> list[dict[str, Any]]:
+    """Returns the stages before this one, with the figures of the run that made the present files."""
+    done = workspace.manifest.stages
+    return [
+        {
+            "name": name,
+            "seconds": done[name]["seconds"],
+            "peak_rss_bytes": done[name]["peak_rss_bytes"],
+            "skipped": False,
+        }
+        for name in ORDER
+        if name in done and name != NAME
+    ]
+
+
+def this_stage(start: float) -> dict[str, Any]:
+    """Returns this stage's own entry, up to the writing of the report."""
+    seconds = round(time.perf_counter() - start, 3)
+    return {"name": NAME, "seconds": seconds, "peak_rss_bytes": PeakMemory().peak(), "skipped": False}

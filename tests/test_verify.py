@@ -1,0 +1,229 @@
+"""engine and verify as stages: the artifacts they leave, the verdicts they give, what they refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import qdq_models as models
+from test_backends import USABLE
+
+from pipeline import backends, report_schema, stages, tasks
+from pipeline.artifacts import Workspace, sha256
+from pipeline.errors import ArtifactError, EngineRefused
+from pipeline.reference import exact_session, float_session
+from pipeline.stages import verify as verify_stage
+from pipeline.verdict import budgets, reasons, relative_drop
+
+
+@pytest.fixture(autouse=True)
+def no_page(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Replaces the page, which has tests of its own, by its arguments."""
+    from pipeline import report as page
+
+    drawn: list[dict[str, Any]] = []
+
+    def render(report: dict[str, Any], workspace: Workspace, area: Path, **more: Any) -> None:
+        drawn.append({"report": report, **more})
+        (area / "report.html").write_text("page")
+
+    monkeypatch.setattr(page, "render", render)
+    return drawn
+
+
+def through(folder: Path, backend: str, maker: Any = models.linear, **overrides: Any) -> dict[str, Any]:
+    """Runs engine and verify on a small graph; returns the report."""
+    rewritten = overrides.pop("rewritten", False)
+    models.export(folder, backend, maker, rewritten=rewritten)
+    recipe = models.recipe(folder, backend, **{"budgets.speedup": 0.0, **overrides})
+    for name in ("engine", "verify"):
+        stages.run(name, recipe)
+    return json.loads(Workspace(folder).path("report.json").read_text())
+
+
+@pytest.mark.parametrize("backend", USABLE)
+def test_report_keeps_its_promise(backend: str, tmp_path: Path, no_page: list[dict[str, Any]]) -> None:
+    report = through(tmp_path / "small", backend)
+    report_schema.validate(report)
+    assert (report["model"], report["backend"], report["task"]) == ("small", backend, "text-classification")
+    assert (report["verdict"], report["reasons"], report["precision"]) == ("pass", [], "int8")
+    assert report["accuracy"]["samples"] == 25
+    assert report["accuracy"]["float"] == pytest.approx(21 / 25)  # every seventh label is made wrong: 4 of 25
+    assert report["accuracy"]["agreement"] >= 0.95
+    assert [row["batch"] for row in report["batches"]] == [1, 2, 3]
+    assert all(row["cosine"] > 0.99 and row["fault"] is None for row in report["batches"])
+    assert [s["name"] for s in report["stages"]] == [
+        "quantize", "calibrate", "export", "lower", "engine", "verify",
+    ]  # fmt: skip
+    assert report["calibration"] == {
+        "method": "percentile", "percentile": 99.999, "batches": 2, "samples": 16, "seconds": 1.5,
+    }  # fmt: skip
+    assert report["latency"]["shape"] == [1, models.WIDTH]
+    assert len(report["latency"]["samples"]["engine"]) == report["latency"]["runs"] == 6
+    assert "float_ort_rewritten" not in report["latency"]
+    assert no_page[0]["report"] == report and len(no_page[0]["examples"]) > 0
+
+
+@pytest.mark.parametrize("backend", USABLE)
+def test_figures_are_those_of_the_files(backend: str, tmp_path: Path) -> None:
+    """Agreement, SQNR and sizes again, from the artifacts, with other code."""
+    report = through(tmp_path / "small", backend)
+    folder = tmp_path / "small"
+    with np.load(folder / "reference.npz") as reference:
+        given, expected = reference["input/x"], reference["output/logits"]
+    found = backends.get(backend).load(folder / backend, 1)({"x": given})["logits"]
+    equal = (found.argmax(1) == expected.argmax(1)).mean()
+    noise = np.square(found.astype(float) - expected).sum()
+    assert report["accuracy"]["agreement"] == pytest.approx(float(equal))
+    sqnr = 10 * np.log10(np.square(expected.astype(float)).sum() / noise)
+    assert report["accuracy"]["sqnr_db"] == pytest.approx(float(sqnr), abs=0.1)
+    engine_bytes = sum((folder / backend / f).stat().st_size for f in backends.get(backend).FILES)
+    assert report["size"] == {
+        "float_onnx": (folder / "model.onnx").stat().st_size,
+        "qdq_onnx": (folder / backend / "model.qdq.onnx").stat().st_size,
+        "engine": engine_bytes,
+    }
+
+
+def test_the_checkpoint_as_it_is_comes_first(tmp_path: Path) -> None:
+    report = through(tmp_path / "small", USABLE[0], rewritten=True)
+    assert {"float_ort", "float_ort_rewritten", "engine"} <= report["latency"].keys()
+
+
+def test_a_missed_budget_is_written_and_explained(tmp_path: Path) -> None:
+    report = through(tmp_path / "small", USABLE[0], **{"budgets.speedup": 1000.0, "budgets.agreement": 1.0})
+    assert report["verdict"] == "fail"
+    assert "the budget is 1000" in report["reasons"][-1]
+    assert (tmp_path / "small" / USABLE[0] / "report.json").is_file()
+
+
+def test_a_second_run_does_nothing(tmp_path: Path) -> None:
+    through(tmp_path / "small", USABLE[0])
+    recipe = models.recipe(tmp_path / "small", USABLE[0], **{"budgets.speedup": 0.0})
+    assert [stages.run(name, recipe)["skipped"] for name in ("engine", "verify")] == [True, True]
+    tighter = models.recipe(tmp_path / "small", USABLE[0], **{"budgets.speedup": 0.5})
+    assert [stages.run(name, tighter)["skipped"] for name in ("engine", "verify")] == [True, False]
+
+
+@pytest.mark.parametrize("backend", USABLE)
+def test_a_wrong_engine_is_refused_and_the_old_one_kept(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The runtime is made to build something else than the graph it was given."""
+    folder = tmp_path / "small"
+    through(folder, backend)
+    before = {p.name: sha256(p) for p in folder.rglob("*") if p.is_file()}
+    module = backends.get(backend)
+    honest = module.build
+
+    def faulty(graph: Path, area: Path, recipe: Any) -> None:
+        honest(models.change_scale(graph, tmp_path / "wrong.onnx", "x_scale", 0.1), area, recipe)
+
+    monkeypatch.setattr(module, "build", faulty)
+    with pytest.raises(EngineRefused, match=r"refused[^:]*:\n  logits: cosine") as caught:
+        stages.run("engine", models.recipe(folder, backend), force=True)
+    assert caught.value.exit_code == 1
+    assert {p.name: sha256(p) for p in folder.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize("backend", USABLE)
+def test_signed_concat_is_never_shipped_wrong(backend: str, tmp_path: Path) -> None:
+    """SegFormer's own head in signed int8: the engine is right, or there is none."""
+    folder = tmp_path / "small"
+    workspace = Workspace(folder)
+    models.export(folder, "openvino", models.concat_head)  # the signed dialect, whoever builds it
+    with workspace.staging("lower", {}, {"seconds": 1.0, "peak_rss_bytes": 1}) as area:
+        models.concat_head(area / backend / "model.qdq.onnx", signed=True)
+    recipe = models.recipe(folder, backend)
+    files = {f"{backend}/{f}" for f in backends.get(backend).FILES}
+    try:
+        stages.run("engine", recipe)
+    except EngineRefused as refusal:
+        assert "does not compute its QDQ graph" in str(refusal)
+        assert not any((folder / f).exists() for f in files)
+        return
+    assert files <= workspace.manifest.files.keys()
+    feeds = models.feeds(folder / backend / "model.qdq.onnx", 2, seed=5)
+    exact = exact_session(folder / backend / "model.qdq.onnx", 1)(feeds)["logits"]
+    original = float_session(folder / "model.onnx", 1)(feeds)["logits"]
+    found = backends.get(backend).load(folder / backend, 1)(feeds)["logits"]
+    assert np.square(found - exact).sum() <= 4 * np.square(original - exact).sum()
+
+
+def test_verify_refuses_an_engine_of_another_graph(tmp_path: Path) -> None:
+    folder, backend = tmp_path / "small", USABLE[0]
+    through(folder, backend)
+    with Workspace(folder).staging("lower", {}, {"seconds": 1.0, "peak_rss_bytes": 1}) as area:
+        models.linear(area / backend / "model.qdq.onnx", seed=3)
+    with pytest.raises(ArtifactError, match="built from another"):
+        stages.run("verify", models.recipe(folder, backend))
+
+
+@pytest.mark.parametrize("file", ["reference.npz", "model.onnx", "calibration.json", "ENGINE"])
+def test_verify_refuses_altered_files(file: str, tmp_path: Path) -> None:
+    folder, backend = tmp_path / "small", USABLE[0]
+    through(folder, backend)
+    file = f"{backend}/{backends.get(backend).FILES[-1]}" if file == "ENGINE" else file
+    content = bytearray((folder / file).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / file).write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"was altered.*make engine MODEL=small"):
+        stages.run("verify", models.recipe(folder, backend), force=True)
+
+
+def test_a_batch_that_mixes_its_samples_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault that only appears beyond batch 1, and that accuracy (taken one by one) cannot see."""
+
+    class Mixing:
+        def __init__(self, engine: Any) -> None:
+            self._engine = engine
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._engine, name)
+
+        def __call__(self, feeds: Any) -> Any:
+            return {n: x[::-1] for n, x in self._engine(feeds).items()}
+
+    honest = verify_stage.load
+    monkeypatch.setattr(verify_stage, "load", lambda *given: Mixing(honest(*given)))
+    report = through(tmp_path / "small", USABLE[0])
+    assert report["verdict"] == "fail"
+    assert [row["fault"] is None for row in report["batches"]] == [True, False, False]
+    assert any(reason.startswith("batch 2: logits differs") for reason in report["reasons"])
+
+
+def test_a_report_without_a_promised_key_is_refused(tmp_path: Path) -> None:
+    report = through(tmp_path / "small", USABLE[0])
+    del report["latency"]["speedup"]
+    report["verdict"] = "maybe"
+    with pytest.raises(ArtifactError, match=r"(?s)verdict.*latency\.speedup: Field required"):
+        report_schema.validate(report)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"), [(0.8, 0.72, 0.1), (0.8, 0.84, -0.05), (0.0, 0.0, 0.0), (0.0, -0.1, 1.0)]
+)
+def test_relative_drop(before: float, after: float, expected: float) -> None:
+    assert relative_drop(before, after) == pytest.approx(expected)
+
+
+def test_numbers_that_are_not_numbers_fail() -> None:
+    """NaN compares false with everything; a verdict must not take that for a pass."""
+    nan = float("nan")
+    report = {
+        "accuracy": {"metric": "f1", "float": 1.0, "engine": nan, "relative_drop": nan, "agreement": nan},
+        "latency": {"speedup": {"median": nan, "low": nan, "high": nan}},
+        "batches": [],
+    }
+    asked = budgets(models.recipe(Path("x"), "openvino").budgets, tasks.get("text-classification"))
+    assert len(reasons(report, asked)) == 3
+
+
+def test_small_graphs_are_valid(tmp_path: Path) -> None:
+    for name, maker in models.MAKERS.items():
+        for qdq in (True, False):
+            onnx.checker.check_model(str(maker(tmp_path / f"{name}.onnx", qdq=qdq)), full_check=True)
