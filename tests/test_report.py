@@ -44,9 +44,7 @@ class Page(HTMLParser):
             self.words.append(data)
 
 
-def draw(
-    report: dict[str, Any], workspace: Workspace, examples: Any = (), names: Any = ("sky", "road")
-) -> Page:
+def draw(report: dict[str, Any], workspace: Workspace, examples: Any = (), names: Any = ("sky", "road")) -> Page:
     area = workspace.folder.parent / "area"
     render(report, workspace, area, examples=examples, class_names=names)
     return Page((area / "report.html").read_text(encoding="utf-8"))
@@ -113,9 +111,7 @@ def test_a_missing_part_leaves_a_page(workspace: Workspace, key: str) -> None:
     assert expected.get(key, "The task offers no examples.") in page.text
 
 
-@pytest.mark.parametrize(
-    "section", ["accuracy", "latency", "size", "precision_report", "calibration", "environment"]
-)
+@pytest.mark.parametrize("section", ["accuracy", "latency", "size", "precision_report", "calibration", "environment"])
 def test_a_missing_number_leaves_a_page(workspace: Workspace, section: str) -> None:
     for key in sample_report()[section]:
         report = sample_report()

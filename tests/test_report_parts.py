@@ -26,9 +26,7 @@ def pixels(uri: str) -> np.ndarray:
     [(0, 0, 0, "SAME"), (0, 0, 1, "WORSE"), (1, 0, 1, "BETTER"), (2, 0, 1, "CHANGED"), (2, 0, 0, "SAME"),
      (255, 0, 1, "CHANGED"), (None, 0, 1, "CHANGED")],
 )  # fmt: skip
-def test_one_changed_pixel_survives_the_reduction(
-    truth: int | None, before: int, after: int, colour: str
-) -> None:
+def test_one_changed_pixel_survives_the_reduction(truth: int | None, before: int, after: int, colour: str) -> None:
     side, at = 4 * overlays.WIDE, (517, 130)
     example = {"image": np.zeros((side, side, 3), np.uint8), "label": None}
     for key, value in (("float", before), ("engine", after), ("label", truth)):
@@ -77,9 +75,7 @@ def test_answers_are_marked_in_the_passage() -> None:
     )
     assert same["same"] and '<mark class="float engine">1874</mark>' in same["context"]
     assert not differs["same"] and differs["right"] == {"float": True, "engine": False}
-    assert (
-        '<mark class="float engine">1874</mark><mark class="engine"> in Marlow</mark>' in differs["context"]
-    )
+    assert '<mark class="float engine">1874</mark><mark class="engine"> in Marlow</mark>' in differs["context"]
     assert "<mark" not in absent["context"]
     long = {**QUESTION, "context": "word " * 400 + QUESTION["context"] + " word" * 400}
     context = overlays.questions([long])[0]["context"]

@@ -44,9 +44,7 @@ def render(
         lstrip_blocks=True,
     )
     environment.filters.update(formats.FILTERS)
-    page = environment.get_template("page.html.jinja").render(
-        contents(report, workspace, examples, class_names)
-    )
+    page = environment.get_template("page.html.jinja").render(contents(report, workspace, examples, class_names))
     area.mkdir(parents=True, exist_ok=True)
     (area / PAGE).write_text(page, encoding="utf-8")
 
@@ -85,9 +83,7 @@ def contents(
     }
 
 
-def _examples(
-    examples: Sequence[Mapping[str, Any]], class_names: Sequence[str], folder: Path
-) -> dict[str, Any]:
+def _examples(examples: Sequence[Mapping[str, Any]], class_names: Sequence[str], folder: Path) -> dict[str, Any]:
     """Returns {kind, …} for the template's examples section."""
     kind = overlays.kind_of(examples)
     if kind == "segmentation":

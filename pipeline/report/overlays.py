@@ -80,11 +80,7 @@ def with_images(examples: Sequence[Mapping[str, Any]], folder: Path) -> list[Map
     for example in examples:
         if "pixel_values" in example and "image" not in example:
             x = np.asarray(example["pixel_values"], dtype=np.float32).transpose(1, 2, 0)
-            x = (
-                (x - x.min()) / max(float(np.ptp(x)), 1e-12) * 255
-                if mean is None
-                else (x * std + mean) / factor
-            )
+            x = (x - x.min()) / max(float(np.ptp(x)), 1e-12) * 255 if mean is None else (x * std + mean) / factor
             example = {**example, "image": np.clip(np.rint(x), 0, 255).astype(np.uint8)}
         made.append(example)
     return made

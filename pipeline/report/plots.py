@@ -67,9 +67,7 @@ def latency(measured: Mapping[str, Any], engine_name: str) -> Markup | None:
 def _runs(axes: Axes, y: float, figures: Mapping[str, Any], samples: Sequence[float], colour: str) -> None:
     p50, p90, p99 = (number(figures.get(q)) or 0.0 for q in ("p50", "p90", "p99"))
     times = np.asarray(samples, dtype=float)
-    axes.scatter(
-        times, y - 0.12 - 0.26 * np.random.default_rng(0).random(times.size), s=9, c=colour, alpha=0.45, lw=0
-    )
+    axes.scatter(times, y - 0.12 - 0.26 * np.random.default_rng(0).random(times.size), s=9, c=colour, alpha=0.45, lw=0)
     axes.plot([p50, max(p50, p99)], [y, y], color=colour, lw=2.2, solid_capstyle="round")
     axes.plot(p50, y, "o", color=colour, ms=7)
     for tail in (p90, p99):
@@ -83,8 +81,7 @@ def per_class(rows: Sequence[Mapping[str, Any]], metric: str) -> Markup | None:
     pairs = [
         (str(row["name"]), before, after)
         for row in rows
-        if (before := number(row.get("float"))) is not None
-        and (after := number(row.get("engine"))) is not None
+        if (before := number(row.get("float"))) is not None and (after := number(row.get("engine"))) is not None
     ]
     if not pairs:
         return None
@@ -160,7 +157,5 @@ def _svg(figure: Figure) -> Markup:
     text = re.sub(r'(<svg [^>]*?)height="[^"]*"', r"\1", text, count=1)
     for stand_in, name in VARIABLES.items():
         text = text.replace(stand_in, f"var(--{name})")
-    text = text.replace(
-        "<svg ", f'<svg role="img" aria-label="{escape(str(figure.get_label()))}" class="plot" ', 1
-    )
+    text = text.replace("<svg ", f'<svg role="img" aria-label="{escape(str(figure.get_label()))}" class="plot" ', 1)
     return Markup(text)  # noqa: S704 matplotlib escapes what it writes, the title is escaped above

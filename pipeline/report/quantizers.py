@@ -107,9 +107,7 @@ def _row(
         reason=str(placed.get("reason") or (record.degenerate if record else None) or ""),
         amax={key: reading(values, key == used) for key, values in amax.items()},
         scale=reading(placed["scale"]) if placed.get("scale") is not None else None,
-        channels=max((len(values) for values in amax.values()), default=0)
-        if record and record.axis is not None
-        else 0,
+        channels=max((len(values) for values in amax.values()), default=0) if record and record.axis is not None else 0,
         picture=sparkline(statistic, amax, used) if statistic and statistic.elements else None,
     )
 
@@ -129,11 +127,7 @@ def _used(amax: Mapping[str, list[float]], scale: Any, chosen: str | None) -> st
 
 def method_label(key: str) -> str:
     """Returns 'percentile_99.99' as '99.99 %'."""
-    return (
-        key.removeprefix("percentile_") + "\N{NARROW NO-BREAK SPACE}%"
-        if key.startswith("percentile_")
-        else key
-    )
+    return key.removeprefix("percentile_") + "\N{NARROW NO-BREAK SPACE}%" if key.startswith("percentile_") else key
 
 
 def method_colour(key: str) -> str:

@@ -59,8 +59,7 @@ def tiles(report: Mapping[str, Any], budgets: Mapping[str, Any]) -> list[dict[st
         {
             "title": "Accuracy drop",
             "value": ABSENT if drop is None else _drop(drop),
-            "detail": f"{metric_name(report)} {before} → {after} ({change})"
-            + f", {printed(samples)} samples",
+            "detail": f"{metric_name(report)} {before} → {after} ({change})" + f", {printed(samples)} samples",
             **_judged(drop, budgets.get("relative_drop"), "at most", lambda limit: f"{100 * limit:g} %"),
         },
         {
