@@ -1,12 +1,12 @@
 """The engines a QDQ graph can become. One backend is one file here, found by its name; none needs torch.
 
-NAME, RANK                                the command-line name; `auto` takes the available one of lowest rank
-PLACEMENT, DIALECT                        which quantizers are on, and the graph passes, in order
-FILES                                     what build() writes, relative to <backend>/
-def unavailable_reason()                  -> None, or one sentence with the one thing to install
-def version()                             -> {package: version}, part of what makes an engine stale
-def build(qdq_onnx, area, recipe)         writes FILES into `area`
-def load(folder, threads)                 -> Engine
+NAME, RANK                          the command-line name; `auto` takes the available one of lowest rank
+PLACEMENT, DIALECT                  which quantizers are on, and the graph passes, in order
+FILES                               what build() writes, relative to <backend>/
+def unavailable_reason()            -> None, or one sentence with the one thing to install
+def version()                       -> {package: version}, part of what makes an engine stale
+def build(qdq_onnx, area, recipe)   writes FILES into `area`
+def load(folder, threads)           -> Engine
 """
 
 from __future__ import annotations
