@@ -127,9 +127,10 @@ def test_operators_are_ranked_by_time_and_split_by_precision() -> None:
         ("Convolution", 1, 1, 4.0),
         ("Softmax", 0, 1, 2.0),
     ]
-    assert [row["bar"] for row in rows] == [[75, 25], [0, 50]]
+    assert [row["bar"] for row in rows] == [{"int8": 75, "float": 25, "other": 0}, {"int8": 0, "float": 50, "other": 0}]
     untimed = summary.operators({"layers": [{"type": "MatMul", "precision": "u8"}]})
-    assert untimed == [{"type": "MatMul", "int8": 1, "float": 0, "ms": None, "bar": [100, 0]}]
+    bar = {"int8": 100, "float": 0, "other": 0}
+    assert untimed == [{"type": "MatMul", "int8": 1, "float": 0, "other": 0, "ms": None, "bar": bar}]
 
 
 def test_many_classes_are_cut_to_the_most_changed() -> None:

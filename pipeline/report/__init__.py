@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from pipeline.artifacts import Workspace
 from pipeline.errors import ArtifactError
+from pipeline.precision import kind
 from pipeline.report import formats, overlays, plots, quantizers, summary
 
 PAGE = "report.html"
@@ -77,7 +78,7 @@ def contents(
         "methods": quantizers.methods(blocks),
         "notes": notes,
         "operators": summary.operators(precision),
-        "layers": [{**layer, "int8": summary.is_int8(layer)} for layer in precision.get("layers") or []],
+        "layers": [{**layer, "kind": kind(str(layer.get("precision")))} for layer in precision.get("layers") or []],
         "longest": summary.longest(stages),
         "rebuild": summary.rebuild(report, recipe),
     }

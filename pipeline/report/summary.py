@@ -6,11 +6,12 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.precision import kind
 from pipeline.report.formats import ABSENT, milliseconds, number, plain, printed, ratio, share, signed, size
 
 METRICS = {"miou": "mIoU", "f1": "F1", "cosine": "cosine to float", "accuracy": "accuracy"}
 BACKENDS = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT"}
-INT8 = {"int8", "uint8", "i8", "u8"}
+KINDS = ("int8", "float", "other")
 
 
 def metric_name(report: Mapping[str, Any]) -> str:
@@ -122,32 +123,23 @@ def _better(before: Any, after: Any, word: str) -> str:
 
 
 def operators(precision: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns one row per operator type: {type, int8, float, ms, bar}, the most expensive first.
+    """Returns one row per operator type: {type, int8, float, other, ms, bar}, the most expensive first.
 
-    `bar` holds the int8 and the float part in per cent of the longest bar: of time, or of layers.
+    `other` is index arithmetic. `bar` holds the three parts in per cent of the longest bar: of time, or of layers.
     """
     layers = precision.get("layers") or []
     timed = any(number(layer.get("ms")) for layer in layers)
     rows: dict[str, dict[str, Any]] = {}
     for layer in layers:
-        kind, side = str(layer.get("type") or "?"), int(not is_int8(layer))
-        row = rows.setdefault(
-            kind, {"type": kind, "int8": 0, "float": 0, "ms": 0.0 if timed else None, "bar": [0.0, 0.0]}
-        )
-        row["float" if side else "int8"] += 1
-        cost = (number(layer.get("ms")) or 0.0) if timed else 1.0
-        row["bar"][side] += cost
-        if timed:
-            row["ms"] += cost
-    longest = max((sum(row["bar"]) for row in rows.values()), default=0.0)
+        operator, side = str(layer.get("type") or "?"), kind(str(layer.get("precision")))
+        row = rows.setdefault(operator, {"type": operator, **dict.fromkeys(KINDS, 0), "bar": dict.fromkeys(KINDS, 0.0)})
+        row[side] += 1
+        row["bar"][side] += (number(layer.get("ms")) or 0.0) if timed else 1.0
+    longest = max((sum(row["bar"].values()) for row in rows.values()), default=0.0)
     for row in rows.values():
-        row["bar"] = [100 * part / longest for part in row["bar"]]
-    return sorted(rows.values(), key=lambda row: -sum(row["bar"]))
-
-
-def is_int8(layer: Mapping[str, Any]) -> bool:
-    """Returns whether a layer of the precision report computed in 8 bits."""
-    return str(layer.get("precision")).lower() in INT8
+        row["ms"] = sum(row["bar"].values()) if timed else None
+        row["bar"] = {name: 100 * part / longest for name, part in row["bar"].items()}
+    return sorted(rows.values(), key=lambda row: -sum(row["bar"].values()))
 
 
 def rebuild(report: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
