@@ -113,9 +113,9 @@ def set_enabled(model: nn.Module, patterns: Iterable[str], enabled: bool) -> lis
         names = [name for name in found if fnmatchcase(name, pattern)]
         if not names:
             raise InputError(f"the pattern {pattern!r} matches no quantizer.{near_names(pattern, found)}")
-        for name in names:
-            found[name]._disabled = not enabled
         switched += names
+    for name in switched:  # after the last check: a typo leaves the model as it was
+        found[name]._disabled = not enabled
     return switched
 
 

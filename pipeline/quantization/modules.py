@@ -56,15 +56,18 @@ MATMULS = ("matmul_q", "matmul_k", "matmul_a", "matmul_v")
 
 
 def add_attention_quantizers(module: nn.Module) -> None:
-    """Gives an attention module the four quantizers of its two matrix products."""
+    """Gives an attention module the four quantizers of its two matrix products.
+
+    Their descriptor is the linear layers' input descriptor, as in QDQBERT; so it is for residual adds.
+    """
     for matmul in MATMULS:
-        setattr(module, f"{matmul}_input_quantizer", TensorQuantizer(PER_TENSOR))
+        setattr(module, f"{matmul}_input_quantizer", TensorQuantizer(QuantLinear.default_quant_desc_input))
 
 
 def add_residual_quantizers(module: nn.Module, prefix: str = "") -> None:
     """Gives a module the two quantizers of one residual add."""
     for side in ("local", "residual"):
-        setattr(module, f"{prefix}add_{side}_input_quantizer", TensorQuantizer(PER_TENSOR))
+        setattr(module, f"{prefix}add_{side}_input_quantizer", TensorQuantizer(QuantLinear.default_quant_desc_input))
 
 
 def quantized_attention(
