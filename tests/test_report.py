@@ -115,6 +115,8 @@ def test_a_missing_part_leaves_a_page(workspace: Workspace, key: str) -> None:
 def test_a_missing_number_leaves_a_page(workspace: Workspace, section: str) -> None:
     for key in sample_report()[section]:
         report = sample_report()
+        for drawn in {"accuracy", "latency"} - {section}:
+            del report[drawn]  # figures take most of the time and are not what is tested here
         report[section][key] = float("nan") if isinstance(report[section][key], int | float) else None
         assert not re.search(r"\b(nan|None)\b", draw(report, workspace).text), key
 

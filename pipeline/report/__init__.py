@@ -9,8 +9,9 @@ What is missing leaves a note on the page in its place.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -18,6 +19,9 @@ from pipeline.artifacts import Workspace
 from pipeline.errors import ArtifactError
 from pipeline.precision import kind
 from pipeline.report import formats, overlays, plots, quantizers, summary
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 PAGE = "report.html"
 
@@ -34,6 +38,13 @@ def render(
 
     `examples` come from the task's `examples()`; `class_names` name the values of label maps.
     """
+    page = _template().render(contents(report, workspace, examples, class_names))
+    area.mkdir(parents=True, exist_ok=True)
+    (area / PAGE).write_text(page, encoding="utf-8")
+
+
+@lru_cache(maxsize=1)
+def _template() -> Template:
     from jinja2 import ChainableUndefined, Environment, PackageLoader
 
     environment = Environment(
@@ -45,9 +56,7 @@ def render(
         lstrip_blocks=True,
     )
     environment.filters.update(formats.FILTERS)
-    page = environment.get_template("page.html.jinja").render(contents(report, workspace, examples, class_names))
-    area.mkdir(parents=True, exist_ok=True)
-    (area / PAGE).write_text(page, encoding="utf-8")
+    return environment.get_template("page.html.jinja")
 
 
 def contents(
