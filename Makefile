@@ -9,7 +9,7 @@ RUN := $(VENV)/bin/python -m pipeline
 OPTIONS := $(MODEL) $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)') $(if $(DATA),--data '$(DATA)') \
            $(if $(BACKEND),--backend '$(BACKEND)') $(if $(CALIBRATION),--calibration '$(CALIBRATION)') $(ARGS)
 
-.PHONY: engine check status doctor lint test clean
+.PHONY: engine check bench status doctor lint test clean
 .DEFAULT_GOAL := engine
 
 engine: $(VENV)/ready      ## checkpoint -> verified int8 engine in exports/$(MODEL)/
@@ -17,6 +17,9 @@ engine: $(VENV)/ready      ## checkpoint -> verified int8 engine in exports/$(MO
 
 check: $(VENV)/ready       ## verify again, compare with the stored baseline
 	@$(RUN) check $(MODEL) $(if $(BACKEND),--backend '$(BACKEND)') $(ARGS)
+
+bench: $(VENV)/ready       ## every method side by side, e.g. ARGS='--shape bert-base'
+	@$(RUN) bench $(MODEL) $(ARGS)
 
 status: $(VENV)/ready      ## which stages would run again, and why
 	@$(RUN) status $(OPTIONS)

@@ -59,12 +59,18 @@ def make_recipe(
         "folder": output,
         "rewrites": False if no_rewrites else None,
     }
+    return Recipe.load(model, recipe, {**options, **option_values(settings)}, defaults=family.SETTINGS)
+
+
+def option_values(settings: list[str] | None) -> dict[str, Any]:
+    """Returns {name: value} of the --set options."""
+    options = {}
     for setting in settings or []:
         name, equals, value = setting.partition("=")
         if not equals:
             raise InputError(f"--set {setting}: expected name=value, e.g. --set calibration.samples=32.")
         options[name.strip()] = parse_value(value.strip())
-    return Recipe.load(model, recipe, options, defaults=family.SETTINGS)
+    return options
 
 
 def parse_value(text: str) -> Any:
@@ -145,11 +151,31 @@ def recorded_recipe(
     recorded = Workspace(plain.folder).manifest.recipe
     if not recorded:
         raise InputError(f"{plain.folder} has no engine yet; run `make engine MODEL={model}` first.")
-    options: dict[str, Any] = {"backend": backend, "folder": output}
-    for setting in settings or []:
-        name, _, value = setting.partition("=")
-        options[name.strip()] = parse_value(value.strip())
+    options = {"backend": backend, "folder": output, **option_values(settings)}
     return Recipe.load(model, recipe, options, defaults=recorded)
+
+
+@app.command()
+def bench(
+    model: Model,
+    shape: Annotated[
+        str | None, typer.Option(help="bert-base, segformer-b0, segformer-b2: random weights, for speed only")
+    ] = None,
+    batch: Annotated[int, typer.Option(help="samples a call")] = 1,
+    methods: Annotated[str, typer.Option(help="comma-separated; default: all")] = "",
+    output: Output = None,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Time every method in one interleaved run on the engines that `engine` built; outputs checked in the same run."""
+    from pipeline import bench as benchmark
+    from pipeline import show
+
+    if shape is None:
+        made = recorded_recipe(model, None, None, output, settings)
+    else:
+        made = benchmark.shape_recipe(model, shape, output, option_values(settings), announce)
+    show.bench(benchmark.run(made, batch=batch, wanted=[m for m in methods.split(",") if m]), as_json=as_json)
 
 
 @app.command()

@@ -54,6 +54,28 @@ def comparison(report: dict[str, Any], changes: Sequence[Any], *, as_json: bool)
         print(f"  {'REGRESSED' if change.regression else 'ok':<10}{change}")
 
 
+def bench(table: dict[str, Any], *, as_json: bool) -> None:
+    """Prints a line per method: latency, speed-up over float ONNX Runtime with its interval, accuracy."""
+    if as_json:
+        print(json.dumps(table, indent=1))
+        return
+    shapes = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in table["inputs"].items())
+    print(f"{table['model']}: {shapes}, {table['environment']['threads']} threads, {table['runs']} rounds")
+    print(
+        f"{'method':<40}{'p50 ms':>9}{'p90 ms':>9}{'speed-up':>10}{'95 % interval':>16}{'agreement':>11}{'cosine':>9}"
+    )
+    for row in table["methods"]:
+        if row["skipped"]:
+            print(f"{row['label']:<40}not run: {row['skipped']}")
+            continue
+        ms, ratio, fit = row["latency"], row["speedup"], row["accuracy"]
+        interval = f"{ratio['low']:.2f}-{ratio['high']:.2f}"
+        print(
+            f"{row['label']:<40}{ms['p50']:>9.1f}{ms['p90']:>9.1f}{ratio['median']:>10.2f}{interval:>16}"
+            f"{fit['agreement']:>11.4f}{fit['cosine']:>9.4f}"
+        )
+
+
 def status(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     """Prints a line per stage, and below it every reason to run again."""
     if as_json:

@@ -104,18 +104,22 @@ def samples(recipe: Recipe, source: prepare.Source, folder: Path) -> tuple[dict[
 
 
 def collect(model: nn.Module, arrays: dict[str, np.ndarray], batch_size: int) -> dict[str, Statistic]:
-    """Returns one statistic per activation quantizer, fed by forward passes in float."""
+    """Returns one statistic per activation quantizer, fed by forward passes in float.
+
+    Quantizers that read the same tensor (query, key and value of one layer, say) share one statistic: it is fed once.
+    """
     import torch
 
     from calibration.errors import CalibrationError
     from pipeline.quantization import quantizers
 
     activations = {n: q for n, q in quantizers(model) if q.axis is None}
-    for name, quantizer in quantizers(model):
+    for _, quantizer in quantizers(model):
         quantizer.disable_quant()
-        if name in activations:
-            quantizer.enable_calib()
-            quantizer._calibrator.statistic.name = name
+    leaders = readers_of_same_tensor(model, {name: value[:1] for name, value in arrays.items()})
+    for name in set(leaders.values()):
+        activations[name].enable_calib()
+        activations[name]._calibrator.statistic.name = name
     count = len(next(iter(arrays.values())))
     with torch.inference_mode():
         for batch in track(prepare.batches(arrays, batch_size), "calibrating", total=-(-count // batch_size)):
@@ -123,7 +127,32 @@ def collect(model: nn.Module, arrays: dict[str, np.ndarray], batch_size: int) ->
                 model(**{name: torch.from_numpy(value) for name, value in batch.items()})
             except CalibrationError as error:
                 raise InputError(f"calibration stopped: {error}") from error
-    return {name: quantizer._calibrator.statistic for name, quantizer in activations.items()}
+    return {name: activations[leaders.get(name, name)]._calibrator.statistic for name in activations}
+
+
+def readers_of_same_tensor(model: nn.Module, sample: dict[str, np.ndarray]) -> dict[str, str]:
+    """Returns {quantizer: the first quantizer that reads the same tensor}, seen in one forward pass of one sample.
+
+    A quantizer that the pass does not reach is absent.
+    """
+    import torch
+
+    from pipeline.quantization import quantizers
+
+    read: dict[str, torch.Tensor] = {}  # holding the tensors keeps their identities apart
+    hooks = [
+        quantizer.register_forward_pre_hook(lambda _, args, name=name: read.__setitem__(name, args[0]))
+        for name, quantizer in quantizers(model)
+        if quantizer.axis is None
+    ]
+    try:
+        with torch.inference_mode():
+            model(**{name: torch.from_numpy(value) for name, value in sample.items()})
+    finally:
+        for hook in hooks:
+            hook.remove()
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(tensor), name) for name, tensor in read.items()}
 
 
 def activation_record(model: nn.Module, name: str, statistic: Statistic, recipe: Recipe) -> QuantizerRecord:

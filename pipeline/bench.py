@@ -1,0 +1,127 @@
+"""Every way to run a model side by side: interleaved, with spread, outputs checked in the same run."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pipeline import latency, machine, methods, parity, tasks
+from pipeline.artifacts import Workspace, write_atomic
+from pipeline.errors import InputError
+from pipeline.evaluation import Reference, read_json
+from pipeline.progress import track
+from pipeline.recipe import Recipe
+from pipeline.stages import versions
+from pipeline.stages.verify import PACKAGES
+
+log = logging.getLogger(__name__)
+
+FILE = "bench.json"
+BASE = "float_onnxruntime"
+ACCURACY_SAMPLES = 32
+
+
+def run(recipe: Recipe, *, batch: int, wanted: Sequence[str] = ()) -> dict[str, Any]:
+    """Returns the table of methods on the artifacts in `recipe.folder`, and adds it to bench.json there.
+
+    Every method's outputs on held-out samples are compared with the float reference before it is timed; one that
+    cannot run here is listed with the reason.
+    """
+    workspace, threads = Workspace(recipe.folder), recipe.verification.threads or machine.usable_cores()
+    reference = Reference.read(workspace)
+    task = tasks.get(read_json(workspace, "quantizers.json")["task"])
+    rows: dict[str, dict[str, Any]] = {}
+    runners: dict[str, methods.Runner] = {}
+    with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+        for name in wanted or methods.names():
+            method = methods.get(name)
+            reason = method.unavailable_reason()
+            rows[name] = {"method": name, "label": method.LABEL, "skipped": reason}
+            if reason is None:
+                log.info("bench: preparing %s", method.LABEL)
+                runners[name] = method.make(workspace, Path(scratch) / name, threads)
+        feeds = reference.first(batch).inputs
+        for name, runner in runners.items():
+            if hasattr(runner, "prepare"):
+                runner.prepare({key: value.shape for key, value in feeds.items()})
+            rows[name]["accuracy"] = compare(task, reference.first(ACCURACY_SAMPLES), runner)
+        asked = recipe.verification
+        times = latency.interleave(
+            {name: partial(runner, feeds) for name, runner in runners.items()},
+            warmup=asked.warmup,
+            runs=asked.runs,
+            progress=lambda rounds: track(rounds, "timing", asked.warmup + asked.runs),
+        )
+    for name, seconds in times.items():
+        rows[name].update(latency=latency.summary(seconds), speedup=latency.speedup(times[BASE], seconds))
+    table = {
+        "model": recipe.model,
+        "checkpoint": recipe.checkpoint or "embedded",
+        "batch": batch,
+        "inputs": {key: list(value.shape) for key, value in feeds.items()},
+        "warmup": asked.warmup,
+        "runs": asked.runs,
+        "methods": list(rows.values()),
+        "environment": machine.environment(threads, versions(*PACKAGES)),
+    }
+    keep(workspace.folder / FILE, table)
+    return table
+
+
+def shape_recipe(
+    model: str, name: str, output: Path | None, settings: dict[str, Any], announce: Callable[[str], None]
+) -> Recipe:
+    """Returns the recipe of a random checkpoint of a published shape, its engines built on every backend that works."""
+    from pipeline import backends, shapes
+    from pipeline.build import build
+
+    if shapes.get(name).family != model:
+        raise InputError(f"the shape {name} is a {shapes.get(name).family}, not a {model}.")
+    folder = output or Path("exports") / f"bench-{name}"
+    checkpoint = folder / "checkpoint"
+    if not (checkpoint / "model.safetensors").exists():
+        shapes.write_checkpoint(name, checkpoint)
+    count = 24
+    data = shapes.write_data(name, folder / "data", 2 * count)
+    common = {
+        "folder": folder,
+        "checkpoint": str(checkpoint),
+        "data": str(data) if data else None,
+        "calibration.samples": count,
+        "verification.samples": count,
+        **settings,
+    }
+    for backend in backends.names():
+        if backends.get(backend).unavailable_reason() is None:
+            recipe = Recipe.load(model, overrides={**common, "backend": backend})
+            build(recipe, announce=announce)
+    return recipe
+
+
+def compare(task: Any, reference: Reference, runner: methods.Runner) -> dict[str, Any]:
+    """Returns {metric, float, value, agreement, cosine} of one method on held-out samples, one at a time."""
+    from pipeline.evaluation import one_by_one
+
+    found = one_by_one(runner, reference.inputs, "checking outputs")
+    before, after = (task.predict(x, reference.labels) for x in (reference.outputs, found))
+    return {
+        "metric": task.METRIC,
+        "float": task.score(before, reference.labels),
+        "value": task.score(after, reference.labels),
+        "agreement": task.agreement(before, after),
+        "cosine": min(parity.cosine(reference.outputs[n], found[n]) for n in reference.outputs),
+        "samples": reference.samples,
+    }
+
+
+def keep(path: Path, table: dict[str, Any]) -> None:
+    """Adds a table to the file; one of the same checkpoint and batch is replaced."""
+    tables = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    same = [t for t in tables if (t["checkpoint"], t["batch"]) == (table["checkpoint"], table["batch"])]
+    tables = [t for t in tables if t not in same] + [table]
+    write_atomic(path, json.dumps(tables, indent=1).encode())

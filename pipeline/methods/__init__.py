@@ -1,0 +1,42 @@
+"""Ways to run a model, ours and others', for `bench`: one file each, found by its name.
+
+    LABEL                                          what the table calls it
+    def unavailable_reason()                       -> None, or one sentence with the one thing to install
+    def make(workspace, area, threads)             -> a callable from a dict of arrays to a dict of arrays
+
+A method builds itself from the artifacts in `workspace`; what it writes goes under `area`. `bench` checks its outputs
+against the float reference in the same run that times it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline import backends
+from pipeline.stages import engine as engine_stage
+
+if TYPE_CHECKING:
+    from pipeline.artifacts import Workspace
+
+Runner = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
+
+def names() -> list[str]:
+    """Returns every method, in alphabetical order."""
+    return sorted(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if m.name[0] != "_")
+
+
+def get(name: str) -> Any:
+    """Returns the module of a method."""
+    return importlib.import_module(f"pipeline.methods.{name}")
+
+
+def built_engine(workspace: Workspace, backend: str, threads: int) -> Runner:
+    """Returns the engine of one backend that `engine` built. Raises ArtifactError where there is none."""
+    for file in (*backends.get(backend).FILES, engine_stage.RECORD):
+        workspace.path(f"{backend}/{file}")
+    return backends.get(backend).load(workspace.folder / backend, threads)

@@ -1,0 +1,18 @@
+"""The checkpoint as it is, in float ONNX Runtime: what every other method is compared with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.artifacts import Workspace
+from pipeline.backends import onnxruntime
+from pipeline.methods import Runner
+from pipeline.reference import float_session
+from pipeline.stages.verify import float_graphs
+
+LABEL = "float, ONNX Runtime"
+unavailable_reason = onnxruntime.unavailable_reason
+
+
+def make(workspace: Workspace, area: Path, threads: int) -> Runner:
+    return float_session(float_graphs(workspace)["float_ort"], threads)

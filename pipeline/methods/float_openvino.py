@@ -1,0 +1,22 @@
+"""The checkpoint as it is, in float32 OpenVINO."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from pipeline.artifacts import Workspace
+from pipeline.backends import openvino
+from pipeline.methods import Runner
+from pipeline.recipe import Recipe
+from pipeline.stages.verify import float_graphs
+
+LABEL = "float, OpenVINO"
+unavailable_reason = openvino.unavailable_reason
+
+
+def make(workspace: Workspace, area: Path, threads: int) -> Runner:
+    recipe = Recipe.load(workspace.manifest.recipe["family"], overrides={"folder": workspace.folder})
+    shutil.rmtree(area, ignore_errors=True)
+    openvino.build(float_graphs(workspace)["float_ort"], area, recipe)
+    return openvino.load(area, threads)

@@ -1,0 +1,16 @@
+"""Our int8 engine on OpenVINO."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.artifacts import Workspace
+from pipeline.backends import openvino
+from pipeline.methods import Runner, built_engine
+
+LABEL = "ours int8, OpenVINO"
+unavailable_reason = openvino.unavailable_reason
+
+
+def make(workspace: Workspace, area: Path, threads: int) -> Runner:
+    return built_engine(workspace, openvino.NAME, threads)
