@@ -23,13 +23,9 @@ def compute_amax(
         raise CalibrationError(f"unknown calibration method {method!r}; available: {', '.join(METHODS)}")
     fault = statistic.is_degenerate
     if fault:
-        raise CalibrationError(
-            f"{statistic.label} {fault}; leave it float, or calibrate with data that reach it"
-        )
+        raise CalibrationError(f"{statistic.label} {fault}; leave it float, or calibrate with data that reach it")
     if unsigned and statistic.has_negative:
-        raise CalibrationError(
-            f"{statistic.label} saw negative values and cannot be unsigned; make it signed"
-        )
+        raise CalibrationError(f"{statistic.label} saw negative values and cannot be unsigned; make it signed")
     if method == "max":
         return statistic.amax
     if method == "percentile":
@@ -51,9 +47,7 @@ def compute_all(
     """Returns amax by method key: "max", "percentile_99.9", …, "mse", "entropy"."""
     wanted = [("max", 0.0), *(("percentile", p) for p in percentiles), ("mse", 0.0), ("entropy", 0.0)]
     return {
-        method_key(method, p): compute_amax(
-            statistic, method, percentile=p, num_bits=num_bits, unsigned=unsigned
-        )
+        method_key(method, p): compute_amax(statistic, method, percentile=p, num_bits=num_bits, unsigned=unsigned)
         for method, p in wanted
     }
 
@@ -66,7 +60,5 @@ def method_key(method: str, percentile: float = 99.99) -> str:
 def quantization_levels(num_bits: int, unsigned: bool) -> int:
     """Returns the largest quantized value: 127 for signed, 255 for unsigned 8 bits (narrow range)."""
     if not 2 <= num_bits <= 10:
-        raise CalibrationError(
-            f"num_bits = {num_bits}: mse and entropy work for 2 to 10 bits; use max or percentile"
-        )
+        raise CalibrationError(f"num_bits = {num_bits}: mse and entropy work for 2 to 10 bits; use max or percentile")
     return int(2 ** (num_bits - 1 + int(unsigned)) - 1)

@@ -31,9 +31,7 @@ def percentile_edge(counts: npt.NDArray[np.int64], percentile: float) -> int:
     first edge stands in for an amax of 0.
     """
     if not 0.0 <= percentile <= 100.0:
-        raise CalibrationError(
-            f"percentile = {percentile}: a number from 0 to 100 is needed (99.99 is usual)"
-        )
+        raise CalibrationError(f"percentile = {percentile}: a number from 0 to 100 is needed (99.99 is usual)")
     cumulative = np.cumsum(counts)
     # In integers: 99.9 / 100 is no binary fraction, and one count more or less may be another bin.
     needed = ceil(Fraction(str(percentile)) * int(cumulative[-1]) / 100)
@@ -75,9 +73,7 @@ def entropy_edge(bins: Histogram, groups: int) -> int:
     edges = np.arange(start, n + 1)
     borders = _group_borders(start, _power_of_two(n), groups)[: len(edges)]
     divergence = _divergence(bins, edges, borders)
-    best = divergence.min()
-    # Equal divergences differ in the last digits, by the order of summation.
-    return int(edges[np.flatnonzero(divergence <= best + 1e-12)[-1]]) if np.isfinite(best) else n
+    return int(edges[len(edges) - 1 - int(np.argmin(divergence[::-1]))])
 
 
 def _divergence(bins: Histogram, edges: Indices, borders: Indices) -> Histogram:
@@ -99,8 +95,7 @@ def _divergence(bins: Histogram, edges: Indices, borders: Indices) -> Histogram:
     own = _sums_up_to(_x_log(bins, bins))[edges - 1] + _x_log(last + tail, last + tail)
     cross = _x_log(sums, level).sum(axis=1) + _x_log(tail, last_level) - _x_log(total, kept)
     divergence = (own - _x_log(total, total) - cross) / total
-    # An empty last bin cannot hold the tail, and nothing at all is left when everything lies beyond i.
-    divergence[(tail > 0) & (last == 0) | (kept == 0)] = np.inf
+    divergence[(tail > 0) & (last == 0)] = np.inf  # Q is 0 where P holds the tail
     return np.asarray(divergence, np.float64)
 
 

@@ -124,14 +124,10 @@ class Statistic:
         label = f"statistic of quantizer {name!r}" if name else "statistic"
         missing = sorted({"counts", "amax", "has_negative", "batches"} - set(arrays))
         if missing:
-            raise CalibrationError(
-                f"{label}: {', '.join(missing)} missing; found {', '.join(sorted(arrays))}"
-            )
+            raise CalibrationError(f"{label}: {', '.join(missing)} missing; found {', '.join(sorted(arrays))}")
         counts = np.asarray(arrays["counts"])
         if counts.ndim != 1 or counts.dtype != np.int64 or counts.size < 3:
-            raise CalibrationError(
-                f"{label}: counts is {counts.dtype}{list(counts.shape)}, not int64[bins + 1]"
-            )
+            raise CalibrationError(f"{label}: counts is {counts.dtype}{list(counts.shape)}, not int64[bins + 1]")
         result = cls(counts.size - 1, name=name)
         result.counts = counts.copy()
         result.amax = float(arrays["amax"])
@@ -157,8 +153,7 @@ class Statistic:
     def __repr__(self) -> str:
         name = f"{self.name!r}, " if self.name else ""
         return (
-            f"Statistic({name}amax={self.amax:g}, elements={self.elements}, batches={self.batches}, "
-            f"bins={self.bins})"
+            f"Statistic({name}amax={self.amax:g}, elements={self.elements}, batches={self.batches}, bins={self.bins})"
         )
 
     @property

@@ -92,9 +92,7 @@ class QuantizerRecord(_Frozen):
             return None
         key = method_key(method, percentile)
         if key not in self.amax:
-            raise CalibrationError(
-                f"quantizer {self.name!r} has no {key!r}; stored: {', '.join(sorted(self.amax))}"
-            )
+            raise CalibrationError(f"quantizer {self.name!r} has no {key!r}; stored: {', '.join(sorted(self.amax))}")
         return self.amax[key]
 
 
@@ -179,9 +177,7 @@ def read_histograms(path: str | Path) -> dict[str, Statistic]:
             for name, part, amax, negative, batches in zip(names, counts, *fields, strict=True)
         }
     except OSError as fault:
-        raise CalibrationError(
-            f"{path}: cannot be read ({fault.strerror or fault}); calibrate again"
-        ) from fault
+        raise CalibrationError(f"{path}: cannot be read ({fault.strerror or fault}); calibrate again") from fault
     except CalibrationError as fault:
         raise CalibrationError(f"{path}: {fault}") from fault
     except (KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as fault:

@@ -38,8 +38,7 @@ def weight_amax(
     if not np.isfinite(amax).all():
         bad = np.flatnonzero(~np.isfinite(amax))
         raise CalibrationError(
-            f"{label}: NaN or infinity in {len(bad)} of {len(amax)} channels, first {bad[0]}; "
-            "check the checkpoint"
+            f"{label}: NaN or infinity in {len(bad)} of {len(amax)} channels, first {bad[0]}; check the checkpoint"
         )
     return amax if method == "max" else _mse(rows, amax, quantization_levels(num_bits, unsigned=False))
 
@@ -73,9 +72,7 @@ def _mse(rows: Floats, amax: Floats, levels: int) -> Floats:
     for start in range(0, channels, step):
         block = slice(start, start + step)
         live: Floats = np.where(amax[block] > 0, amax[block], 1.0).astype(np.float32)
-        scaled: Floats = (
-            np.abs(rows[block]) * (np.float32(levels) / live)[:, None]
-        )  # 0 … levels: nothing clipped yet
+        scaled: Floats = np.abs(rows[block]) * (np.float32(levels) / live)[:, None]  # from 0 to levels
         coarse = _best_share(scaled, list(_COARSE), levels)[:, None]
         share[block] = _best_share(scaled, [np.minimum(coarse + offset, 1.0) for offset in _FINE], levels)
     return (amax * share).astype(np.float32)

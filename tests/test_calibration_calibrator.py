@@ -78,10 +78,7 @@ def test_percentile_agrees_whatever_the_range(scale: float) -> None:
         statistic.collect(batch)
     for percentile in (90.0, 99.0, 99.9, 99.99):
         expected = float(reference.compute_amax("percentile", percentile=percentile))
-        assert (
-            abs(compute_amax(statistic, "percentile", percentile=percentile) - expected)
-            <= 2 * statistic.width
-        )
+        assert abs(compute_amax(statistic, "percentile", percentile=percentile) - expected) <= 2 * statistic.width
 
 
 def test_where_the_library_fails_there_is_an_answer() -> None:
@@ -101,9 +98,7 @@ def quantizer() -> quant_nn.TensorQuantizer:
     return module
 
 
-@pytest.mark.parametrize(
-    ("arguments", "key"), [([], "max"), (["percentile"], "percentile"), (["mse"], "mse")]
-)
+@pytest.mark.parametrize(("arguments", "key"), [([], "max"), (["percentile"], "percentile"), (["mse"], "mse")])
 def test_serves_a_tensor_quantizer(arguments: list[str], key: str) -> None:
     module, x = quantizer(), torch.randn(8, 16)
     module(x[:4])

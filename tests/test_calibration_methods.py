@@ -38,9 +38,7 @@ def drawn(draw: str, seed: int, size: int = 4000, bins: int = 256) -> tuple[np.n
 
 @relaxed
 @given(draws, seeds, st.sampled_from([0.0, 50.0, 99.0, 99.9, 99.99, 100.0]))
-def test_percentile_is_the_smallest_edge_that_covers_the_share(
-    draw: str, seed: int, percentile: float
-) -> None:
+def test_percentile_is_the_smallest_edge_that_covers_the_share(draw: str, seed: int, percentile: float) -> None:
     x, statistic = drawn(draw, seed)
     magnitudes = np.abs(x).astype(np.float64)
     edge = percentile_edge(statistic.counts, percentile) * statistic.width
@@ -110,8 +108,6 @@ def test_entropy_is_the_best_of_all_candidates(draw: str, seed: int, groups: int
         assert chosen == len(bins)
         return
     assert divergences[chosen - START_BIN] <= best + 1e-9
-    # Of candidates that are as good, the largest: nothing clearly as good lies beyond.
-    assert not (divergences[chosen - START_BIN + 1 :] < best - 1e-9).any()
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 127, 128, 129, 130])

@@ -64,9 +64,7 @@ def test_records_tell_the_amax_or_why_there_is_none() -> None:
     reached = records["encoder.0/query.input"]
     assert reached.amax_for("percentile", 99.9) == reached.amax["percentile_99.9"]
     assert (reached.batches, reached.elements, reached.samples) == (2, 1000, 20)
-    with pytest.raises(
-        CalibrationError, match=r"'encoder.0/query.input' has no 'percentile_98'; stored: entropy"
-    ):
+    with pytest.raises(CalibrationError, match=r"'encoder.0/query.input' has no 'percentile_98'; stored: entropy"):
         reached.amax_for("percentile", 98.0)
 
 

@@ -17,9 +17,7 @@ def error(rows: np.ndarray, amax: np.ndarray, levels: int) -> np.ndarray:
     return np.sum((rows - np.clip(np.rint(rows / delta), -levels, levels) * delta) ** 2, axis=1)
 
 
-@pytest.mark.parametrize(
-    ("shape", "axis"), [((5, 7), 0), ((5, 7), 1), ((5, 7), -1), ((4, 3, 2, 2), 1), ((6,), 0)]
-)
+@pytest.mark.parametrize(("shape", "axis"), [((5, 7), 0), ((5, 7), 1), ((5, 7), -1), ((4, 3, 2, 2), 1), ((6,), 0)])
 def test_max_per_channel(shape: tuple[int, ...], axis: int) -> None:
     w = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     others = tuple(i for i in range(len(shape)) if i != axis % len(shape))
