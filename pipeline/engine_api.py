@@ -58,10 +58,17 @@ class LoadedEngine:
         self._engine.prepare(shapes)
 
 
-def load_engine(folder: str | Path, *, backend: str | None = None, threads: int | None = None) -> LoadedEngine:
+def load_engine(
+    folder: str | Path,
+    *,
+    backend: str | None = None,
+    threads: int | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> LoadedEngine:
     """Returns the engine of an artifact folder, every file of it checked against the recorded digest.
 
-    backend: None for the one whose report is the folder's. threads: None for the physical cores.
+    backend: None for the one whose report is the folder's. threads: None for the physical cores. shapes: the
+    input shapes to prepare for, None for those the report was timed at; other shapes work too, more slowly.
     Raises ArtifactError for a file that is missing or altered, BackendUnavailable without the runtime.
     """
     from pipeline import tasks
@@ -69,26 +76,26 @@ def load_engine(folder: str | Path, *, backend: str | None = None, threads: int 
     workspace = Workspace(Path(folder))
     if not workspace.folder.is_dir():
         raise InputError(f"{folder} is not a folder; `make engine MODEL=…` makes exports/<model>/.")
-    name = backends.choose(backend or chosen_backend(workspace))
+    report = read_json(workspace, "report.json") if "report.json" in workspace.manifest.files else None
+    name = backends.choose(backend or (report["backend"] if report else only_backend(workspace)))
     for file in backends.get(name).FILES:
         workspace.path(f"{name}/{file}")
     about = read_json(workspace, "quantizers.json")
     for file in ("config.json", "tokenizer.json", "preprocessor_config.json"):
         if file in workspace.manifest.files:
             workspace.path(file)
-    recipe = recorded_recipe(workspace, about["family"])
     engine = backends.get(name).load(workspace.folder / name, threads)
+    if shapes is None and report is not None:
+        shapes = {key: tuple(shape) for key, shape in report["latency"]["inputs"].items()}
+    if shapes:
+        engine.prepare(shapes)
+    recipe = recorded_recipe(workspace, about["family"])
     return LoadedEngine(workspace.folder, name, engine, tasks.get(about["task"]), recipe)
 
 
-def chosen_backend(workspace: Workspace) -> str:
-    """Returns the backend of report.json, else the only one with an engine.
-
-    Raises ArtifactError where neither says.
-    """
+def only_backend(workspace: Workspace) -> str:
+    """Returns the backend of the folder's only engine. Raises ArtifactError where there is not exactly one."""
     files = workspace.manifest.files
-    if "report.json" in files:
-        return str(read_json(workspace, "report.json")["backend"])
     built = [n for n in backends.names() if all(f"{n}/{file}" in files for file in backends.get(n).FILES)]
     if len(built) != 1:
         found = f"engines of {', '.join(built)}" if built else "no engine"

@@ -8,6 +8,8 @@ from typing import Any
 
 Shape = Sequence[int]
 
+PROFILED_RUNS = 5  # a layer's time is its shortest: a neighbour can only lengthen it
+
 INT8 = ("i8", "u8", "int8", "uint8")
 FLOAT = ("f32", "f16", "bf16", "float", "float16", "bfloat16", "f64", "double")
 
