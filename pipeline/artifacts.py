@@ -127,7 +127,7 @@ class Workspace:
         `inputs` is what the stage's result depends on (see `stages.why_stale`); `facts` is read at the end and recorded
         with the stage (seconds, peak memory, versions …).
         """
-        area = self.folder / f".{stage}.{os.getpid()}.partial"
+        area = self.folder / f".{stage.replace('/', '-')}.{os.getpid()}.partial"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             area.mkdir()

@@ -40,6 +40,13 @@ class Calibration(_Section):
     samples: int = Field(64, ge=1, description="calibration samples")
     batch_size: int = Field(8, ge=1, description="samples per forward pass")
 
+    @field_validator("method")
+    @classmethod
+    def _one_method(cls, value: str) -> str:
+        if value == "auto":
+            raise ValueError("the automatic choice is not built yet; take max, percentile, mse or entropy")
+        return value
+
 
 class Placement(_Section):
     """Which quantizers are on, on top of the backend's own choice."""

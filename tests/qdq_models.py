@@ -192,6 +192,6 @@ def export(folder: Path, backend: str, maker: Any = linear, samples: int = 24, r
             "label/class_names": np.array([f"c{i}" for i in range(CLASSES)]),
         }
         np.savez(area / "reference.npz", **arrays, **labels)  # type: ignore[arg-type]
-    with workspace.staging("lower", {}, {"seconds": 4.0, "peak_rss_bytes": 4}) as area:
+    with workspace.staging(f"lower/{backend}", {}, {"seconds": 4.0, "peak_rss_bytes": 4}) as area:
         maker(area / backend / "model.qdq.onnx", signed=backend != "onnxruntime")
     return workspace

@@ -136,7 +136,7 @@ def test_signed_concat_is_never_shipped_wrong(backend: str, tmp_path: Path) -> N
     folder = tmp_path / "small"
     workspace = Workspace(folder)
     models.export(folder, "openvino", models.concat_head)  # the signed dialect, whoever builds it
-    with workspace.staging("lower", {}, {"seconds": 1.0, "peak_rss_bytes": 1}) as area:
+    with workspace.staging(f"lower/{backend}", {}, {"seconds": 1.0, "peak_rss_bytes": 1}) as area:
         models.concat_head(area / backend / "model.qdq.onnx", signed=True)
     recipe = models.recipe(folder, backend)
     files = {f"{backend}/{f}" for f in backends.get(backend).FILES}
@@ -157,7 +157,7 @@ def test_signed_concat_is_never_shipped_wrong(backend: str, tmp_path: Path) -> N
 def test_verify_refuses_an_engine_of_another_graph(tmp_path: Path) -> None:
     folder, backend = tmp_path / "small", USABLE[0]
     through(folder, backend)
-    with Workspace(folder).staging("lower", {}, {"seconds": 1.0, "peak_rss_bytes": 1}) as area:
+    with Workspace(folder).staging(f"lower/{backend}", {}, {"seconds": 1.0, "peak_rss_bytes": 1}) as area:
         models.linear(area / backend / "model.qdq.onnx", seed=3)
     with pytest.raises(ArtifactError, match="built from another"):
         stages.run("verify", models.recipe(folder, backend))

@@ -29,6 +29,7 @@ from pipeline.recipe import Recipe
 log = logging.getLogger(__name__)
 
 ORDER = ("quantize", "calibrate", "export", "lower", "engine", "verify")
+PER_BACKEND = ("lower", "engine", "verify")
 
 
 def load(name: str) -> ModuleType:
@@ -36,12 +37,27 @@ def load(name: str) -> ModuleType:
     return importlib.import_module(f"pipeline.stages.{name}")
 
 
-def why_stale(stage: ModuleType, inputs: dict[str, Any], outputs: list[str], workspace: Workspace) -> list[str]:
+def record_name(name: str, recipe: Recipe) -> str:
+    """Returns the manifest's key of a stage: engines of several backends live in one folder, side by side."""
+    if name not in PER_BACKEND:
+        return name
+    from pipeline import backends
+
+    return f"{name}/{backends.choose(recipe.backend)}"
+
+
+def why_stale(name: str, recipe: Recipe) -> list[str]:
     """Returns the reasons why a stage must run, none when its result is up to date."""
-    record = workspace.manifest.stages.get(stage.NAME)
+    stage, workspace = load(name), Workspace(recipe.folder)
+    return _reasons(stage, recipe, workspace, stage.inputs(recipe, workspace))
+
+
+def _reasons(stage: ModuleType, recipe: Recipe, workspace: Workspace, inputs: dict[str, Any]) -> list[str]:
+    manifest, key = workspace.manifest, record_name(stage.NAME, recipe)
+    record = manifest.stages.get(key)
     if record is None:
         return ["it never ran"]
-    before = record["inputs"]
+    before, outputs = record["inputs"], stage.outputs(recipe)
     reasons = [
         f"{key} changed: {_short(before.get(key))} -> {_short(inputs.get(key))}"
         for key in sorted({*before, *inputs})
@@ -50,6 +66,8 @@ def why_stale(stage: ModuleType, inputs: dict[str, Any], outputs: list[str], wor
     made = set(record["files"])
     reasons += [f"{name} is not among what it made" for name in outputs if name not in made]
     reasons += [f"{name} is missing or altered" for name in sorted(made) if not workspace.intact(name)]
+    makers = {name: manifest.files[name]["stage"] for name in sorted(made) if name in manifest.files}
+    reasons += [f"{name} was made again by {maker}" for name, maker in makers.items() if maker != key]
     return reasons
 
 
@@ -59,14 +77,14 @@ def run(
     """Runs one stage unless it is up to date; returns {name, seconds, peak_rss_bytes, skipped}."""
     stage, workspace = load(name), Workspace(recipe.folder)
     inputs = stage.inputs(recipe, workspace)
-    reasons = ["asked for"] if force else why_stale(stage, inputs, stage.outputs(recipe), workspace)
+    reasons = ["asked for"] if force else _reasons(stage, recipe, workspace, inputs)
     if not reasons:
         announce(f"{name}: up to date")
         return {"name": name, "seconds": 0.0, "peak_rss_bytes": 0, "skipped": True}
     announce(f"{name}: running ({reasons[0]}{f', and {len(reasons) - 1} more' if len(reasons) > 1 else ''})")
     facts: dict[str, Any] = {}
     start = time.perf_counter()
-    with PeakMemory() as memory, workspace.staging(name, inputs, facts) as area:
+    with PeakMemory() as memory, workspace.staging(record_name(name, recipe), inputs, facts) as area:
         stage.run(recipe, workspace, area)
         facts["recipe"] = recipe.model_dump(mode="json", exclude={"folder"})
         facts.update(seconds=round(time.perf_counter() - start, 3), peak_rss_bytes=memory.peak())

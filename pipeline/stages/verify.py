@@ -19,7 +19,7 @@ from pipeline.memory import PeakMemory
 from pipeline.progress import track
 from pipeline.recipe import Recipe
 from pipeline.reference import float_session
-from pipeline.stages import ORDER, code_digest, file_digest, versions
+from pipeline.stages import ORDER, code_digest, file_digest, record_name, versions
 from pipeline.stages import engine as engine_stage
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
         "parity": record["parity"],
         "calibration": calibration(recipe, workspace),
         "environment": machine.environment(threads, versions(*PACKAGES)),
-        "stages": [*earlier_stages(workspace), this_stage(start)],
+        "stages": [*earlier_stages(recipe, workspace), this_stage(start)],
     }
     report["reasons"] = verdict.reasons(report, budgets)
     report["verdict"] = "fail" if report["reasons"] else "pass"
@@ -202,9 +202,10 @@ def calibration(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
     return {"method": method, **chosen, **{key: table[key] for key in ("batches", "samples", "seconds")}}
 
 
-def earlier_stages(workspace: Workspace) -> list[dict[str, Any]]:
+def earlier_stages(recipe: Recipe, workspace: Workspace) -> list[dict[str, Any]]:
     """Returns the stages before this one, with the figures of the run that made the present files."""
-    done = workspace.manifest.stages
+    recorded = workspace.manifest.stages
+    done = {n: recorded[key] for n in ORDER if (key := record_name(n, recipe)) in recorded}
     return [
         {
             "name": name,
