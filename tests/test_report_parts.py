@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from PIL import Image
 from report_samples import EXAMPLES, QUESTION, sample_report, sample_workspace, scene
 
 from calibration.statistics import Statistic
+from pipeline import families
+from pipeline.recipe import Recipe
 from pipeline.report import formats, overlays, plots, quantizers, summary
 
 
@@ -119,6 +122,22 @@ def test_sparkline_is_flat_for_a_uniform_distribution() -> None:
 )  # fmt: skip
 def test_quantizers_are_grouped_by_block(name: str, block: str, short: str) -> None:
     assert quantizers.split(name) == (block, short)
+
+
+def test_command_that_makes_the_report_again_holds_what_is_not_default() -> None:
+    recorded = Recipe.load(
+        "segformer",
+        defaults=families.get("segformer").SETTINGS,
+        overrides={"data": "my data", "calibration.method": "mse", "shapes.batches": [1, 2], "backend": "openvino"},
+    ).model_dump(mode="json", exclude={"folder"})
+    report = {"model": "streets", "family": "segformer", "budgets": {**recorded["budgets"], "agreement": 0.9}}
+    words = shlex.split(summary.rebuild(report, recorded, Path("exports/streets")))
+    assert words[:3] == ["make", "engine", "MODEL=segformer"]
+    assert set(words[3:-1]) == {"DATA=my data", "CALIBRATION=mse", "BACKEND=openvino"}
+    assert words[-1] == "ARGS=--output exports/streets --set shapes.batches=[1,2] --set budgets.agreement=0.9"
+    starred = summary.rebuild(report, {**recorded, "placement": {"disable": ["*.dense"]}}, Path("exports/streets"))
+    assert shlex.split(shlex.split(starred)[-1])[-3] == 'placement.disable=["*.dense"]'
+    assert summary.rebuild({"family": "segformer"}, {}, Path("exports/segformer")) == "make engine MODEL=segformer"
 
 
 def test_operators_are_ranked_by_time_and_split_by_precision() -> None:

@@ -89,7 +89,8 @@ def contents(
         "operators": summary.operators(precision),
         "layers": [{**layer, "kind": kind(str(layer.get("precision")))} for layer in precision.get("layers") or []],
         "longest": summary.longest(stages),
-        "rebuild": summary.rebuild(report, recipe),
+        "rebuild": summary.rebuild(report, recipe, workspace.folder),
+        "date": summary.date(report),
     }
 
 

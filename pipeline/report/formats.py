@@ -22,6 +22,11 @@ def printed(value: Any) -> Any:
     return ABSENT if value is None or (isinstance(value, float) and not math.isfinite(value)) else value
 
 
+def counted(count: Any, thing: str) -> str:
+    """Returns '1 thread' or '2 threads'."""
+    return f"{printed(count)} {thing}{'' if count == 1 else 's'}"
+
+
 def plain(value: Any, digits: int = 4) -> str:
     """Returns a number with a fixed count of decimals: 0.8421."""
     found = number(value)
@@ -96,6 +101,7 @@ def ratio(numerator: Any, denominator: Any, digits: int = 2) -> str:
 
 
 FILTERS = {
+    "counted": counted,
     "plain": plain,
     "significant": significant,
     "signed": signed,

@@ -122,8 +122,8 @@ def per_sample(float_scores: Sequence[float], engine_scores: Sequence[float], me
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.set_xlim(-1.05 * reach, 1.05 * reach)
         axes.set_ylabel("samples")
-        same = f"{(~moved).sum()} of {moved.size} samples, unchanged, are not drawn"
-        axes.set_xlabel(f"change of a sample's {metric}, float to int8   ({same})")
+        same = "" if moved.all() else f"   ({(~moved).sum()} of {moved.size} samples, unchanged, are not drawn)"
+        axes.set_xlabel(f"change of a sample's {metric}, float to int8{same}")
         return _svg(figure)
 
 

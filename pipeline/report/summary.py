@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pipeline.precision import kind
-from pipeline.report.formats import ABSENT, milliseconds, number, plain, printed, ratio, share, signed, size
+from pipeline.report.formats import ABSENT, counted, milliseconds, number, plain, printed, ratio, share, signed, size
 
 METRICS = {"miou": "mIoU", "f1": "F1", "cosine": "cosine to float", "accuracy": "accuracy"}
 BACKENDS = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT"}
@@ -54,13 +57,13 @@ def tiles(report: Mapping[str, Any], budgets: Mapping[str, Any]) -> list[dict[st
             "title": "Speed-up",
             "value": ABSENT if speed is None else f"{speed:.2f}×",
             "detail": f"95 % interval {plain(speedup.get('low'), 2)} to {plain(speedup.get('high'), 2)}, "
-            f"batch {printed(latency.get('batch'))}, {printed(latency.get('threads'))} threads",
+            f"batch {printed(latency.get('batch'))}, {counted(latency.get('threads'), 'thread')}",
             **_judged(speed, budgets.get("speedup"), "at least", lambda limit: f"{limit:g}×"),
         },
         {
             "title": "Accuracy drop",
             "value": ABSENT if drop is None else _drop(drop),
-            "detail": f"{metric_name(report)} {before} → {after} ({change})" + f", {printed(samples)} samples",
+            "detail": f"{metric_name(report)} {before} → {after} ({change})" + f", {counted(samples, 'sample')}",
             **_judged(drop, budgets.get("relative_drop"), "at most", lambda limit: f"{100 * limit:g} %"),
         },
         {
@@ -142,19 +145,49 @@ def operators(precision: Mapping[str, Any]) -> list[dict[str, Any]]:
     return sorted(rows.values(), key=lambda row: -sum(row["bar"].values()))
 
 
-def rebuild(report: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
-    """Returns the command that makes this report again."""
-    words = ["make", "engine", f"MODEL={report.get('model', 'MODEL')}"]
-    calibration = _part(recipe, "calibration")
-    for name, value in (
-        ("CHECKPOINT", recipe.get("checkpoint")),
-        ("DATA", recipe.get("data")),
-        ("BACKEND", report.get("backend") if recipe.get("backend") not in (None, "auto") else None),
-        ("CALIBRATION", calibration.get("method") if calibration.get("method") != "percentile" else None),
-    ):
-        if value:
-            words.append(f"{name}={shlex.quote(str(value))}")
-    return " ".join(words)
+OPTIONS = {"checkpoint": "CHECKPOINT", "data": "DATA", "backend": "BACKEND", "calibration.method": "CALIBRATION"}
+
+
+PLAIN = re.compile(r"[\w=.,:/\[\]-]*")  # what a shell leaves alone inside ARGS
+
+
+def rebuild(report: Mapping[str, Any], recorded: Mapping[str, Any], folder: Path) -> str:
+    """Returns the command that makes this report again: every recorded setting that is not the family's default."""
+    from pipeline import families
+    from pipeline.recipe import Recipe
+
+    family = str(report.get("family") or recorded.get("family") or report.get("model") or "MODEL")
+    words, arguments = ["make", "engine", f"MODEL={shlex.quote(family)}"], []
+    if family in families.names():
+        defaults = Recipe.load(family, defaults=families.get(family).SETTINGS).model_dump(
+            mode="json", exclude={"folder"}
+        )
+        usual = dict(_leaves(defaults))
+        for name, value in _leaves({**recorded, "budgets": report.get("budgets") or recorded.get("budgets") or {}}):
+            if name in usual and value != usual[name]:
+                if name in OPTIONS:
+                    words.append(f"{OPTIONS[name]}={shlex.quote(str(value))}")
+                else:
+                    setting = f"{name}={json.dumps(value, separators=(',', ':'))}"
+                    arguments.append(f"--set {setting if PLAIN.fullmatch(setting) else shlex.quote(setting)}")
+    if folder.name != family:
+        arguments.insert(0, f"--output {folder}")
+    return " ".join([*words, *([f"ARGS={shlex.quote(' '.join(arguments))}"] if arguments else [])])
+
+
+def _leaves(document: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields (dotted name, value) of every setting."""
+    for key, value in document.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{before}{key}.")
+        else:
+            yield before + key, value
+
+
+def date(report: Mapping[str, Any]) -> str:
+    """Returns when the engine was verified: 2026-11-21 22:07 UTC."""
+    text = str(_part(report, "environment").get("date") or "")
+    return f"{text[:10]} {text[11:16]} UTC" if text.endswith("+00:00") else text
 
 
 def _part(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
