@@ -37,7 +37,7 @@ class Row:
     """What the page says about one quantizer."""
 
     name: str
-    short: Markup  # the name without its block, breakable after each dot
+    short: Markup  # the name without its block, may break after each dot and underscore
     kind: str
     enabled: bool | None  # None: nothing says
     reason: str
@@ -101,7 +101,7 @@ def _row(
     used = None if enabled is False else _used(amax, placed.get("scale"), chosen)
     return Row(
         name=name,
-        short=escape(short).replace(".", Markup(".<wbr>")),
+        short=Markup(re.sub(r"([._])", r"\1<wbr>", escape(short))),  # noqa: S704 escaped
         kind=str(placed.get("kind") or (record.kind if record else formats.ABSENT)),
         enabled=enabled if isinstance(enabled, bool) else None,
         reason=str(placed.get("reason") or (record.degenerate if record else None) or ""),
