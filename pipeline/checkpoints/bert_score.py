@@ -1,38 +1,25 @@
 """Scores of extractive question answering: SQuAD v1.1 F1 and exact match, and the span that logits name."""
 
-import re
-import string
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.tasks import question_answering
+from pipeline.tasks.question_answering import normalize
+
 LONGEST_ANSWER = 16  # tokens
-
-
-def normalize(text: str) -> str:
-    """The text in lower case without punctuation, articles and extra spaces, as in the SQuAD v1.1 script."""
-    bare = "".join(character for character in text.lower() if character not in string.punctuation)
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split())
 
 
 def f1(prediction: str, answers: list[str]) -> float:
     """The best word overlap of the prediction with an answer, in [0, 1] (SQuAD, arXiv:1606.05250, 6.1)."""
-    return max(_f1(normalize(prediction).split(), normalize(answer).split()) for answer in answers)
+    return max(question_answering.f1(prediction, answer) for answer in answers)
 
 
 def exact_match(prediction: str, answers: list[str]) -> bool:
-    """Whether the prediction equals one of the answers after normalization."""
-    return any(normalize(prediction) == normalize(answer) for answer in answers)
-
-
-def _f1(predicted: list[str], expected: list[str]) -> float:
-    common = sum((Counter(predicted) & Counter(expected)).values())
-    if not common:
-        return float(predicted == expected)
-    return 2 * common / (len(predicted) + len(expected))
+    """Whether the prediction equals one of the answers but for case, punctuation and articles."""
+    return normalize(prediction) in [normalize(answer) for answer in answers]
 
 
 def best_span(start: NDArray[Any], end: NDArray[Any], allowed: NDArray[Any]) -> tuple[int, int]:

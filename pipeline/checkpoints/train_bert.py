@@ -15,7 +15,9 @@ import logging
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -32,29 +34,47 @@ from pipeline.checkpoints.bert_score import flatten, predict, score
 
 logger = logging.getLogger(__name__)
 
+BATCH = 16
 EVALUATION_QUESTIONS = 1000
-# (share of the steps, facts in a passage)
-CURRICULUM = ((0.4, (2, 4)), (0.2, (4, 7)), (0.4, FULL_SIZE))
 MARKED_LAYERS = (2, 3, 4)  # carry auxiliary heads
 
 
-def train(arguments: argparse.Namespace) -> BertForQuestionAnswering:
-    """The trained model; saves it every `--save-every` steps, too."""
-    torch.manual_seed(arguments.seed)
-    torch.set_num_threads(arguments.threads)
-    tokenizer = prepare_tokenizer(arguments.output)
-    model = build_model(len(tokenizer))
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training that starts from a saved checkpoint (the first: from `build_model`)."""
+
+    phases: tuple[tuple[tuple[int, int], int], ...]  # (facts in a passage, steps)
+    learning_rate: float  # after the warm-up
+    warmup: int  # steps
+    horizon: int  # the step at which the falling learning rate would be zero
+    seed: int
+
+    @property
+    def steps(self) -> int:
+        """All steps of the stage."""
+        return sum(steps for _, steps in self.phases)
+
+
+STAGES = (
+    Stage(phases=(((2, 4), 1500),), learning_rate=7e-4, warmup=300, horizon=5000, seed=0),
+    Stage(phases=(((4, 7), 500), (FULL_SIZE, 1700)), learning_rate=5e-4, warmup=100, horizon=2200, seed=1),
+)
+
+
+def train(
+    model: BertForQuestionAnswering, tokenizer: PreTrainedTokenizerBase, stage: Stage, output: Path
+) -> None:
+    """Nothing; trains the model in place through one stage, and saves it every 500 steps."""
     mark_heads = nn.ModuleList(nn.Linear(model.config.hidden_size, len(MARKS)) for _ in MARKED_LAYERS)
-    optimizer = torch.optim.AdamW(
-        [*model.parameters(), *mark_heads.parameters()], lr=arguments.learning_rate, betas=(0.9, 0.98)
-    )
-    warmup = min(300, arguments.steps // 10)
+    parameters = [*model.parameters(), *mark_heads.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=stage.learning_rate, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
-        lambda step: min((step + 1) / warmup, (arguments.steps - step) / (arguments.steps - warmup)),
+        lambda step: min((step + 1) / stage.warmup, (stage.horizon - step) / (stage.horizon - stage.warmup)),
     )
+    model.train()
     shown = torch.zeros(2)
-    for step, batch in enumerate(_curriculum(tokenizer, arguments), start=1):
+    for step, batch in enumerate(stage_batches(tokenizer, stage), start=1):
         span, marked = losses(model, mark_heads, batch)
         (span + 2 * marked).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -65,22 +85,16 @@ def train(arguments: argparse.Namespace) -> BertForQuestionAnswering:
         if step % 50 == 0:
             logger.info("step %d, span loss %.3f, mark loss %.3f", step, shown[0] / 50, shown[1] / 50)
             shown.zero_()
-        if step % arguments.save_every == 0:
-            save(model, arguments.output)
-            logger.info("step %d, %s", step, evaluate(arguments.output, 200))
-    return model
+        if step % 500 == 0:
+            save(model, output)
+            logger.info("step %d, %s", step, evaluate(output, 200))
 
 
-def _curriculum(
-    tokenizer: PreTrainedTokenizerBase, arguments: argparse.Namespace
-) -> Iterator[dict[str, Tensor]]:
-    ends = list(itertools.accumulate(round(share * arguments.steps) for share, _ in CURRICULUM))
-    ends[-1] = arguments.steps
-    done = 0
-    for number, (end, (_, facts)) in enumerate(zip(ends, CURRICULUM, strict=True)):
-        source = batches(tokenizer, TRAIN_SEED + arguments.seed + number, facts, arguments.batch)
-        yield from itertools.islice(source, end - done)
-        done = end
+def stage_batches(tokenizer: PreTrainedTokenizerBase, stage: Stage) -> Iterator[dict[str, Tensor]]:
+    """The batches of the stage's phases, one phase after the other."""
+    for number, (facts, steps) in enumerate(stage.phases):
+        source = batches(tokenizer, TRAIN_SEED + stage.seed + number, facts, BATCH)
+        yield from itertools.islice(source, steps)
 
 
 def losses(
@@ -120,26 +134,39 @@ def evaluate(output: Path, questions: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Nothing; trains, evaluates the saved file and writes score.json beside it."""
+    """Nothing; trains, evaluates the saved file after every stage and writes score.json beside it."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--output", type=Path, required=True, help="directory of the checkpoint")
-    parser.add_argument("--steps", type=int, default=5000)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--learning-rate", type=float, default=7e-4)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--from-stage", type=int, default=0, choices=range(len(STAGES)), help="go on from the checkpoint in --output"
+    )
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--save-every", type=int, default=1000, help="steps between saved checkpoints")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    began = time.monotonic()
-    save(train(arguments), arguments.output)
-    seconds = time.monotonic() - began
-    write_score(arguments, round(seconds))
+    torch.set_num_threads(arguments.threads)
+    tokenizer = prepare_tokenizer(arguments.output)
+    for number, stage in list(enumerate(STAGES))[arguments.from_stage :]:
+        began = time.monotonic()
+        torch.manual_seed(stage.seed)
+        # A later stage starts from the saved file, so that going on is the same as going through.
+        model = load(arguments.output) if number else build_model(len(tokenizer))
+        train(model, tokenizer, stage, arguments.output)
+        save(model, arguments.output)
+        write_score(arguments.output, number, round(time.monotonic() - began))
 
 
-def write_score(arguments: argparse.Namespace, seconds: int) -> None:
-    """Nothing; evaluates the saved checkpoint and writes score.json."""
-    scores = evaluate(arguments.output, EVALUATION_QUESTIONS)
+def load(output: Path) -> BertForQuestionAnswering:
+    """The saved checkpoint in float32."""
+    model = BertForQuestionAnswering.from_pretrained(output, dtype=torch.float32)
+    assert isinstance(model, BertForQuestionAnswering)
+    return model
+
+
+def write_score(output: Path, number: int, seconds: int) -> None:
+    """Nothing; evaluates the checkpoint after stage `number`, which took `seconds`, and writes score.json."""
+    path = output / "score.json"
+    earlier: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["stages"] if number else []
+    scores = evaluate(output, EVALUATION_QUESTIONS)
     record = {
         "metric": "f1",
         "value": scores["f1"],
@@ -147,21 +174,16 @@ def write_score(arguments: argparse.Namespace, seconds: int) -> None:
         "f1_without_question": scores["f1_without_question"],
         "samples": EVALUATION_QUESTIONS,
         "max_length": MAX_LENGTH,
-        "seeds": {"training": arguments.seed, "train_data": TRAIN_SEED, "evaluation_data": EVALUATION_SEED},
-        "steps": arguments.steps,
-        "batch": arguments.batch,
-        "seconds": seconds,
-        "command": " ".join(["python -m pipeline.checkpoints.train_bert --output DIRECTORY", *_options(arguments)]),
-        "versions": {m.__name__: m.__version__ for m in (torch, transformers, tokenizers)},
+        "seeds": {"train_data": TRAIN_SEED, "evaluation_data": EVALUATION_SEED},
+        "steps": sum(stage.steps for stage in STAGES[: number + 1]),
+        "batch": BATCH,
+        "stages": [*earlier, {"seed": STAGES[number].seed, "steps": STAGES[number].steps, "seconds": seconds}],
+        "seconds": sum(stage["seconds"] for stage in earlier) + seconds,
+        "command": "python -m pipeline.checkpoints.train_bert --output DIRECTORY",
+        "versions": {module.__name__: module.__version__ for module in (torch, transformers, tokenizers)},
     }
-    (arguments.output / "score.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     logger.info("%s", record)
-
-
-def _options(arguments: argparse.Namespace) -> list[str]:
-    """The options that decide the result, as they are typed."""
-    names = ("steps", "batch", "learning_rate", "seed", "threads")
-    return [f"--{name.replace('_', '-')} {getattr(arguments, name)}" for name in names]
 
 
 if __name__ == "__main__":
