@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
@@ -30,7 +30,7 @@ from pipeline.checkpoints.segformer_data import MEAN, SIZE, STD, Pool, batches, 
 from pipeline.checkpoints.segformer_score import FOLDER, score
 
 # (crop side, batch, steps): cheap small crops first, whole scenes last, as evaluation sees them
-PHASES = ((128, 16, 1000), (256, 8, 1050), (512, 2, 500))
+PHASES = ((128, 16, 800), (256, 4, 2300), (512, 2, 500))
 PEAK_RATE, WARM_UP, DECAY = 8e-4, 100, 0.998
 
 log = logging.getLogger(__name__)
@@ -98,23 +98,29 @@ def rate_at(progress: float, step: int) -> float:
     return PEAK_RATE * min(1.0, (step + 1) / WARM_UP) * 0.5 * (1 + float(np.cos(np.pi * min(progress, 1.0))))
 
 
-def train(pool: Pool, seed: int, minutes: float, keep: Path) -> dict[str, Any]:
+def train(pool: Pool, seed: int, minutes: float, keep: Path, skip: int = 0) -> dict[str, Any]:
     """Return what the run took, after saving the averaged weights under `keep`.
 
     A run ends after PHASES; `minutes` guards against a slow machine: a phase that outlives its share is cut.
+    With `skip`, the first phases are taken as done and their weights read from `keep`.
     """
     torch.manual_seed(seed)
     model = new_model().train()
+    if skip:
+        model.load_state_dict(load_file(keep / "model.safetensors"))
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(DECAY), use_buffers=True)  # type: ignore[no-untyped-call]
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, weight_decay=0.02)
-    started, step, seen, allotted = time.monotonic(), 0, 0, 0  # cost is counted in pixels
-    total = sum(crop**2 * batch * steps for crop, batch, steps in PHASES)
+    costs = [crop**2 * batch * steps for crop, batch, steps in PHASES]  # in pixels
+    total, seen = sum(costs), sum(costs[:skip])
+    started, step, before = time.monotonic(), 0, seen / total
     done: list[dict[str, int]] = []
-    for number, (crop, batch, steps) in enumerate(PHASES):
+    for number, (crop, batch, steps) in list(enumerate(PHASES))[skip:]:
         stream = batches(pool, batch, crop, seed * 100 + number)
-        allotted += crop**2 * batch * steps
         taken = 0
-        while taken < steps and (spent := (time.monotonic() - started) / (60 * minutes)) < allotted / total:
+        while taken < steps:
+            spent = before + (1 - before) * (time.monotonic() - started) / (60 * minutes)
+            if spent >= sum(costs[: number + 1]) / total:
+                break
             progress = max(seen / total, spent)
             for group in optimizer.param_groups:
                 group["lr"] = rate_at(progress, step)
@@ -162,10 +168,13 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=200, help="held-out scenes to score")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--minutes", type=float, default=240, help="cut training short after this long")
+    parser.add_argument("--skip", type=int, default=0, help="phases already done, their weights in --output")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    took = train(scene_pool(options.cache, options.scenes), options.seed, options.minutes, options.output)
+    took = train(
+        scene_pool(options.cache, options.scenes), options.seed, options.minutes, options.output, options.skip
+    )
     report = score(options.output, options.samples)
     report["training"] = took | {"scenes": options.scenes, "seed": options.seed, "threads": options.threads}
     given = {name: value for name, value in vars(options).items() if name not in ("cache", "output")}
