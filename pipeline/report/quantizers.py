@@ -101,7 +101,7 @@ def _row(
     used = None if enabled is False else _used(amax, placed.get("scale"), chosen)
     return Row(
         name=name,
-        short=Markup(re.sub(r"([._])", r"\1<wbr>", str(escape(short)))),  # noqa: S704 escaped
+        short=Markup(re.sub(r"(\.|(?<=[a-z0-9])_)", r"\1<wbr>", str(escape(short)))),  # noqa: S704 escaped
         kind=str(placed.get("kind") or (record.kind if record else formats.ABSENT)),
         enabled=enabled if isinstance(enabled, bool) else None,
         reason=str(placed.get("reason") or (record.degenerate if record else None) or ""),
