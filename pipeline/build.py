@@ -55,10 +55,16 @@ def read_report(recipe: Recipe) -> dict[str, Any]:
 def locked(recipe: Recipe) -> Iterator[None]:
     """Holds the artifact folder: two runs writing the same files would vouch for each other's halves.
 
-    Also removes what a killed run left behind. Raises InputError while another process holds it.
+    Also removes what a killed run left behind. Raises InputError while another process holds it, and for a folder
+    that cannot be written.
     """
-    recipe.folder.mkdir(parents=True, exist_ok=True)
-    with (recipe.folder / ".lock").open("w") as handle:
+    try:
+        recipe.folder.mkdir(parents=True, exist_ok=True)
+        lock = (recipe.folder / ".lock").open("w")
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{recipe.folder} cannot be written ({reason}); give another --output.") from error
+    with lock as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -22,6 +22,7 @@ app = typer.Typer(
     help="A Hugging Face SegFormer or BERT checkpoint goes in, a verified int8 engine comes out.",
 )
 log = logging.getLogger("pipeline")
+INTERRUPTED = 130
 
 Model = Annotated[str, typer.Argument(help="the model family: segformer, bert")]
 Checkpoint = Annotated[str | None, typer.Option(help="folder or hub id; default: the embedded checkpoint")]
@@ -261,6 +262,7 @@ def main() -> None:
             print(json.dumps({"error": type(error).__name__, "message": str(error)}))
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted; earlier artifacts are unchanged.", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:  # what typer makes of Ctrl-C
+            print("interrupted; earlier artifacts are unchanged.", file=sys.stderr)
+        raise

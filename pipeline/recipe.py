@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -169,6 +170,9 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
         if fault["type"] == "extra_forbidden":
             near = near_names(str(fault["loc"][-1]), _fields(model, fault["loc"][:-1]))
             lines.append(f"unknown setting {where!r}.{near}")
+        elif fault["type"] == "literal_error":
+            allowed = re.findall(r"'([^']*)'", fault["ctx"]["expected"])
+            lines.append(f"{where} = {fault['input']!r} is unknown.{near_names(str(fault['input']), allowed)}")
         else:
             lines.append(f"{where} = {fault['input']!r}: {fault['msg'].removeprefix('Value error, ')}.")
     return "The recipe cannot be used:\n  " + "\n  ".join(lines)
