@@ -37,12 +37,9 @@ def check(config: dict[str, Any], recipe: Recipe) -> None:
 
 def load(folder: Path, architecture: str) -> nn.Module:
     """Returns the float model in evaluation mode."""
-    import transformers
+    from pipeline.families._loading import from_pretrained
 
-    model = getattr(transformers, architecture).from_pretrained(
-        folder, use_safetensors=True, trust_remote_code=False, dtype="float32"
-    )
-    return model.eval()  # type: ignore[no-any-return]
+    return from_pretrained(folder, architecture)
 
 
 def rewrites() -> dict[str, Callable[[nn.Module], nn.Module]]:

@@ -94,6 +94,8 @@ def copy_preprocessing(source: prepare.Source, area: Path) -> None:
             shutil.copyfile(source.folder / name, area / name)
     if "preprocessor_config.json" in source.family.COPIED and not (area / "preprocessor_config.json").exists():
         raise InputError(f"checkpoint {source.folder} has no preprocessor_config.json (image mean, std and size).")
+    if "preprocessor_config.json" in source.family.COPIED:
+        source.task.normalization(source.folder)
     if "tokenizer.json" in source.family.COPIED:
         if not (area / "tokenizer.json").exists():
             _convert_tokenizer(source.folder, area)
@@ -103,6 +105,8 @@ def copy_preprocessing(source: prepare.Source, area: Path) -> None:
 def _convert_tokenizer(folder: Path, area: Path) -> None:
     from transformers import AutoTokenizer
 
+    if not (folder / "vocab.txt").exists():  # without it transformers makes a tokenizer of five special tokens
+        raise InputError(f"checkpoint {folder} has neither tokenizer.json nor vocab.txt: text cannot be encoded.")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         tokenizer.backend_tokenizer.save(str(area / "tokenizer.json"))

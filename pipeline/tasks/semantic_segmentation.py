@@ -79,12 +79,22 @@ def read_pair(image_path: Path, mask_path: Path, classes: int) -> Sample:
 
 
 def normalization(folder: Path) -> tuple[np.ndarray, np.ndarray, float]:
-    """Returns mean [3], std [3] and the rescale factor of the checkpoint's preprocessor_config.json."""
-    config = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
-    on = config.get("do_normalize", True)
-    mean = np.asarray(config["image_mean"] if on else [0.0] * 3, dtype=np.float32)
-    std = np.asarray(config["image_std"] if on else [1.0] * 3, dtype=np.float32)
-    return mean, std, float(config.get("rescale_factor", 1 / 255)) if config.get("do_rescale", True) else 1.0
+    """Returns mean [3], std [3] and the rescale factor of the checkpoint's preprocessor_config.json.
+
+    Raises InputError when one is missing or of no use.
+    """
+    path = folder / "preprocessor_config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        on = config.get("do_normalize", True)
+        mean = np.asarray(config["image_mean"] if on else [0.0] * 3, dtype=np.float32).reshape(3)
+        std = np.asarray(config["image_std"] if on else [1.0] * 3, dtype=np.float32).reshape(3)
+        factor = float(config.get("rescale_factor", 1 / 255)) if config.get("do_rescale", True) else 1.0
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        raise InputError(f"{path} has no usable image_mean, image_std and rescale_factor: {error!r}.") from error
+    if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
+        raise InputError(f"{path}: image_mean {mean.tolist()} must be finite, image_std {std.tolist()} positive.")
+    return mean, std, factor
 
 
 def pixel_values(folder: Path, image: np.ndarray, size: int) -> np.ndarray:
