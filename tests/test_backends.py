@@ -94,6 +94,18 @@ def test_prepared_shapes_give_the_same(name: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(engine(others)["scores"], other["scores"], atol=1e-6)
 
 
+@pytest.mark.skipif("openvino" not in USABLE, reason="needs openvino")
+def test_openvino_keeps_only_the_last_shapes(tmp_path: Path) -> None:
+    path = models.linear(tmp_path / "q.onnx")
+    engine = built("openvino", path, tmp_path / "e")
+    module = sys.modules["pipeline.backends.openvino"]
+    for batch in range(1, module.MOST_COMPILED + 3):
+        engine(models.feeds(path, batch))
+    kept = [key[0][0] for key in engine._compiled]
+    assert kept == list(range(3, module.MOST_COMPILED + 3))
+    assert engine(models.feeds(path, 1))["logits"].shape == (1, models.CLASSES)
+
+
 @pytest.mark.parametrize("name", USABLE)
 def test_results_outlive_the_next_call(name: str, tmp_path: Path) -> None:
     path = models.linear(tmp_path / "q.onnx")

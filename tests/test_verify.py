@@ -124,7 +124,7 @@ def test_a_wrong_engine_is_refused_and_the_old_one_kept(
         honest(models.change_scale(graph, tmp_path / "wrong.onnx", "x_scale", 0.1), area, recipe)
 
     monkeypatch.setattr(module, "build", faulty)
-    with pytest.raises(EngineRefused, match=r"refused[^:]*:\n  logits: cosine") as caught:
+    with pytest.raises(EngineRefused, match=r"refused[^:]*:\n  logits, one by one: ") as caught:
         stages.run("engine", models.recipe(folder, backend), force=True)
     assert caught.value.exit_code == 1
     assert {p.name: sha256(p) for p in folder.rglob("*") if p.is_file()} == before

@@ -7,25 +7,23 @@ import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline import backends
 from pipeline.artifacts import Workspace
 from pipeline.errors import EngineRefused
 from pipeline.evaluation import FILE as REFERENCE
-from pipeline.evaluation import Reference
+from pipeline.evaluation import Reference, one_by_one
 from pipeline.parity import Parity, compare
 from pipeline.recipe import Recipe
-from pipeline.stages import file_digest
-
-if TYPE_CHECKING:
-    from pipeline.backends import Array
+from pipeline.reference import exact_session
+from pipeline.stages import code_digest, file_digest
 
 log = logging.getLogger(__name__)
 
 NAME = "engine"
 RECORD = "engine.json"  # what was built from what, and how it compares
-SAMPLES = 4  # held-out samples of the parity check, run as one batch
+SAMPLES = 4  # held-out samples of the parity check, run one by one and as one batch
 
 
 def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
@@ -35,6 +33,7 @@ def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         "backend": name,
         "qdq": file_digest(workspace, f"{name}/model.qdq.onnx"),
         "reference": file_digest(workspace, REFERENCE),
+        "code": code_digest("backends", "parity.py", "reference.py", "evaluation.py", "stages/engine.py"),
         **{f"version {package}": found for package, found in backends.get(name).version().items()},
     }
 
@@ -59,34 +58,29 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     seconds = time.perf_counter() - start
     log.info("engine: %s built in %.1f s, checking it against the graph", name, seconds)
     engine = backend.load(area / name, recipe.verification.threads)
-    results = check(graph, engine(reference.inputs), reference, recipe.verification.threads)
+    exact = exact_session(graph, recipe.verification.threads)(reference.inputs)
+    found = {"one by one": one_by_one(engine, reference.inputs), "as one batch": engine(reference.inputs)}
+    results = {way: compare(exact, outputs, reference.outputs) for way, outputs in found.items()}
     refuse(results, name)
+    rows = [{"way": way, **parity.to_json()} for way, parities in results.items() for parity in parities]
     record = {
         "backend": name,
         "qdq_sha256": file_digest(workspace, f"{name}/model.qdq.onnx"),
         "versions": backend.version(),
         "build_seconds": round(seconds, 3),
-        "parity": {"samples": reference.samples, "outputs": [p.to_json() for p in results]},
+        "parity": {"samples": reference.samples, "outputs": rows},
     }
     (area / name / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
-def check(graph: Path, found: Mapping[str, Array], reference: Reference, threads: int | None) -> list[Parity]:
-    """Returns the parity of an engine's outputs `found` with the exact QDQ graph, output by output."""
-    from pipeline.reference import exact_session
-
-    return compare(exact_session(graph, threads)(reference.inputs), found, reference.outputs)
-
-
-def refuse(results: list[Parity], backend: str) -> None:
-    """Raises EngineRefused naming every output that is wrong."""
-    wrong = [f"  {p.output}: {p.reason}" for p in results if p.reason is not None]
+def refuse(results: Mapping[str, list[Parity]], backend: str) -> None:
+    """Raises EngineRefused naming every output that is wrong, and whether alone or in a batch."""
+    wrong = [f"  {p.output}, {way}: {p.reason}" for way, found in results.items() for p in found if p.reason]
     if wrong:
         others = [n for n in backends.names() if n != backend and backends.get(n).unavailable_reason() is None]
         raise EngineRefused(
-            f"the {backend} engine does not compute its QDQ graph and is refused; earlier artifacts are "
-            "unchanged:\n"
+            f"the {backend} engine does not compute its QDQ graph and is refused; earlier artifacts are unchanged:\n"
             + "\n".join(wrong)
-            + f"\nUse BACKEND={' or '.join(others) or '…'}, keep the family's rewrites "
-            "on, or switch off the quantizers before the operator at fault (--set placement.disable=…)."
+            + f"\nUse BACKEND={' or '.join(others) or '…'}, keep the family's rewrites on, or switch off the "
+            "quantizers before the operator at fault (--set placement.disable=…)."
         )
