@@ -25,7 +25,7 @@ def from_pretrained(folder: Path, architecture: str, unused: tuple[str, ...] = (
     missing = sorted(name for name in report["missing_keys"] if not name.startswith(unused))
     if missing:
         raise InputError(
-            f"checkpoint {folder} lacks {len(missing)} weights of {architecture}, the first is {missing[0]!r}. Is it the "
-            f"checkpoint of another head, not fine-tuned for this task?"
+            f"checkpoint {folder} lacks {len(missing)} weights of {architecture}, the first is {missing[0]!r}. "
+            f"Is it the checkpoint of another head, not fine-tuned for this task?"
         )
     return model.eval()  # type: ignore[no-any-return]
