@@ -1,0 +1,519 @@
+"""What cannot be used is refused: one clear message, exit code 2, and the artifacts of before byte for byte."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import qdq_models
+import tiny
+from conftest import Cli, options_of, recipe_for, snapshot
+from PIL import Image
+
+from pipeline import build, load_engine
+from pipeline.errors import ArtifactError
+from pipeline.recipe import Recipe
+
+Refused = Callable[..., str]
+Copy = Callable[[str], Path]
+
+
+@pytest.fixture
+def refused(cli: Cli, calibrated: dict[str, Recipe], tmp_path: Path) -> Refused:
+    """Returns a function that runs a stage on a folder with earlier artifacts and returns why it was refused."""
+
+    def run(stage: str, name: str, *more: object) -> str:
+        folder = tmp_path / f"exports-{name}"
+        shutil.copytree(calibrated[name].folder, folder)
+        before = snapshot(folder)
+        recipe = calibrated[name].model_copy(update={"folder": folder})
+        answer = cli(stage, recipe.family, *options_of(recipe), *more)
+        assert answer.code == 2, answer
+        assert answer.out == "" and "Traceback" not in answer.err
+        assert answer.err.count("error: ") == 1
+        assert snapshot(folder) == before, "earlier artifacts are intact, nothing half-made is left"
+        assert not list(folder.glob(".*.partial"))
+        return answer.err.partition("error: ")[2]
+
+    return run
+
+
+def edit_json(path: Path, **changes: Any) -> None:
+    """Changes keys of a JSON file; None removes a key."""
+    content = {**json.loads(path.read_text(encoding="utf-8")), **changes}
+    path.write_text(json.dumps({k: v for k, v in content.items() if v is not None}), encoding="utf-8")
+
+
+def edit_weights(folder: Path, change: Callable[[dict[str, np.ndarray]], None]) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def set_value(name: str, value: float) -> Callable[[dict[str, np.ndarray]], None]:
+    def change(weights: dict[str, np.ndarray]) -> None:
+        weights[next(k for k in weights if name in k)].flat[3] = value
+
+    return change
+
+
+def drop(name: str) -> Callable[[dict[str, np.ndarray]], None]:
+    def change(weights: dict[str, np.ndarray]) -> None:
+        del weights[next(k for k in weights if name in k)]
+
+    return change
+
+
+def cut_in_half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+# --- names and settings ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["segfrmer"], ["unknown model 'segfrmer'", "Did you mean segformer", "Available: bert, segformer"]),
+        (["bert", "--backend", "openvimo"], ["openvimo", "Did you mean openvino", "onnxruntime"]),
+        (["bert", "--calibration", "entropie"], ["entropie", "Did you mean entropy"]),
+        (["bert", "--set", "calibration.sample=8"], ["'calibration.sample'", "Did you mean samples"]),
+        (["bert", "--set", "calibration.samples=0"], ["calibration.samples = 0", "greater than or equal to 1"]),
+        (["bert", "--set", "samples"], ["--set samples", "name=value"]),
+        (["bert", "--set", "calibration=7"], ["calibration = 7"]),
+        (["bert", "--recipe", "nowhere.toml"], ["nowhere.toml", "No such file"]),
+        (["segformer", "--set", "shapes.image_size=big"], ["shapes.image_size = 'big'"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) and len(value) < 4 else "",
+)
+def test_names_and_settings(arguments: list[str], expected: list[str], cli: Cli, tmp_path: Path) -> None:
+    answer = cli("engine", *arguments, "--output", tmp_path / "exports")
+    assert answer.code == 2 and answer.err.count("error: ") == 1, answer
+    for fragment in expected:
+        assert fragment in answer.err
+    assert not (tmp_path / "exports").exists(), "nothing was written"
+
+
+def test_an_unknown_first_stage(cli: Cli, tmp_path: Path) -> None:
+    answer = cli("engine", "bert", "--from", "lowr", "--output", tmp_path / "exports")
+    assert answer.code == 2
+    assert "unknown stage 'lowr'" in answer.err and "Did you mean lower" in answer.err
+
+
+def test_every_fault_of_a_recipe_is_in_one_message(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text("seed: many\nshapes: {sequence_length: 3, lenght: 3}\nbudgets: {agreement: 7}\n", encoding="utf-8")
+    answer = cli("engine", "bert", "--recipe", file, "--output", tmp_path / "exports")
+    assert answer.code == 2
+    for fragment in ("seed = 'many'", "shapes.sequence_length = 3", "'shapes.lenght'", "budgets.agreement = 7"):
+        assert fragment in answer.err
+
+
+@pytest.mark.parametrize("content", ["a = = 1", "calibration = 1\n[calibration]\n"])
+def test_a_recipe_that_is_not_toml(content: str, cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "recipe.toml"
+    file.write_text(content, encoding="utf-8")
+    answer = cli("engine", "bert", "--recipe", file, "--output", tmp_path / "exports")
+    assert answer.code == 2 and "recipe.toml is not valid TOML" in answer.err
+
+
+# --- checkpoints ---
+
+CHECKPOINTS: dict[str, tuple[str, Callable[[Path], object], list[str]]] = {
+    "no weights": ("bert", lambda f: (f / "model.safetensors").unlink(), ["no model.safetensors"]),
+    "a pickle": (
+        "bert",
+        lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"),
+        ["no model.safetensors", "pytorch_model.bin", "can run code"],
+    ),
+    "truncated weights": ("bert", lambda f: cut_in_half(f / "model.safetensors"), ["model.safetensors", "truncated"]),
+    "empty weights": ("segformer", lambda f: (f / "model.safetensors").write_bytes(b""), ["truncated"]),
+    "NaN": ("bert", lambda f: edit_weights(f, set_value("layer.1.output.dense.weight", np.nan)), [
+        "NaN or infinite", "layer.1.output.dense.weight"]),
+    "infinity": ("segformer", lambda f: edit_weights(f, set_value("classifier.weight", np.inf)), [
+        "NaN or infinite", "classifier.weight"]),
+    "a weight is missing": ("bert", lambda f: edit_weights(f, drop("layer.1.output.dense.weight")), [
+        "layer.1.output.dense.weight"]),
+    "no config": ("bert", lambda f: (f / "config.json").unlink(), ["no config.json"]),
+    "config is no JSON": ("bert", lambda f: (f / "config.json").write_text("{"), ["config.json", "not valid JSON"]),
+    "config is a list": ("bert", lambda f: (f / "config.json").write_text("[]"), ["config.json", "list"]),
+    "another architecture": (
+        "bert",
+        lambda f: edit_json(f / "config.json", architectures=["GPT2LMHeadModel"], model_type="gpt2"),
+        ["GPT2LMHeadModel", "'bert'", "gpt2", "BertForQuestionAnswering"],
+    ),
+    "no architecture": (
+        "segformer",
+        lambda f: edit_json(f / "config.json", architectures=None),
+        ["SegformerForSemanticSegmentation"],
+    ),
+    "other widths than the weights": (
+        "bert",
+        lambda f: edit_json(f / "config.json", intermediate_size=96),
+        ["does not load as BertForQuestionAnswering"],
+    ),
+    "tokenizer larger than the vocabulary": (
+        "bert",
+        lambda f: tiny.tokenizer((*tiny.VOCABULARY, "more", "words")).save(str(f / "tokenizer.json")),
+        ["does not match the vocabulary", str(len(tiny.VOCABULARY) + 1), str(len(tiny.VOCABULARY))],
+    ),
+    "tokenizer is no tokenizer": ("bert", lambda f: (f / "tokenizer.json").write_text("{}"), ["tokenizer.json"]),
+    "no tokenizer": ("bert", lambda f: (f / "tokenizer.json").unlink(), ["neither tokenizer.json nor vocab.txt"]),
+    "no preprocessing": (
+        "segformer",
+        lambda f: (f / "preprocessor_config.json").unlink(),
+        ["no preprocessor_config.json"],
+    ),
+    "preprocessing without a mean": (
+        "segformer",
+        lambda f: edit_json(f / "preprocessor_config.json", image_mean=None),
+        ["preprocessor_config.json", "image_mean"],
+    ),
+    "preprocessing that divides by zero": (
+        "segformer",
+        lambda f: edit_json(f / "preprocessor_config.json", image_std=[0.2, 0.0, 0.2]),
+        ["preprocessor_config.json", "image_std", "positive"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CHECKPOINTS)
+def test_checkpoints(case: str, refused: Refused, copy_of: Copy) -> None:
+    name, damage, expected = CHECKPOINTS[case]
+    folder = copy_of(name)
+    damage(folder)
+    message = refused("quantize", name, "--checkpoint", folder)
+    for fragment in expected:
+        assert fragment in message
+
+
+def test_a_segformer_is_not_a_bert(refused: Refused, checkpoints: dict[str, Path]) -> None:
+    message = refused("quantize", "bert", "--checkpoint", checkpoints["segformer"])
+    assert "SegformerForSemanticSegmentation" in message and "BertForQuestionAnswering" in message
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "expected"),
+    [
+        ("/no/such/folder", ["CHECKPOINT=/no/such/folder", "no such folder"]),
+        ("justaname", ["CHECKPOINT=justaname", "owner/name"]),
+        (__file__, ["is a file", "config.json"]),
+        ("owner/../name", ["CHECKPOINT=owner/../name"]),
+    ],
+)
+def test_checkpoints_that_are_not_there(checkpoint: str, expected: list[str], refused: Refused) -> None:
+    message = refused("quantize", "bert", "--checkpoint", checkpoint)
+    for fragment in expected:
+        assert fragment in message
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "expected"),
+    [
+        ("segformer", "shapes.image_size=100", ["image_size = 100", "multiple of 32", "96 and 128"]),
+        ("segformer", "shapes.image_size=16", ["image_size = 16", "greater than or equal to 32"]),
+        ("bert", "shapes.sequence_length=65", ["sequence_length = 65", "64 positions"]),
+    ],
+)
+def test_shapes_that_the_family_cannot_take(name: str, setting: str, expected: list[str], refused: Refused) -> None:
+    message = refused("quantize", name, "--set", setting)
+    for fragment in expected:
+        assert fragment in message
+
+
+# --- data ---
+
+
+def image(path: Path, value: np.ndarray) -> None:
+    Image.fromarray(value).save(path)
+
+
+def first(folder: Path, kind: str) -> Path:
+    return sorted((folder / kind).iterdir())[0]
+
+
+def for_all(folder: Path, kind: str, change: Callable[[Path], object]) -> None:
+    for path in (folder / kind).iterdir():
+        change(path)
+
+
+SCENES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
+    "no masks folder": (lambda f: shutil.rmtree(f / "masks"), ["no folder 'masks'", "images/ and masks/"]),
+    "no images": (lambda f: for_all(f, "images", Path.unlink), ["has no images"]),
+    "a mask is missing": (lambda f: first(f, "masks").unlink(), ["1 images have no mask", "'000'"]),
+    "masks of another size": (
+        lambda f: for_all(f, "masks", lambda p: image(p, np.zeros((32, 48), np.uint8))),
+        ["48×32", "64×64"],
+    ),
+    "labels outside the classes": (
+        lambda f: for_all(f, "masks", lambda p: image(p, np.full((64, 64), 9, np.uint8))),
+        ["labels [9]", "4 classes"],
+    ),
+    "coloured masks": (
+        lambda f: for_all(f, "masks", lambda p: image(p, np.zeros((64, 64, 3), np.uint8))),
+        ["one channel of class indices"],
+    ),
+    "images that are none": (lambda f: for_all(f, "images", lambda p: p.write_bytes(b"text")), ["cannot be read"]),
+    "truncated images": (lambda f: for_all(f, "images", cut_in_half), ["cannot be read"]),
+}
+
+
+@pytest.mark.parametrize("case", SCENES)
+def test_scenes(case: str, refused: Refused, tmp_path: Path) -> None:
+    damage, expected = SCENES[case]
+    folder = tiny.scenes(tmp_path / "scenes", count=16)
+    damage(folder)
+    message = refused("calibrate", "segformer", "--data", folder)
+    for fragment in expected:
+        assert fragment in message
+
+
+QUESTIONS: dict[str, tuple[str, list[str]]] = {
+    "no JSON": ("{", ["data.json is not a SQuAD JSON file"]),
+    "empty file": ("", ["data.json is not a SQuAD JSON file"]),
+    "another form": ('{"rows": []}', ["data.json is not in SQuAD v1.1 format", "data"]),
+    "a list": ("[1, 2]", ["data.json is not in SQuAD v1.1 format"]),
+    "no questions": ('{"data": []}', ["data.json has no questions"]),
+    "no answers": (
+        '{"data": [{"paragraphs": [{"context": "c", "qas": [{"id": "7", "question": "q", "answers": []}]}]}]}',
+        ["'7' has no answer"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", QUESTIONS)
+def test_questions(case: str, refused: Refused, tmp_path: Path) -> None:
+    content, expected = QUESTIONS[case]
+    (tmp_path / "data.json").write_text(content, encoding="utf-8")
+    message = refused("calibrate", "bert", "--data", tmp_path / "data.json")
+    for fragment in expected:
+        assert fragment in message
+
+
+@pytest.mark.parametrize("name", ["bert", "segformer"])
+def test_fewer_samples_than_asked(name: str, refused: Refused, data: dict[str, Path]) -> None:
+    message = refused("calibrate", name, "--set", "calibration.samples=1000")
+    assert str(data[name]) in message and "1000" in message and "--set calibration.samples" in message
+
+
+@pytest.mark.parametrize("name", ["bert", "segformer"])
+def test_data_that_is_not_there(name: str, refused: Refused) -> None:
+    message = refused("calibrate", name, "--data", "/no/such/data")
+    assert "DATA=/no/such/data" in message
+
+
+def test_a_folder_of_scenes_is_no_squad_file(refused: Refused, data: dict[str, Path]) -> None:
+    assert "is not a SQuAD JSON file" in refused("calibrate", "bert", "--data", data["segformer"])
+
+
+def test_a_file_is_no_folder_of_scenes(refused: Refused, data: dict[str, Path]) -> None:
+    assert "images" in refused("calibrate", "segformer", "--data", data["bert"])
+
+
+def test_questions_longer_than_the_input(refused: Refused) -> None:
+    message = refused("calibrate", "bert", "--set", "shapes.sequence_length=8")
+    assert "no room" in message and "shapes.sequence_length" in message
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "expected"),
+    [
+        ("text\tlabel\nred boat\tLABEL_7\n", "table.tsv", ["row 1", "'LABEL_7'", "LABEL_0"]),
+        ("", "table.tsv", ["table.tsv is empty"]),
+        ('{"text": "a"}\n{"label": 1}\n', "table.jsonl", ["line 2", "text"]),
+        ("not json\n", "table.jsonl", ["line 1"]),
+        ("red boat\n", "table.tsv", ["row 1", "None"]),
+        (None, None, ["DATA=file.tsv"]),
+    ],
+    ids=["label", "empty", "jsonl-key", "jsonl", "no-label", "no-data"],
+)
+def test_tables(
+    content: str | None,
+    name: str | None,
+    expected: list[str],
+    cli: Cli,
+    checkpoints: dict[str, Path],
+    tmp_path: Path,
+) -> None:
+    recipe = recipe_for("classifier", tmp_path / "exports", checkpoints["classifier"], tmp_path / "data")
+    recipe = recipe.model_copy(update={"data": None})
+    assert cli("quantize", "bert", *options_of(recipe)).code == 0
+    before = snapshot(recipe.folder)
+    if name is not None and content is not None:
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        recipe = recipe.model_copy(update={"data": str(tmp_path / name)})
+    answer = cli("calibrate", "bert", *options_of(recipe), "--set", "calibration.samples=1")
+    assert answer.code == 2 and answer.err.count("error: ") == 1, answer
+    for fragment in expected:
+        assert fragment in answer.err
+    assert snapshot(recipe.folder) == before
+
+
+def test_calibration_data_with_values_that_are_no_numbers(
+    cli: Cli, copy_of: Copy, data: dict[str, Path], tmp_path: Path
+) -> None:
+    checkpoint = copy_of("segformer")
+    edit_json(checkpoint / "preprocessor_config.json", image_std=[1e-40] * 3)  # values beyond float32
+    recipe = recipe_for("segformer", tmp_path / "exports", checkpoint, data["segformer"])
+    assert cli("quantize", "segformer", *options_of(recipe)).code == 0
+    before = snapshot(recipe.folder)
+    answer = cli("calibrate", "segformer", *options_of(recipe))
+    assert answer.code == 2 and "pixel_values of sample 0 has NaN or infinite values" in answer.err
+    assert snapshot(recipe.folder) == before
+
+
+def test_activations_that_overflow_are_named(cli: Cli, copy_of: Copy, data: dict[str, Path], tmp_path: Path) -> None:
+    checkpoint = copy_of("bert")
+
+    def grow(weights: dict[str, np.ndarray]) -> None:
+        for part in ("intermediate", "output"):  # finite weights, infinite products
+            weights[f"bert.encoder.layer.0.{part}.dense.weight"] *= np.float32(1e30)
+
+    edit_weights(checkpoint, grow)
+    recipe = recipe_for("bert", tmp_path / "exports", checkpoint, data["bert"])
+    assert cli("quantize", "bert", *options_of(recipe), "--no-rewrites").code == 0
+    answer = cli("calibrate", "bert", *options_of(recipe), "--no-rewrites")
+    assert answer.code == 2 and "calibration stopped" in answer.err
+    assert "layer.0" in answer.err and "infinite" in answer.err
+
+
+# --- patterns ---
+
+
+@pytest.mark.parametrize("where", ["enable", "disable"])
+def test_a_pattern_that_matches_no_quantizer(where: str, refused: Refused) -> None:
+    message = refused("lower", "bert", "--set", f"placement.{where}=[qa_output._input_quantizer]")
+    assert "'qa_output._input_quantizer' matches no quantizer" in message
+    assert "Did you mean qa_outputs._input_quantizer" in message
+
+
+def test_a_placement_that_leaves_nothing_on(refused: Refused) -> None:
+    assert "no quantizer on" in refused("lower", "bert", "--set", "placement.disable=['*']")
+
+
+# --- altered artifacts ---
+
+
+@pytest.mark.parametrize("file", ["quantizers.json", "calibration.json"])
+@pytest.mark.parametrize("damage", ["altered", "cut", "missing", "unrecorded"])
+def test_an_artifact_that_nothing_vouches_for(
+    file: str, damage: str, cli: Cli, calibrated: dict[str, Recipe], tmp_path: Path
+) -> None:
+    folder = tmp_path / "exports"
+    shutil.copytree(calibrated["bert"].folder, folder)
+    recipe = calibrated["bert"].model_copy(update={"folder": folder})
+    if damage == "altered":
+        content = bytearray((folder / file).read_bytes())
+        content[len(content) // 2] ^= 1
+        (folder / file).write_bytes(content)
+    elif damage == "cut":
+        cut_in_half(folder / file)
+    elif damage == "missing":
+        (folder / file).unlink()
+    else:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        del manifest["files"][file]
+        (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    before = snapshot(folder)
+    answer = cli("lower", "bert", *options_of(recipe))
+    assert answer.code == 2 and answer.err.count("error: ") == 1
+    assert file in answer.err and "make engine" in answer.err
+    assert {"altered": "digest", "cut": "digest", "missing": "missing"}.get(damage, "not recorded") in answer.err
+    assert snapshot(folder) == before
+
+
+def test_a_manifest_that_is_none(cli: Cli, calibrated: dict[str, Recipe], tmp_path: Path) -> None:
+    folder = tmp_path / "exports"
+    shutil.copytree(calibrated["bert"].folder, folder)
+    (folder / "manifest.json").write_text("[]", encoding="utf-8")
+    before = snapshot(folder)
+    recipe = calibrated["bert"].model_copy(update={"folder": folder})
+    answer = cli("lower", "bert", *options_of(recipe))
+    assert answer.code == 2 and "manifest.json is not a manifest" in answer.err
+    assert snapshot(folder) == before
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> Recipe:
+    """Returns the recipe of a small folder with an ONNX Runtime engine and its report."""
+    qdq_models.export(tmp_path / "bert", "onnxruntime")
+    recipe = qdq_models.recipe(tmp_path / "bert", "onnxruntime")
+    build.run_stage("engine", recipe)
+    build.run_stage("verify", recipe)
+    return recipe
+
+
+def test_an_engine_whose_digest_does_not_match(built: Recipe, cli: Cli) -> None:
+    engine = built.folder / "onnxruntime" / "model.ort.onnx"
+    content = bytearray(engine.read_bytes())
+    content[-1] ^= 1
+    engine.write_bytes(content)
+    before = snapshot(built.folder)
+    answer = cli("verify", "bert", "--backend", "onnxruntime", "--output", built.folder)
+    assert answer.code == 2 and "model.ort.onnx was altered: its digest does not match" in answer.err
+    assert snapshot(built.folder) == before
+    with pytest.raises(ArtifactError, match=r"model\.ort\.onnx was altered"):
+        load_engine(built.folder)
+
+
+def test_a_report_whose_digest_does_not_match(built: Recipe) -> None:
+    report = built.folder / "report.json"
+    report.write_text(report.read_text(encoding="utf-8").replace('"fail"', '"pass"') + " ", encoding="utf-8")
+    with pytest.raises(ArtifactError, match=r"report\.json was altered"):
+        build.read_report(built)
+
+
+# --- a full disk, a folder that cannot be written, Ctrl-C ---
+
+
+def full_disk(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("target", ["calibration.store.write_histograms", "pipeline.artifacts._flush"])
+def test_a_full_disk(target: str, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(target, full_disk)
+    message = refused("calibrate", "bert", "--set", "calibration.samples=4")
+    assert "the disk is full" in message and "MiB free" in message and "unchanged" in message
+
+
+def test_an_output_folder_that_is_a_file(cli: Cli, tmp_path: Path, checkpoints: dict[str, Path]) -> None:
+    (tmp_path / "exports").write_text("mine", encoding="utf-8")
+    answer = cli("quantize", "bert", "--checkpoint", checkpoints["bert"], "--output", tmp_path / "exports")
+    assert answer.code == 2 and answer.err.count("error: ") == 1 and str(tmp_path / "exports") in answer.err
+    assert (tmp_path / "exports").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "pipeline.prepare.open_source",
+        "pipeline.tasks.question_answering.encode",
+        "pipeline.stages.calibrate.collect",
+        "calibration.store.write_histograms",
+        "pipeline.artifacts.sha256",
+    ],
+)
+def test_ctrl_c(
+    moment: str, cli: Cli, calibrated: dict[str, Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    folder = tmp_path / "exports"
+    shutil.copytree(calibrated["bert"].folder, folder)
+    before = snapshot(folder)
+    recipe = calibrated["bert"].model_copy(update={"folder": folder})
+    monkeypatch.setattr(moment, interrupt)
+    answer = cli("calibrate", "bert", *options_of(recipe), "--set", "calibration.samples=4")
+    assert answer.code == 130 and "interrupted" in answer.err and "Traceback" not in answer.err
+    assert snapshot(folder) == before
+    assert not list(folder.glob(".*.partial"))
