@@ -48,10 +48,8 @@ def make_recipe(
     no_rewrites: bool,
 ) -> Any:
     """Returns the validated recipe: the family's defaults, the file, then the options."""
-    from pipeline import families
     from pipeline.recipe import Recipe
 
-    family = families.get(model)
     options: dict[str, Any] = {
         "checkpoint": checkpoint,
         "data": data,
@@ -60,7 +58,7 @@ def make_recipe(
         "folder": output,
         "rewrites": False if no_rewrites else None,
     }
-    return Recipe.load(model, recipe, {**options, **option_values(settings)}, defaults=family.SETTINGS)
+    return Recipe.load(model, recipe, {**options, **option_values(settings)})
 
 
 def option_values(settings: list[str] | None) -> dict[str, Any]:

@@ -103,12 +103,14 @@ class Recipe(_Section):
         overrides: Mapping[str, Any] | None = None,
         defaults: Mapping[str, Any] | None = None,
     ) -> Recipe:
-        """Returns the recipe for `family`: `defaults`, then `file`, then `overrides`.
+        """Returns the recipe for `family`: `defaults` (the family's own), then `file`, then `overrides`.
 
         Names may be dotted ('calibration.samples': 8); an override of None changes nothing.
         """
+        from pipeline import families
+
         values: dict[str, Any] = {"family": family, "folder": Path("exports") / family}
-        for dotted, value in (defaults or {}).items():
+        for dotted, value in (families.get(family).SETTINGS if defaults is None else defaults).items():
             _merge(values, _nest(dotted, value))
         if file is not None:
             _merge(values, _read(file))

@@ -66,7 +66,7 @@ def contents(
     class_names: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Returns everything that the template prints."""
-    recipe = _recipe(workspace)
+    recipe = report.get("recipe") or _recipe(workspace)
     backend = str(report.get("backend") or "")
     accuracy, stages = _mapping(report, "accuracy"), report.get("stages") or []
     blocks, notes = quantizers.groups(workspace, backend)

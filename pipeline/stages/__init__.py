@@ -108,7 +108,7 @@ def code_digest(*parts: str) -> str:
     """Returns a digest of source files: `parts` are files and folders of this package."""
     root = Path(__file__).parent.parent
     files = [
-        f for part in parts for f in ([root / part] if part.endswith(".py") else sorted((root / part).rglob("*.py")))
+        f for part in parts for f in ([root / part] if part.endswith(".py") else sorted(p for p in (root / part).rglob("*") if p.suffix in (".py", ".jinja")))
     ]
     return digest_of({str(f.relative_to(root.parent)): sha256(f) for f in (f.resolve() for f in files)})
 

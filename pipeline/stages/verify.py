@@ -82,6 +82,7 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
         "model": recipe.model,
         "checkpoint": recipe.checkpoint or "embedded",
         "family": recipe.family,
+        "recipe": recipe.model_dump(mode="json", exclude={"folder"}),
         "task": about["task"],
         "backend": name,
         "precision": "int8" if precision_report["int8_ops"] else "fp32",
