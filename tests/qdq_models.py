@@ -130,7 +130,25 @@ def concat_head(path: Path, **options: Any) -> Path:
     return g.save(path, shapes, {"logits": y})  # type: ignore[arg-type]
 
 
-MAKERS = {"linear": linear, "attention": attention, "convolution": convolution, "concat_head": concat_head}
+def projection(path: Path, **options: Any) -> Path:
+    """A decode head's projection: tokens -> map -> 1×1 convolution -> Resize to sizes asked of its own shape."""
+    g = Graph(**options)
+    y = g.add("Reshape", g.quantize("x", 0.03), g.constant("map", np.array([-1, 8, 8, WIDTH], np.int64)))
+    y = g.add("Transpose", y, perm=[0, 3, 1, 2])
+    y = g.add("Conv", y, g.weight("w", (16, WIDTH, 1, 1), 0), g.bias("b", 16))
+    size = g.constant("size", np.array([16, 16], np.int64))
+    size = g.add("Concat", g.add("Shape", y, start=0, end=2), size, axis=0)
+    y = g.add("Resize", y, "", "", size, mode="linear", coordinate_transformation_mode="half_pixel")
+    return g.save(path, {"x": ["n", 64, WIDTH]}, {"map_out": y})
+
+
+MAKERS = {
+    "linear": linear,
+    "attention": attention,
+    "convolution": convolution,
+    "concat_head": concat_head,
+    "projection": projection,
+}
 
 
 def feeds(path: Path, batch: int, seed: int = 1) -> dict[str, np.ndarray]:

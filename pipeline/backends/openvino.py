@@ -70,9 +70,8 @@ class OpenVinoEngine:
     """Compiles once for each set of input shapes, on the first call with it or in `prepare`, and keeps the
     last ones.
 
-    Never for open shapes: OpenVINO 2026.4 then computes signed int8 convolutions behind a Reshape or
-    Transpose wrong (SegFormer's logits at 18 dB of the exact graph, 46 dB with fixed shapes), and fixed
-    shapes are a tenth faster.
+    Never for open shapes: OpenVINO 2026.4 then gets signed int8 convolutions behind a Transpose wrong where
+    their output's shape is asked for too (SegFormer at 18 dB to the exact graph, 46 dB with fixed shapes).
     """
 
     def __init__(self, xml: Path, threads: int) -> None:
