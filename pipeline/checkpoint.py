@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from pipeline.errors import InputError, near_names
 
 EMBEDDED = Path(__file__).parent / "checkpoints"
+PATIENCE = 5  # seconds that the hub may take to answer
 
 
 def resolve(checkpoint: str | None, embedded: str) -> Path:
@@ -36,8 +36,8 @@ def resolve(checkpoint: str | None, embedded: str) -> Path:
 
 
 def _from_hub(hub_id: str) -> Path:
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     wanted = ["*.json", "*.safetensors", "*.txt"]  # never pickles, never code
     try:
@@ -48,10 +48,10 @@ def _from_hub(hub_id: str) -> Path:
         pass
     reason = "offline mode is on (HF_HUB_OFFLINE)"
     if not constants.HF_HUB_OFFLINE:
-        os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "5")
         try:
-            return Path(snapshot_download(hub_id, allow_patterns=wanted, etag_timeout=5))
-        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+            HfApi().model_info(hub_id, timeout=PATIENCE)  # snapshot_download itself waits without end for an answer
+            return Path(snapshot_download(hub_id, allow_patterns=wanted, etag_timeout=PATIENCE))
+        except Exception as error:  # noqa: BLE001  its HTTP library's classes change from release to release
             reason = f"the hub did not serve it ({type(error).__name__})"
     raise InputError(
         f"CHECKPOINT={hub_id}: not in the local cache {constants.HF_HUB_CACHE}, and {reason}. "
