@@ -93,7 +93,7 @@ def weight_files(folder: Path) -> list[Path]:
     if single.exists():
         return [single]
     if index.exists():
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        names = _shards(index)
         unsafe = [n for n in names if Path(n).name != n]
         missing = [n for n in names if not (folder / n).exists()]
         if unsafe or missing:
@@ -106,6 +106,13 @@ def weight_files(folder: Path) -> list[Path]:
         else ""
     )
     raise InputError(f"checkpoint {folder} has no model.safetensors.{advice}")
+
+
+def _shards(index: Path) -> list[str]:
+    try:
+        return sorted({str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{index} is not an index of safetensors files: {error!r}.") from error
 
 
 def check_weights(folder: Path) -> None:
