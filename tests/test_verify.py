@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from test_backends import USABLE
 
 from pipeline import backends, report_schema, stages, tasks
 from pipeline.artifacts import Workspace, sha256
-from pipeline.errors import ArtifactError, EngineRefused
+from pipeline.errors import ArtifactError, EngineRefused, InputError
 from pipeline.reference import exact_session, float_session
 from pipeline.stages import verify as verify_stage
 from pipeline.verdict import budgets, reasons, relative_drop
@@ -128,6 +129,25 @@ def test_a_wrong_engine_is_refused_and_the_old_one_kept(
         stages.run("engine", models.recipe(folder, backend), force=True)
     assert caught.value.exit_code == 1
     assert {p.name: sha256(p) for p in folder.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("free", "expected", "message"),
+    [(2**40, EngineRefused, "builds no engine from .*cannot fuse"), (0, InputError, "the disk is full")],
+)
+def test_a_runtimes_own_error_is_explained(
+    free: int, expected: type[Exception], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, backend = tmp_path / "small", USABLE[0]
+    models.export(folder, backend)
+
+    def faulty(graph: Path, area: Path, recipe: Any) -> None:
+        raise RuntimeError("cannot fuse or write")
+
+    monkeypatch.setattr(backends.get(backend), "build", faulty)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(total=2**41, used=0, free=free))
+    with pytest.raises(expected, match=message):
+        stages.run("engine", models.recipe(folder, backend))
 
 
 @pytest.mark.parametrize("backend", USABLE)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 
 from pipeline import backends
 from pipeline.artifacts import Workspace
-from pipeline.errors import EngineRefused
+from pipeline.errors import EngineRefused, PipelineError
 from pipeline.evaluation import FILE as REFERENCE
 from pipeline.evaluation import Reference, one_by_one
 from pipeline.parity import Parity, compare
@@ -54,7 +56,7 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     graph = workspace.path(f"{name}/model.qdq.onnx")
     reference = Reference.read(workspace).first(SAMPLES)
     start = time.perf_counter()
-    backend.build(graph, area / name, recipe)
+    build(backend, graph, area / name, recipe)
     seconds = time.perf_counter() - start
     log.info("engine: %s built in %.1f s, checking it against the graph", name, seconds)
     engine = backend.load(area / name, recipe.verification.threads)
@@ -71,6 +73,19 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
         "parity": {"samples": reference.samples, "outputs": rows},
     }
     (area / name / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
+
+
+def build(backend: backends.Backend, graph: Path, area: Path, recipe: Recipe) -> None:
+    """Calls the backend's build; a runtime's own exception becomes a full disk's OSError or EngineRefused."""
+    try:
+        backend.build(graph, area, recipe)
+    except (PipelineError, OSError):
+        raise
+    except Exception as error:  # runtimes raise what they like, and none has a class for a full disk
+        if shutil.disk_usage(area.parent).free < graph.stat().st_size:
+            raise OSError(errno.ENOSPC, "no space left for the engine", str(area)) from error
+        said = str(error).strip()[:500] or type(error).__name__
+        raise EngineRefused(f"{backend.NAME} builds no engine from {graph}: {said}") from error
 
 
 def refuse(results: Mapping[str, list[Parity]], backend: str) -> None:
