@@ -151,21 +151,50 @@ class Workspace:
             _flush(file)
             name = file.relative_to(area).as_posix()
             new[name] = {"sha256": sha256(file), "bytes": file.stat().st_size, "stage": stage}
-        for name in new:
-            target = self.folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            (area / name).replace(target)
-        for name, record in list(manifest.files.items()):
-            if record["stage"] == stage and name not in new:
-                (self.folder / name).unlink(missing_ok=True)  # made by this stage before, not any more
-                del manifest.files[name]
+        gone = [n for n, record in manifest.files.items() if record["stage"] == stage and n not in new]
+        for name in gone:  # made by this stage before, not any more
+            del manifest.files[name]
         manifest.files.update(new)
         manifest.recipe = facts.pop("recipe", manifest.recipe)
         manifest.stages[stage] = {**facts, "inputs": inputs, "files": sorted(new)}
-        self.write_manifest(manifest)
+        (area / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+        _flush(area / MANIFEST)
+        self._swap(area, [*new, MANIFEST], gone)
+
+    def _swap(self, area: Path, names: list[str], gone: list[str]) -> None:
+        """Moves staged files into the folder, the manifest last, and removes `gone`: all or, on any fault, nothing."""
+        old = area / ".old"
+        try:
+            for name in (*gone, *names):
+                target = self.folder / name
+                for path in (target, old / name):
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                if target.exists():
+                    _keep(target, old / name)
+                if name in gone:
+                    target.unlink(missing_ok=True)
+                else:
+                    (area / name).replace(target)
+        except BaseException:  # Ctrl-C too
+            for name in (*gone, *names):
+                if (old / name).exists():
+                    (old / name).replace(self.folder / name)
+                elif name in names and not (area / name).exists():
+                    (self.folder / name).unlink(missing_ok=True)
+            raise
 
     def write_manifest(self, manifest: Manifest) -> None:
         write_atomic(self.folder / MANIFEST, manifest.to_json().encode())
+
+
+def _keep(target: Path, old: Path) -> None:
+    """Makes `old` a second name of a file, or a copy where the file system has no hard links."""
+    try:
+        os.link(target, old)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+            raise
+        shutil.copy2(target, old)
 
 
 def write_atomic(path: Path, content: bytes) -> None:
