@@ -126,8 +126,8 @@ class Recipe(_Section):
 def _read(file: Path) -> dict[str, Any]:
     try:
         text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"recipe {file} cannot be read: {error.strerror or error}.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"recipe {file} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
     try:
         if file.suffix == ".toml":
             import tomllib
@@ -149,10 +149,12 @@ def _nest(dotted: str, value: Any) -> dict[str, Any]:
 
 def _merge(into: dict[str, Any], new: dict[str, Any]) -> None:
     for key, value in new.items():
-        if isinstance(value, dict) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
-        else:
+        if not isinstance(value, dict):
             into[key] = value
+            continue
+        if not isinstance(into.get(key), dict):
+            into[key] = {}  # a copy: the caller's tables are not written to
+        _merge(into[key], value)
 
 
 def _fields(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
