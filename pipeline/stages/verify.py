@@ -9,17 +9,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from pipeline import backends, latency, machine, report_schema, tasks, verdict
+from pipeline import backends, facts, latency, machine, report_schema, tasks, verdict
 from pipeline.artifacts import Workspace
 from pipeline.errors import ArtifactError
 from pipeline.evaluation import FILE as REFERENCE
 from pipeline.evaluation import Reference, one_by_one, read_json
 from pipeline.measures import accuracy, batch_rows, finite
-from pipeline.memory import PeakMemory
 from pipeline.progress import track
 from pipeline.recipe import Recipe
 from pipeline.reference import float_session
-from pipeline.stages import ORDER, code_digest, file_digest, record_name, versions
+from pipeline.stages import code_digest, file_digest, versions
 from pipeline.stages import engine as engine_stage
 
 if TYPE_CHECKING:
@@ -28,8 +27,8 @@ if TYPE_CHECKING:
 NAME = "verify"
 EXAMPLES = 8
 CODE = (
-    "backends", "tasks", "report", "evaluation.py", "latency.py", "measures.py", "parity.py", "precision.py",
-    "reference.py", "verdict.py", "stages/verify.py",
+    "backends", "tasks", "report", "evaluation.py", "facts.py", "latency.py", "measures.py", "parity.py",
+    "precision.py", "reference.py", "verdict.py", "stages/verify.py",
 )  # fmt: skip
 PACKAGES = (
     "numpy", "onnxruntime", "openvino", "torch", "transformers", "onnx", "onnxscript", "pytorch-quantization",
@@ -92,12 +91,12 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
         "accuracy": scores,
         "latency": timing(recipe, workspace, reference, engine, threads),
         "batches": batches(recipe, workspace, task, reference, engine, found, threads),
-        "size": sizes(workspace, name),
+        "size": facts.sizes(workspace, name),
         "precision_report": precision_report,
         "parity": record["parity"],
-        "calibration": calibration(recipe, workspace),
+        "calibration": facts.calibration(recipe, workspace),
         "environment": machine.environment(threads, versions(*PACKAGES)),
-        "stages": [*earlier_stages(recipe, workspace), this_stage(start)],
+        "stages": [*facts.earlier_stages(recipe, workspace, NAME), facts.this_stage(NAME, start)],
     }
     report["reasons"] = verdict.reasons(report, budgets)
     report["verdict"] = "fail" if report["reasons"] else "pass"
@@ -131,21 +130,11 @@ def load(workspace: Workspace, name: str, threads: int) -> Engine:
     return backend.load(workspace.folder / name, threads)
 
 
-def float_graphs(workspace: Workspace) -> dict[str, Path]:
-    """Returns the float graphs to compare with: the checkpoint as it is, and rewritten where it was."""
-    if "original.onnx" not in workspace.manifest.files:
-        return {"float_ort": workspace.path("model.onnx")}
-    return {
-        "float_ort": workspace.path("original.onnx"),
-        "float_ort_rewritten": workspace.path("model.onnx"),
-    }
-
-
 def timing(recipe: Recipe, workspace: Workspace, reference: Reference, engine: Engine, threads: int) -> dict[str, Any]:
     """Returns the `latency` section: batch 1, engine and float ONNX Runtime in turns."""
     feeds = reference.first(1).inputs
     asked = recipe.verification
-    models: dict[str, Any] = {n: float_session(path, threads) for n, path in float_graphs(workspace).items()}
+    models: dict[str, Any] = {n: float_session(path, threads) for n, path in facts.float_graphs(workspace).items()}
     models["engine"] = engine
     times = latency.interleave(
         {n: partial(model, feeds) for n, model in models.items()},
@@ -176,50 +165,7 @@ def batches(
 ) -> list[dict[str, Any]]:
     """Returns the `batches` section: every size against single samples in both models."""
     several = reference.first(max(recipe.shapes.batches))
-    model = float_session(float_graphs(workspace)["float_ort"], threads)
+    model = float_session(facts.float_graphs(workspace)["float_ort"], threads)
     exact = one_by_one(model, several.inputs, "float on batch samples")
     alone = {n: x[[i % reference.samples for i in range(several.samples)]] for n, x in found.items()}
     return batch_rows(task, several, engine, exact, alone, recipe.shapes.batches)
-
-
-def sizes(workspace: Workspace, name: str) -> dict[str, int]:
-    """Returns the `size` section, bytes."""
-
-    def size(file: str) -> int:
-        return workspace.path(file).stat().st_size
-
-    return {
-        "float_onnx": float_graphs(workspace)["float_ort"].stat().st_size,
-        "qdq_onnx": size(f"{name}/model.qdq.onnx"),
-        "engine": sum(size(f"{name}/{file}") for file in backends.get(name).FILES),
-    }
-
-
-def calibration(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
-    """Returns the `calibration` section; the method is the recipe's, the table holds them all."""
-    table = read_json(workspace, "calibration.json")
-    method = recipe.calibration.method
-    chosen = {"percentile": recipe.calibration.percentile} if method == "percentile" else {}
-    return {"method": method, **chosen, **{key: table[key] for key in ("batches", "samples", "seconds")}}
-
-
-def earlier_stages(recipe: Recipe, workspace: Workspace) -> list[dict[str, Any]]:
-    """Returns the stages before this one, with the figures of the run that made the present files."""
-    recorded = workspace.manifest.stages
-    done = {n: recorded[key] for n in ORDER if (key := record_name(n, recipe)) in recorded}
-    return [
-        {
-            "name": name,
-            "seconds": done[name]["seconds"],
-            "peak_rss_bytes": done[name]["peak_rss_bytes"],
-            "skipped": False,
-        }
-        for name in ORDER
-        if name in done and name != NAME
-    ]
-
-
-def this_stage(start: float) -> dict[str, Any]:
-    """Returns this stage's own entry, up to the writing of the report."""
-    seconds = round(time.perf_counter() - start, 3)
-    return {"name": NAME, "seconds": seconds, "peak_rss_bytes": PeakMemory().peak(), "skipped": False}
