@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pipeline import families, stages
+from pipeline import backends, families, stages
 from pipeline.artifacts import Workspace
 from pipeline.errors import InputError, near_names
 from pipeline.recipe import Recipe
@@ -32,6 +32,7 @@ def build(
     families.get(recipe.family)
     if first not in stages.ORDER:
         raise InputError(f"unknown stage {first!r}.{near_names(first, stages.ORDER)}")
+    backends.choose(recipe.backend)  # minutes of work are not for a backend that cannot run
     with locked(recipe):
         for name in stages.ORDER[stages.ORDER.index(first) :]:
             stages.run(name, recipe, force=force, announce=announce)

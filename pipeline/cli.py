@@ -263,4 +263,5 @@ def main() -> None:
     except SystemExit as stop:
         if stop.code == INTERRUPTED:  # what typer makes of Ctrl-C
             print("interrupted; earlier artifacts are unchanged.", file=sys.stderr)
+            sys.exit(InputError.exit_code)
         raise

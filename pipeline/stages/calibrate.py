@@ -78,7 +78,7 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
         percentile=recipe.calibration.percentile,
         data_digest=digest,
         samples=recipe.calibration.samples,
-        batches=-(-recipe.calibration.samples // recipe.calibration.batch_size),
+        batches=max(statistic.batches for statistic in statistics.values()),
         seconds=round(time.perf_counter() - start, 3),
         versions=versions("torch", "transformers", "numpy"),
         records={record.name: record for record in records},
