@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ SETTINGS: dict[str, Any] = {"calibration.samples": 32, "calibration.batch_size":
 
 
 def check(config: dict[str, Any], recipe: Recipe) -> None:
-    """Raises InputError for an image size that the strides do not divide."""
+    """Raises InputError for an image size that the strides do not divide, or that the decode head cannot reshape."""
     total = 1
     for stride in config.get("strides", [4, 2, 2, 2]):
         total *= stride
@@ -32,6 +33,13 @@ def check(config: dict[str, Any], recipe: Recipe) -> None:
         raise InputError(
             f"shapes.image_size = {size} is not a multiple of {total}, the product of the checkpoint's strides; "
             f"the nearest sizes are {max(low, total)} and {low + total}."
+        )
+    # transformers takes the root of the last stage's channels for its height when it reshapes the sequence
+    side = math.isqrt(config.get("hidden_sizes", [32, 64, 160, 256])[-1])
+    if config.get("reshape_last_stage") is False and size != side * total:
+        raise InputError(
+            f"shapes.image_size = {size}: a checkpoint with reshape_last_stage = false and these widths runs only at "
+            f"{side * total}."
         )
 
 
