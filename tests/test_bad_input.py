@@ -195,6 +195,13 @@ def test_checkpoints(case: str, refused: Refused, copy_of: Copy) -> None:
         assert fragment in message
 
 
+def test_a_head_that_reshapes_by_itself_knows_one_size(refused: Refused, copy_of: Copy) -> None:
+    folder = copy_of("segformer")
+    edit_json(folder / "config.json", reshape_last_stage=False, hidden_sizes=[16, 16, 32, 16])
+    message = refused("quantize", "segformer", "--checkpoint", folder)
+    assert "image_size = 64" in message and "runs only at 128" in message
+
+
 def test_a_segformer_is_not_a_bert(refused: Refused, checkpoints: dict[str, Path]) -> None:
     message = refused("quantize", "bert", "--checkpoint", checkpoints["segformer"])
     assert "SegformerForSemanticSegmentation" in message and "BertForQuestionAnswering" in message
@@ -514,6 +521,6 @@ def test_ctrl_c(
     recipe = calibrated["bert"].model_copy(update={"folder": folder})
     monkeypatch.setattr(moment, interrupt)
     answer = cli("calibrate", "bert", *options_of(recipe), "--set", "calibration.samples=4")
-    assert answer.code == 130 and "interrupted" in answer.err and "Traceback" not in answer.err
+    assert answer.code == 2 and "interrupted" in answer.err and "Traceback" not in answer.err
     assert snapshot(folder) == before
     assert not list(folder.glob(".*.partial"))
