@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,15 +48,15 @@ def read_table(path: Path) -> list[dict[str, Any]]:
     Raises InputError naming the file and the line.
     """
     try:
-        content = path.read_text(encoding="utf-8")
+        content = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"data {path} cannot be read as UTF-8 text: {error}.") from error
-    lines = [line for line in content.splitlines() if line.strip()]
+    lines = [line for line in content.split("\n") if line.strip()]  # splitlines would split inside a text, at U+2028
     if not lines:
         raise InputError(f"data {path} is empty.")
     if path.suffix.lower() in (".jsonl", ".json"):
         return [_json_row(path, number, line) for number, line in enumerate(lines, 1)]
-    rows = list(csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+    rows = [line.split("\t") for line in lines]
     if rows[0][:1] in (["text"], ["sentence"]):
         rows = rows[1:]
     return [{"text": row[0], "label": row[1] if len(row) > 1 else None} for row in rows]

@@ -62,6 +62,9 @@ def read_squad(content: Any, source: str) -> list[dict[str, Any]]:
         raise InputError(f"{source} is not in SQuAD v1.1 format: {error!r} is missing or of another type.") from error
     if not found:
         raise InputError(f"{source} has no questions.")
+    twice = [name for name, count in Counter(q["id"] for q in found).items() if count > 1]
+    if twice:
+        raise InputError(f"{source}: {len(twice)} ids name several questions, the first is {twice[0]!r}.")
     return found
 
 
