@@ -49,8 +49,7 @@ _TOWN = {
         "person",
         "was founded by {v} | owes its beginnings to {v} | was first settled by {v}",
         "{v} founded {e} | the founder of {e} was {v} | it was {v} who established {e}",
-        "Who founded {e}? | By whom was {e} established? | Who was the founder of {e}? | "
-        "Who first settled {e}?",
+        "Who founded {e}? | By whom was {e} established? | Who was the founder of {e}? | Who first settled {e}?",
         "Which {k} was founded by {v}? | What {k} did {v} establish?",
     ),
     "founded": _attribute(
@@ -140,8 +139,7 @@ _PERSON = {
         "place",
         "was born in {v} | came from {v} | grew up in {v}",
         "the birthplace of {e} was {v} | a small house in {v} was the childhood home of {e}",
-        "Where was {e} born? | What was the birthplace of {e}? | From where did {e} come? | "
-        "Where did {e} grow up?",
+        "Where was {e} born? | What was the birthplace of {e}? | From where did {e} come? | Where did {e} grow up?",
         "Who was born in {v}? | Who came from {v}? | Who grew up in {v}?",
     ),
     "born": _attribute(
@@ -155,16 +153,14 @@ _PERSON = {
         "job",
         "worked as a {v} | earned a living as a {v} | became a {v}",
         "by profession {e} was a {v} | neighbours knew {e} as the {v}",
-        "What was the profession of {e}? | What did {e} work as? | How did {e} earn a living? | "
-        "What was {e} by trade?",
+        "What was the profession of {e}? | What did {e} work as? | How did {e} earn a living? | What was {e} by trade?",
         "Who worked as a {v}? | Who was a {v} by profession?",
     ),
     "studied": _attribute(
         "subject",
         "studied {v} | took a degree in {v} | attended lectures on {v}",
         "at the university {e} read {v} | the subject that {e} studied was {v}",
-        "What did {e} study? | Which subject did {e} read at the university? | "
-        "In what did {e} take a degree?",
+        "What did {e} study? | Which subject did {e} read at the university? | In what did {e} take a degree?",
         "Who studied {v}? | Who took a degree in {v}?",
     ),
     "instrument": _attribute(

@@ -24,9 +24,7 @@ _NOUNS = _words(
     "heron lantern harbour orchard mirror sparrow compass anchor meadow thunder candle raven "
     "garden feather island horizon falcon crown willow tide"
 )
-_MONTHS = _words(
-    "January February March April May June July August September October November December"
-)
+_MONTHS = _words("January February March April May June July August September October November December")
 
 # No colour, job or animal starts with a vowel: the templates say "a {v}".
 _CHOICES = {

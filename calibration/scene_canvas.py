@@ -146,9 +146,7 @@ class Canvas:
 class Sprite:
     """One object: flat colours drawn at twice the size, then lit, textured, hazed and laid over a canvas."""
 
-    def __init__(
-        self, canvas: Canvas, x0: float, y0: float, x1: float, y1: float, scale: int = SUPERSAMPLE
-    ) -> None:
+    def __init__(self, canvas: Canvas, x0: float, y0: float, x1: float, y1: float, scale: int = SUPERSAMPLE) -> None:
         self.canvas, self.scale = canvas, scale
         self.left, self.top = max(int(x0) - 1, 0), max(int(y0) - 1, 0)
         right, bottom = min(int(x1) + 2, canvas.size), min(int(y1) + 2, canvas.size)
@@ -191,9 +189,7 @@ class Sprite:
             width=max(round(width * self.scale), 1),
         )
 
-    def paint(
-        self, label: int, t: float, grain: float = 0.06, mottle: float = 0.06, round_: float = 0.0
-    ) -> None:
+    def paint(self, label: int, t: float, grain: float = 0.06, mottle: float = 0.06, round_: float = 0.0) -> None:
         """Lay the object over the canvas.
 
         `grain` and `mottle` are amplitudes of fine and coarse texture; `round_` shades it like a cylinder.

@@ -40,14 +40,9 @@ def _car_side(canvas: Canvas, x: float, y: float, metre: float, label: int) -> N
     sprite.polygon([at(*p) for p in hull], paint)
     sprite.polygon([at(-0.5, 0.2), at(0.5, 0.2), at(0.5, 0.33), at(-0.5, 0.33)], shade(paint, 0.75))
     middle = (sum(p[0] for p in cabin) / 4, 0.78 if style != "van" else 0.95)
-    panes = [
-        at(middle[0] + (u - middle[0]) * 0.84, max(0.62, middle[1] + (v - middle[1]) * 0.72))
-        for u, v in cabin
-    ]
+    panes = [at(middle[0] + (u - middle[0]) * 0.84, max(0.62, middle[1] + (v - middle[1]) * 0.72)) for u, v in cabin]
     sprite.polygon(panes, glass)
-    sprite.polygon(
-        [at(-0.09, 0.6), at(-0.06, 0.6), at(-0.06, roof[style][1][1]), at(-0.09, roof[style][1][1])], paint
-    )
+    sprite.polygon([at(-0.09, 0.6), at(-0.06, 0.6), at(-0.06, roof[style][1][1]), at(-0.09, roof[style][1][1])], paint)
     sprite.line([at(-0.08, 0.25), at(-0.08, 0.6)], shade(paint, 0.6), max(metre * 0.02, 0.6))
     for u in (-0.31, 0.31):
         _wheel(sprite, at(u, 0.19), height * 0.23)
@@ -85,9 +80,7 @@ def _car_end(canvas: Canvas, x: float, y: float, metre: float, label: int) -> No
         ],
         paint,
     )
-    sprite.polygon(
-        [at(-0.38, 0.6), at(-0.29, 0.92), at(0.29, 0.92), at(0.38, 0.6)], shade(canvas.light.zenith, 0.4)
-    )
+    sprite.polygon([at(-0.38, 0.6), at(-0.29, 0.92), at(0.29, 0.92), at(0.38, 0.6)], shade(canvas.light.zenith, 0.4))
     sprite.box(*corners(at(-0.48, 0.14), at(0.48, 0.27)), shade(paint, 0.6))
     sprite.box(*corners(at(-0.2, 0.3), at(0.2, 0.4)), (40, 40, 44) if front else shade(paint, 0.8))
     for u in (-0.47, 0.31):

@@ -26,9 +26,7 @@ def person(canvas: Canvas, x: float, y: float, metre: float, label: int) -> None
     hip, shoulder, limb = y - tall * 0.48, y - tall * 0.82, tall * 0.085
     for side in (-1, 1):
         foot = x + side * (stride + tall * 0.045)
-        sprite.line(
-            [(x + side * tall * 0.045, hip), (foot, y - tall * 0.03)], skin if skirt else legs, limb * 1.1
-        )
+        sprite.line([(x + side * tall * 0.045, hip), (foot, y - tall * 0.03)], skin if skirt else legs, limb * 1.1)
         sprite.box(foot - limb * 0.6, y - tall * 0.04, foot + limb * 0.8, y, shade(legs, 0.4), limb * 0.2)
     if skirt:
         sprite.polygon(
@@ -43,9 +41,7 @@ def person(canvas: Canvas, x: float, y: float, metre: float, label: int) -> None
     for side in (-1, 1):
         hand = (x + side * tall * 0.15 + swing, y - tall * 0.45)
         sprite.line([(x + side * tall * 0.115, shoulder + limb * 0.5), hand], shade(top, 0.85), limb * 0.85)
-        sprite.ellipse(
-            hand[0] - limb * 0.42, hand[1] - limb * 0.42, hand[0] + limb * 0.42, hand[1] + limb * 0.42, skin
-        )
+        sprite.ellipse(hand[0] - limb * 0.42, hand[1] - limb * 0.42, hand[0] + limb * 0.42, hand[1] + limb * 0.42, skin)
     sprite.polygon(
         [
             (x - tall * 0.095, hip + tall * 0.02),
@@ -112,9 +108,7 @@ def sign(canvas: Canvas, x: float, y: float, metre: float, label: int) -> None:
         sprite.box(x - half * 0.07, middle - half * 0.3, x + half * 0.07, middle + half * 0.3, (20, 20, 20))
     elif kind == "board":
         sprite.box(x - wide, middle - half * 0.75, x + wide, middle + half * 0.75, white, half * 0.1)
-        sprite.box(
-            x - wide * 0.95, middle - half * 0.67, x + wide * 0.95, middle + half * 0.67, face, half * 0.1
-        )
+        sprite.box(x - wide * 0.95, middle - half * 0.67, x + wide * 0.95, middle + half * 0.67, face, half * 0.1)
         for row in (-0.3, 0.2):
             sprite.box(
                 x - wide * 0.75,
@@ -170,9 +164,7 @@ def boat(canvas: Canvas, x: float, y: float, metre: float, label: int) -> None:
         sprite.line([(mast, y - depth), (mast, peak)], (90, 80, 70), max(length * 0.02, 2))
     elif kind == "motor":
         sprite.polygon([at(-0.28, 0.9), at(-0.24, 2.1), at(0.1, 2.1), at(0.22, 0.9)], trim)
-        sprite.polygon(
-            [at(-0.2, 1.3), at(-0.19, 1.85), at(0.07, 1.85), at(0.14, 1.3)], shade(canvas.light.zenith, 0.4)
-        )
+        sprite.polygon([at(-0.2, 1.3), at(-0.19, 1.85), at(0.07, 1.85), at(0.14, 1.3)], shade(canvas.light.zenith, 0.4))
     else:
         for k in range(4):
             sprite.box(

@@ -22,11 +22,7 @@ def tree(canvas: Canvas, x: float, y: float, metre: float, label: int) -> None:
     if season == "snow":
         leaf = hsv(0.55, 0.08, rng.uniform(0.55, 0.85))
     bark = hsv(rng.uniform(0.04, 0.1), rng.uniform(0.1, 0.5), rng.uniform(0.2, 0.5))
-    spread = (
-        {"broad": 0.36, "conifer": 0.26, "poplar": 0.15, "bush": 0.6}[str(kind)]
-        * height
-        * rng.uniform(0.85, 1.2)
-    )
+    spread = {"broad": 0.36, "conifer": 0.26, "poplar": 0.15, "bush": 0.6}[str(kind)] * height * rng.uniform(0.85, 1.2)
     if kind == "bush":
         height *= 0.4
         spread *= 0.5
@@ -49,9 +45,7 @@ def tree(canvas: Canvas, x: float, y: float, metre: float, label: int) -> None:
         _needles(canvas, sprite, x, y, height, spread, leaf)
     else:
         base = 0.05 if kind == "bush" else rng.uniform(0.22, 0.38)
-        _crown(
-            canvas, sprite, (x + lean, y - height * (0.5 + base / 2)), spread, height * (1 - base) / 2, leaf
-        )
+        _crown(canvas, sprite, (x + lean, y - height * (0.5 + base / 2)), spread, height * (1 - base) / 2, leaf)
     sprite.paint(label, canvas.nearness(y), grain=0.17, mottle=0.14, round_=0.12)
 
 
@@ -71,9 +65,7 @@ def _crown(canvas: Canvas, sprite: Sprite, centre: Point, rx: float, ry: float, 
         )
 
 
-def _needles(
-    canvas: Canvas, sprite: Sprite, x: float, y: float, height: float, spread: float, leaf: Colour
-) -> None:
+def _needles(canvas: Canvas, sprite: Sprite, x: float, y: float, height: float, spread: float, leaf: Colour) -> None:
     """Stack jagged triangles, each with a lit and a shaded half."""
     rng, light = canvas.rng, canvas.light
     layers = int(rng.integers(4, 7))
@@ -81,10 +73,7 @@ def _needles(
         low = y - height * (0.12 + 0.72 * i / layers)
         top, half = low - height * 1.5 / layers, spread * (1 - 0.8 * i / layers)
         top = max(top, y - height * 1.05)
-        teeth = [
-            (x + half * (2 * k / 8 - 1), low + (height * 0.025 if k % 2 else -height * 0.02))
-            for k in range(9)
-        ]
+        teeth = [(x + half * (2 * k / 8 - 1), low + (height * 0.025 if k % 2 else -height * 0.02)) for k in range(9)]
         sprite.polygon([(x, top), *teeth[::-1]], shade(leaf, 0.72 + 0.1 * i / layers))
         lit = teeth[:5] if light.sun_x < 0 else teeth[4:]
         sprite.polygon([(x, top), *lit[::-1]], shade(leaf, 0.95 + 0.3 * light.strength))
@@ -126,9 +115,7 @@ def building(canvas: Canvas, x: float, y: float, metre: float, label: int) -> No
             sprite.line([corner, ridge], shade(roof, 0.8), max(over * 0.9, 1.5))
     sprite.box(x0, top, x1, y, wall)
     if not gable:
-        sprite.box(
-            x0 - metre * 0.2, top - metre * 0.25, x1 + metre * 0.2, top + metre * 0.2, shade(wall, 0.7)
-        )
+        sprite.box(x0 - metre * 0.2, top - metre * 0.25, x1 + metre * 0.2, top + metre * 0.2, shade(wall, 0.7))
     _facade(canvas, sprite, (x0, top, x1, y), floors, wall, metre)
     sprite.paint(label, canvas.nearness(y), grain=0.05, mottle=0.06)
 
@@ -218,9 +205,7 @@ def fence(canvas: Canvas, x: float, y: float, metre: float, label: int) -> None:
                 a = (i + 0.5 * (row % 2)) / boards
                 b = min(a + 0.92 / boards, 1)
                 low, high = row / 5 + 0.02, row / 5 + 0.18
-                sprite.polygon(
-                    [at(a, low), at(b, low), at(b, high), at(a, high)], shade(base, rng.uniform(0.8, 1.15))
-                )
+                sprite.polygon([at(a, low), at(b, low), at(b, high), at(a, high)], shade(base, rng.uniform(0.8, 1.15)))
     else:
         for i in range(boards):
             a, b, tall = i / boards, (i + 1) / boards, rng.uniform(0.95, 1.0)

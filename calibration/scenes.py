@@ -79,9 +79,7 @@ def _weather(rng: np.random.Generator) -> Light:
     if mood == "clear":
         zenith = hsv(rng.uniform(0.55, 0.63), rng.uniform(0.4, 0.8), rng.uniform(0.55, 0.9))
         horizon = hsv(rng.uniform(0.52, 0.6), rng.uniform(0.05, 0.3), rng.uniform(0.82, 0.98))
-        return Light(
-            sun, rng.uniform(0.55, 1), rng.uniform(0.2, 0.8), rng.uniform(0.1, 0.35), horizon, zenith
-        )
+        return Light(sun, rng.uniform(0.55, 1), rng.uniform(0.2, 0.8), rng.uniform(0.1, 0.35), horizon, zenith)
     if mood == "overcast":
         value = rng.uniform(0.5, 0.85)
         zenith, horizon = hsv(0.6, rng.uniform(0, 0.15), value), hsv(0.6, rng.uniform(0, 0.1), value + 0.12)
@@ -145,9 +143,7 @@ def _expose(canvas: Canvas) -> NDArray[np.uint8]:
     image *= balance * contrast
     image += 118 * (1 - contrast)
     np.clip(image, 0, 255, out=image)
-    blurred = Image.fromarray(image.astype(np.uint8)).filter(
-        ImageFilter.GaussianBlur(rng.uniform(0, 0.9) * size / 512)
-    )
+    blurred = Image.fromarray(image.astype(np.uint8)).filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.9) * size / 512))
     image = np.asarray(blurred, np.float32)
     read, shot = rng.uniform(0.5, 3.5), rng.uniform(0.02, 0.25)
     sigma = np.sqrt(image * np.float32(shot) + np.float32(read**2))

@@ -35,9 +35,7 @@ def export_onnx(
             dynamo=True,
             opset_version=OPSET,
             output_names=list(outputs),
-            dynamic_shapes={
-                name: {axis: dims[dim] for axis, dim in dynamic.get(name, {}).items()} for name in inputs
-            },
+            dynamic_shapes={name: {axis: dims[dim] for axis, dim in dynamic.get(name, {}).items()} for name in inputs},
             custom_translation_table=onnx_translation(),
             optimize=False,  # `graph.tidy` does it, and keeps quantizers apart
             verbose=False,

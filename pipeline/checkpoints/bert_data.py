@@ -42,9 +42,7 @@ def _learn_vocabulary(output: Path, passages_read: int = 8000) -> None:
     texts = (text for passage in drawn for text in (passage.text, *(q.text for q in passage.questions)))
     # With the characters that passages lack, other text is not full of unknown words.
     alphabet = [character for character in string.printable if not (character.isspace() or character.isupper())]
-    learner.train_from_iterator(
-        texts, vocab_size=VOCABULARY, initial_alphabet=alphabet, show_progress=False
-    )
+    learner.train_from_iterator(texts, vocab_size=VOCABULARY, initial_alphabet=alphabet, show_progress=False)
     learner.save_model(str(output))
 
 

@@ -60,9 +60,7 @@ def score(folder: Path, samples: int, seed: int = EVALUATION_SEED) -> dict[str, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path, nargs="?", default=FOLDER)
-    parser.add_argument(
-        "--samples", type=int, default=200, help="held-out scenes, from the first evaluation seed on"
-    )
+    parser.add_argument("--samples", type=int, default=200, help="held-out scenes, from the first evaluation seed on")
     parser.add_argument("--write", action="store_true", help="put the result into score.json")
     options = parser.parse_args()
     report = score(options.folder, options.samples)

@@ -61,9 +61,7 @@ STAGES = (
 )
 
 
-def train(
-    model: BertForQuestionAnswering, tokenizer: PreTrainedTokenizerBase, stage: Stage, output: Path
-) -> None:
+def train(model: BertForQuestionAnswering, tokenizer: PreTrainedTokenizerBase, stage: Stage, output: Path) -> None:
     """Nothing; trains the model in place through one stage, and saves it every 500 steps."""
     mark_heads = nn.ModuleList(nn.Linear(model.config.hidden_size, len(MARKS)) for _ in MARKED_LAYERS)
     parameters = [*model.parameters(), *mark_heads.parameters()]
@@ -108,12 +106,14 @@ def losses(
     logits = model.qa_outputs(hidden[-1].float()).masked_fill(~inside[..., None], -1e4)  # [B, S, 2]
     start = nn.functional.cross_entropy(logits[..., 0], batch["start_positions"])
     end = nn.functional.cross_entropy(logits[..., 1], batch["end_positions"])
-    found = torch.stack([
-        nn.functional.binary_cross_entropy_with_logits(
-            head(hidden[layer].float()[inside]), batch["marks"][inside], pos_weight=torch.tensor(3.0)
-        )
-        for layer, head in zip(MARKED_LAYERS, mark_heads, strict=True)
-    ])
+    found = torch.stack(
+        [
+            nn.functional.binary_cross_entropy_with_logits(
+                head(hidden[layer].float()[inside]), batch["marks"][inside], pos_weight=torch.tensor(3.0)
+            )
+            for layer, head in zip(MARKED_LAYERS, mark_heads, strict=True)
+        ]
+    )
     return (start + end) / 2, found.mean()
 
 

@@ -31,7 +31,7 @@ from pipeline.checkpoints.segformer_score import FOLDER, score
 
 # (crop side, batch, steps): cheap small crops first, whole scenes last, as evaluation sees them
 PHASES = ((128, 16, 800), (256, 4, 2300), (512, 2, 500))
-PEAK_RATE, WARM_UP, DECAY = 8e-4, 100, 0.998
+PEAK_RATE, WARM_UP, DECAY = 8e-4, 20, 0.99
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,8 @@ def logits_of(model: SegformerForSemanticSegmentation, pixels: torch.Tensor) -> 
         mix = head.linear_fuse.weight[:, at : at + width, 0, 0]
         proj = projection.proj
         part = F.conv2d(stage, (mix @ proj.weight)[:, :, None, None], mix @ proj.bias)
-        part = F.interpolate(part, size=stages[0].shape[2:], mode="bilinear", align_corners=False)
+        if index > 0:
+            part = F.interpolate(part, size=stages[0].shape[2:], mode="bilinear", align_corners=False)
         fused = part if fused is None else fused + part
     result: torch.Tensor = head.classifier(head.activation(head.batch_norm(fused)))
     return result
@@ -93,12 +94,12 @@ def loss_of(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return cross + 0.5 * (1 - (2 * both + 1) / (total + 1))[present].mean()
 
 
-def rate_at(progress: float, step: int) -> float:
+def rate_at(progress: float, step: int, peak: float = PEAK_RATE) -> float:
     """Return the learning rate: linear warm-up, then a half cosine to zero at progress 1."""
-    return PEAK_RATE * min(1.0, (step + 1) / WARM_UP) * 0.5 * (1 + float(np.cos(np.pi * min(progress, 1.0))))
+    return peak * min(1.0, (step + 1) / WARM_UP) * 0.5 * (1 + float(np.cos(np.pi * min(progress, 1.0))))
 
 
-def train(pool: Pool, seed: int, minutes: float, keep: Path, skip: int = 0) -> dict[str, Any]:
+def train(pool: Pool, seed: int, minutes: float, keep: Path, skip: int = 0, peak: float = PEAK_RATE) -> dict[str, Any]:
     """Return what the run took, after saving the averaged weights under `keep`.
 
     A run ends after PHASES; `minutes` guards against a slow machine: a phase that outlives its share is cut.
@@ -123,7 +124,7 @@ def train(pool: Pool, seed: int, minutes: float, keep: Path, skip: int = 0) -> d
                 break
             progress = max(seen / total, spent)
             for group in optimizer.param_groups:
-                group["lr"] = rate_at(progress, step)
+                group["lr"] = rate_at(progress, step, peak)
             pixels, target = next(stream)
             with torch.autocast("cpu", torch.bfloat16):
                 logits = logits_of(model, pixels)
@@ -136,7 +137,7 @@ def train(pool: Pool, seed: int, minutes: float, keep: Path, skip: int = 0) -> d
             step, taken, seen = step + 1, taken + 1, seen + crop**2 * batch
             if step % 20 == 0:
                 log.info("step %d (%.0f%%) crop %d loss %.3f", step, 100 * progress, crop, loss.item())
-            if step % 200 == 0:
+            if step % 50 == 0:
                 save(average.module, keep)
         done.append({"crop": crop, "batch": batch, "steps": taken})
     save(average.module, keep)
@@ -169,25 +170,33 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--minutes", type=float, default=240, help="cut training short after this long")
     parser.add_argument("--skip", type=int, default=0, help="phases already done, their weights in --output")
+    parser.add_argument("--rate", type=float, default=PEAK_RATE, help="peak learning rate")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     took = train(
-        scene_pool(options.cache, options.scenes), options.seed, options.minutes, options.output, options.skip
+        scene_pool(options.cache, options.scenes),
+        options.seed,
+        options.minutes,
+        options.output,
+        options.skip,
+        options.rate,
     )
-    report = score(options.output, options.samples)
-    report["training"] = took | {"scenes": options.scenes, "seed": options.seed, "threads": options.threads}
     given = {name: value for name, value in vars(options).items() if name not in ("cache", "output")}
-    report["command"] = "python -m pipeline.checkpoints.train_segformer --cache FOLDER " + " ".join(
+    took["command"] = "python -m pipeline.checkpoints.train_segformer --cache FOLDER " + " ".join(
         f"--{name} {value}" for name, value in given.items()
     )
+    record = options.output / "score.json"
+    earlier = json.loads(record.read_text(encoding="utf-8"))["training"]["runs"] if options.skip else []
+    report = score(options.output, options.samples)
+    report["training"] = {"scenes": options.scenes, "seed": options.seed, "runs": [*earlier, took]}
     report["versions"] = {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "numpy": np.__version__,
     }
-    (options.output / "score.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    record.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     log.info("%s %.4f, written to %s", report["metric"], report["value"], options.output)
 
 

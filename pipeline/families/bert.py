@@ -45,7 +45,8 @@ def load(folder: Path, architecture: str) -> nn.Module:
 
     model = from_pretrained(folder, architecture, unused=("pooler.",))
     if architecture == "BertModel":
-        model.pooler = None  # mean pooling never reads it
+        del model.pooler  # mean pooling never reads it
+        model.register_module("pooler", None)
     return model
 
 

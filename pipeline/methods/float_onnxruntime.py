@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pipeline.artifacts import Workspace
 from pipeline.backends import onnxruntime
+from pipeline.facts import float_graphs
 from pipeline.methods import Runner
 from pipeline.reference import float_session
-from pipeline.stages.verify import float_graphs
 
 LABEL = "float, ONNX Runtime"
 unavailable_reason = onnxruntime.unavailable_reason

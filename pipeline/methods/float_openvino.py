@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pipeline.artifacts import Workspace
 from pipeline.backends import openvino
+from pipeline.facts import float_graphs
 from pipeline.methods import Runner
 from pipeline.recipe import Recipe
-from pipeline.stages.verify import float_graphs
 
 LABEL = "float, OpenVINO"
 unavailable_reason = openvino.unavailable_reason

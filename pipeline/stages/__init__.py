@@ -107,9 +107,10 @@ def versions(*packages: str) -> dict[str, str]:
 def code_digest(*parts: str) -> str:
     """Returns a digest of source files: `parts` are files and folders of this package."""
     root = Path(__file__).parent.parent
-    files = [
-        f for part in parts for f in ([root / part] if part.endswith(".py") else sorted(p for p in (root / part).rglob("*") if p.suffix in (".py", ".jinja")))
-    ]
+    files: list[Path] = []
+    for part in parts:
+        found = [root / part] if part.endswith(".py") else sorted((root / part).rglob("*"))
+        files += [file for file in found if file.suffix in (".py", ".jinja")]
     return digest_of({str(f.relative_to(root.parent)): sha256(f) for f in (f.resolve() for f in files)})
 
 
