@@ -1,0 +1,373 @@
+"""Tasks against independent references: scikit-learn's Jaccard index, torch's interpolation, brute force, cases."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+from conftest import recipe_for
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from pipeline import families, tasks
+from pipeline.errors import InputError
+from pipeline.recipe import Recipe
+from pipeline.tasks import _text, take
+from pipeline.tasks import question_answering as qa
+from pipeline.tasks import semantic_segmentation as segmentation
+from pipeline.tasks import sentence_embedding as embedding
+from pipeline.tasks import text_classification as classification
+
+INTERFACE = (
+    "METRIC", "DEFAULT_SAMPLES", "samples", "encode", "predict", "score", "agreement", "examples", "preprocess",
+    "postprocess",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", tasks.names())
+def test_every_task_has_the_whole_interface(name: str) -> None:
+    assert [part for part in INTERFACE if not hasattr(tasks.get(name), part)] == []
+
+
+def test_every_architecture_of_every_family_has_a_task() -> None:
+    for family in families.names():
+        for task in families.get(family).TASKS.values():
+            assert task in tasks.names()
+
+
+def test_an_unknown_task_is_told_with_near_names() -> None:
+    with pytest.raises(InputError, match="Did you mean question-answering"):
+        tasks.get("question-answer")
+
+
+# --- splits of a user's data ---
+
+
+def test_the_two_splits_never_share_a_sample_and_follow_the_seed() -> None:
+    found: list[object] = list(range(50))
+    calibration = take(found, "calibration", 20, 20, 7, "x")
+    evaluation = take(found, "evaluation", 30, 20, 7, "x")
+    assert sorted([*calibration, *evaluation]) == found  # type: ignore[type-var]
+    assert calibration == take(found, "calibration", 20, 20, 7, "x")
+    assert calibration != take(found, "calibration", 20, 20, 8, "x")
+    with pytest.raises(InputError, match=r"has 50 samples.* 31 were asked for evaluation"):
+        take(found, "evaluation", 31, 20, 7, "x")
+
+
+# --- segmentation ---
+
+
+@pytest.mark.parametrize(
+    ("small", "large"), [((16, 16), (64, 64)), ((3, 5), (7, 11)), ((1, 1), (4, 4)), ((4, 6), (4, 6)), ((5, 4), (6, 13))]
+)
+def test_upsampling_is_torchs_bilinear_interpolation(small: tuple[int, int], large: tuple[int, int]) -> None:
+    import torch
+
+    logits = np.random.default_rng(0).standard_normal((3, *small)).astype(np.float32)
+    expected = torch.nn.functional.interpolate(
+        torch.from_numpy(logits)[None], size=large, mode="bilinear", align_corners=False
+    )[0].numpy()
+    np.testing.assert_allclose(segmentation.upsample(logits, *large), expected, atol=1e-5)
+
+
+def masks(seed: int, classes: int, ignore: float) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, classes, (3, 20, 24)).astype(np.uint8)
+    found = np.where(rng.random(truth.shape) < 0.7, truth, rng.integers(0, classes, truth.shape)).astype(np.uint8)
+    truth[rng.random(truth.shape) < ignore] = segmentation.IGNORE
+    return truth, found
+
+
+@pytest.mark.parametrize("classes", [1, 2, 5])
+@pytest.mark.parametrize("ignore", [0.0, 0.3])
+def test_iou_is_the_jaccard_index(classes: int, ignore: float) -> None:
+    from sklearn.metrics import jaccard_score
+
+    truth, found = masks(classes, classes, ignore)
+    labels = {"mask": truth, "class_names": np.array([str(i) for i in range(classes)])}
+    valid = truth != segmentation.IGNORE
+    expected = jaccard_score(truth[valid], found[valid], average=None, labels=np.arange(classes))
+    np.testing.assert_allclose(segmentation.class_iou(found, labels), expected)
+    assert segmentation.score(found, labels) == pytest.approx(expected.mean())
+
+
+def test_classes_that_occur_nowhere_do_not_count() -> None:
+    truth = np.array([[[0, 0], [1, 255]]], np.uint8)
+    found = np.array([[[0, 1], [1, 2]]], np.uint8)
+    labels = {"mask": truth, "class_names": np.array(list("abcd"))}
+    iou = segmentation.class_iou(found, labels)
+    np.testing.assert_array_equal(iou, [0.5, 0.5, np.nan, np.nan])
+    assert segmentation.score(found, labels) == 0.5
+    found[0, 0, 0] = 3  # wrong: the class occurs now, with nothing right
+    np.testing.assert_array_equal(segmentation.class_iou(found, labels)[3], 0)
+
+
+def test_predictions_are_the_largest_logit_at_the_masks_size() -> None:
+    logits = np.zeros((1, 3, 2, 2), np.float32)
+    logits[0, 1, 0], logits[0, 2, 1] = 1, 1  # class 1 above, class 2 below
+    labels = {"mask": np.zeros((1, 8, 8), np.uint8)}
+    found = segmentation.predict({"logits": logits}, labels)
+    assert found.shape == (1, 8, 8) and found.dtype == np.uint8
+    assert (found[0, :4] == 1).all() and (found[0, 4:] == 2).all()
+
+
+def test_agreement_is_the_share_of_equal_pixels() -> None:
+    a = np.zeros((2, 4, 4), np.uint8)
+    b = a.copy()
+    b[0, 0, :] = 1
+    assert segmentation.agreement(a, b) == 1 - 4 / 32
+    examples = segmentation.examples({"pixel_values": a}, {"mask": a}, a, b, 1)
+    assert [e["agreement"] for e in examples] == [1 - 4 / 16], "the one that differs comes first"
+
+
+def test_pixel_values_are_those_of_the_checkpoints_own_processor(checkpoints: dict[str, Path]) -> None:
+    from transformers import SegformerImageProcessor
+
+    processor = SegformerImageProcessor.from_pretrained(checkpoints["segformer"], do_resize=False)
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    expected = processor(image, return_tensors="np")["pixel_values"][0]
+    np.testing.assert_allclose(segmentation.pixel_values(checkpoints["segformer"], image, 64), expected, atol=1e-5)
+
+
+def test_images_of_any_size_are_taken_and_masks_keep_their_labels(tmp_path: Path, checkpoints: dict[str, Path]) -> None:
+    tiny.scenes(tmp_path / "data", count=6, size=96)
+    recipe = recipe_for("segformer", tmp_path, checkpoints["segformer"], tmp_path / "data")
+    config = json.loads((checkpoints["segformer"] / "config.json").read_text(encoding="utf-8"))
+    recipe = recipe.model_copy(update={"calibration": recipe.calibration.model_copy(update={"samples": 3})})
+    raw = segmentation.samples(recipe, config, "evaluation", 3)
+    inputs, labels = segmentation.encode(checkpoints["segformer"], recipe, raw)
+    assert inputs["pixel_values"].shape == (3, 3, 64, 64) and inputs["pixel_values"].dtype == np.float32
+    assert labels["mask"].shape == (3, 64, 64) and set(np.unique(labels["mask"])) <= {0, 1, 2, 3, 255}
+    assert labels["class_names"].tolist() == list(tiny.CLASSES)
+    one, _ = segmentation.preprocess(checkpoints["segformer"], raw[0][0], recipe)
+    np.testing.assert_array_equal(one["pixel_values"][0], inputs["pixel_values"][0])
+
+
+def test_palette_masks_are_read_as_indices(tmp_path: Path) -> None:
+    tiny.scenes(tmp_path, count=1)
+    mask = Image.open(tmp_path / "masks" / "000.png")
+    expected = np.asarray(mask)
+    coloured = mask.convert("L").copy()
+    palette = Image.fromarray(expected, mode="P")
+    palette.putpalette([*range(256)] * 3)
+    palette.save(tmp_path / "masks" / "000.png")
+    assert coloured.size == palette.size
+    _, found = segmentation.read_pair(tmp_path / "images" / "000.png", tmp_path / "masks" / "000.png", 4)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (np.zeros((10, 20), np.uint8), "20×10, its image is 64×64"),
+        (np.full((64, 64), 4, np.uint8), r"labels \[4\] outside the 4 classes .*0–3; 255 is ignored"),
+        (np.full((64, 64), 254, np.uint8), r"labels \[254\]"),
+        (np.full((64, 64), 300, np.uint16), r"labels \[300\]"),
+        (np.zeros((64, 64, 3), np.uint8), "one channel"),
+    ],
+    ids=["size", "label", "just-below-ignore", "16-bit", "rgb"],
+)
+def test_bad_masks(mask: np.ndarray, message: str, tmp_path: Path) -> None:
+    tiny.scenes(tmp_path, count=1)
+    Image.fromarray(mask).save(tmp_path / "masks" / "000.png")
+    with pytest.raises(InputError, match=message):
+        segmentation.read_pair(tmp_path / "images" / "000.png", tmp_path / "masks" / "000.png", 4)
+
+
+def test_drawn_scenes_need_their_own_classes(checkpoints: dict[str, Path]) -> None:
+    recipe = Recipe.load("segformer", overrides={"checkpoint": str(checkpoints["segformer"])})
+    config = json.loads((checkpoints["segformer"] / "config.json").read_text(encoding="utf-8"))
+    with pytest.raises(InputError, match="give DATA="):
+        segmentation.samples(recipe, config, "calibration", 2)
+
+
+# --- question answering ---
+
+
+@pytest.mark.parametrize(
+    ("answer", "truth", "expected"),
+    [
+        ("the red boat", "red boat", 1.0),
+        ("The Red Boat!", "a red boat.", 1.0),
+        ("red", "red boat", 2 / 3),
+        ("red red boat", "red boat", 0.8),
+        ("house", "boat", 0.0),
+        ("", "boat", 0.0),
+        ("the", "", 1.0),  # both are empty words
+        ("in the old harbour", "the harbour", 0.5),
+        ("boat red", "red boat", 1.0),
+    ],
+)
+def test_f1_of_known_cases(answer: str, truth: str, expected: float) -> None:
+    assert qa.f1(answer, truth) == pytest.approx(expected)
+
+
+def label(context: str, offsets: list[list[int]], sequence: list[int | None], **more: Any) -> str:
+    sample = {"id": "a", "question": "?", "answers": ["x"], **more}
+    return json.dumps({**sample, "context": context, "offsets": offsets, "sequence_ids": sequence})
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 45), st.integers(0, 2**32 - 1))
+def test_the_best_span_is_the_one_that_brute_force_finds(tokens: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    words = [f"w{i}" for i in range(tokens)]
+    context = " ".join(words)
+    starts = np.cumsum([0, *(len(w) + 1 for w in words[:-1])])
+    offsets = [[0, 0], [0, 1], [0, 0], *([int(s), int(s) + len(w)] for s, w in zip(starts, words, strict=True)), [0, 0]]
+    sequence = [None, 0, None, *([1] * tokens), None]
+    start, end = rng.standard_normal((2, 1, len(offsets))).astype(np.float32) + 0
+    start[0, :3] = end[0, :3] = 99  # the question and [CLS] shout; they are no answers
+    labels = {"sample": np.array([label(context, offsets, sequence)])}
+    spans = [(start[0, i] + end[0, j], (i, j)) for i in range(3, 3 + tokens) for j in range(i, min(i + 30, 3 + tokens))]
+    i, j = max(spans)[1]
+    expected = context[offsets[i][0] : offsets[j][1]]
+    assert qa.predict({"start_logits": start, "end_logits": end}, labels) == [expected]
+
+
+def test_the_best_window_of_a_question_answers_it() -> None:
+    offsets, sequence = [[0, 0], [0, 3], [4, 8]], [None, 1, 1]
+    rows = [
+        label("one four", offsets, sequence, id="first"),
+        label("red boat", offsets, sequence, id="second"),
+        label("one four", offsets, sequence, id="first"),
+    ]
+    start = np.array([[0, 1, 0], [0, 5, 0], [0, 0, 3]], np.float32)
+    end = np.array([[0, 1, 0], [0, 0, 5], [0, 0, 3]], np.float32)
+    labels = {"sample": np.array(rows)}
+    found = qa.predict({"start_logits": start, "end_logits": end}, labels)
+    assert found == ["four", "red boat"], "one answer a question, in the order of first appearance"
+    assert qa.agreement(found, ["four", "boat"]) == 0.5
+
+
+def test_the_score_takes_the_best_accepted_answer() -> None:
+    rows = [
+        label("c", [], [], id="a", answers=["red", "a red boat"]),
+        label("c", [], [], id="b", answers=["house"]),
+    ]
+    assert qa.score(["red boat", "lamp"], {"sample": np.array(rows)}) == pytest.approx(0.5)
+
+
+def test_a_long_context_gives_windows_that_cover_it(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    words = [tiny.THINGS[i % len(tiny.THINGS)] for i in range(100)]
+    sample = {"id": "1", "question": "where is it?", "context": " ".join(words), "answers": ["boat"]}
+    recipe = recipe_for("bert", tmp_path, checkpoints["bert"], tmp_path)
+    inputs, labels = qa.encode(checkpoints["bert"], recipe, [sample])
+    rows = [json.loads(str(t)) for t in labels["sample"]]
+    assert len(rows) > 3 and inputs["input_ids"].shape == (len(rows), 32)
+    covered = {tuple(o) for r in rows for o, s in zip(r["offsets"], r["sequence_ids"], strict=True) if s == 1}
+    assert covered == {
+        (sum(len(w) + 1 for w in words[:i]), sum(len(w) + 1 for w in words[:i]) + len(words[i])) for i in range(100)
+    }
+    for r, ids, types in zip(rows, inputs["input_ids"], inputs["token_type_ids"], strict=True):
+        assert r["id"] == "1" and ids[0] == 2, "[CLS] first, the question in every window"
+        assert [s for s in r["sequence_ids"] if s == 0] == [0] * 4
+        assert (types == 1).sum() == sum(s == 1 for s in r["sequence_ids"]) + 1  # and its [SEP]
+    assert (inputs["attention_mask"].sum(1) <= 32).all()
+
+
+def test_an_answer_in_the_last_window_can_be_found(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    context = " ".join(["boat"] * 60 + ["harbour"])
+    sample = {"id": "1", "question": "where?", "context": context, "answers": ["harbour"]}
+    recipe = recipe_for("bert", tmp_path, checkpoints["bert"], tmp_path)
+    inputs, labels = qa.encode(checkpoints["bert"], recipe, [sample])
+    harbour = (inputs["input_ids"] == tiny.VOCABULARY.index("harbour")).astype(np.float32)
+    found = qa.predict({"start_logits": harbour, "end_logits": harbour}, labels)
+    assert found == ["harbour"] and qa.score(found, labels) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"data": [{"paragraphs": [{"qas": []}]}]}, "no questions"),
+        ({"data": [{"paragraphs": [{"context": "c", "qas": [{"question": "q"}]}]}]}, "SQuAD v1.1 format"),
+        ({"version": "1"}, "SQuAD v1.1 format"),
+        ({"data": "text"}, "SQuAD v1.1 format"),
+    ],
+)
+def test_documents_that_are_not_squad(content: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        qa.read_squad(content, "file.json")
+
+
+def test_one_id_for_two_questions_is_refused(tmp_path: Path) -> None:
+    content = json.loads(tiny.squad(tmp_path / "s.json", count=3).read_text(encoding="utf-8"))
+    content["data"][0]["paragraphs"][1]["qas"][0]["id"] = "q0"
+    with pytest.raises(InputError, match="1 ids name several questions, the first is 'q0'"):
+        qa.read_squad(content, "file.json")
+
+
+# --- classification ---
+
+
+def test_class_names_are_in_index_order_and_have_defaults() -> None:
+    assert classification.class_names({"id2label": {"10": "k", "2": "c", "0": "a"}}) == ["a", "c", "k"]
+    assert classification.class_names({"num_labels": 3}) == ["LABEL_0", "LABEL_1", "LABEL_2"]
+
+
+@pytest.mark.parametrize(("given_label", "expected"), [("LABEL_1", 1), ("1", 1), (0, 0), ("0", 0)])
+def test_labels_are_names_or_indices(given_label: Any, expected: int) -> None:
+    assert classification._index(given_label, ["LABEL_0", "LABEL_1"], "x", 1) == expected
+
+
+@pytest.mark.parametrize("given_label", ["2", 2, -1, "positive", None, 0.5, True, ""])
+def test_other_labels_are_refused(given_label: Any) -> None:
+    with pytest.raises(InputError, match=r"x row 4: label .* is not one of the checkpoint's"):
+        classification._index(given_label, ["LABEL_0", "LABEL_1"], "x", 4)
+
+
+def test_tables_in_both_forms(tmp_path: Path) -> None:
+    tsv, jsonl = tmp_path / "t.tsv", tmp_path / "t.jsonl"
+    tsv.write_bytes('\ufefftext\tlabel\r\nsay "hi"\tA\r\n\r\nline\u2028one\tB\r\n'.encode())
+    jsonl.write_text(
+        '{"text": "say \\"hi\\"", "label": "A"}\n{"text": "line\u2028one", "label": "B"}\n', encoding="utf-8"
+    )
+    expected = [{"text": 'say "hi"', "label": "A"}, {"text": "line\u2028one", "label": "B"}]
+    assert _text.read_table(tsv) == expected
+    assert _text.read_table(jsonl) == expected
+
+
+def test_classification_end_to_end(checkpoints: dict[str, Path], data: dict[str, Path], tmp_path: Path) -> None:
+    recipe = recipe_for("classifier", tmp_path, checkpoints["classifier"], data["classifier"])
+    config = json.loads((checkpoints["classifier"] / "config.json").read_text(encoding="utf-8"))
+    raw = classification.samples(recipe, config, "evaluation", 10)
+    inputs, labels = classification.encode(checkpoints["classifier"], recipe, raw)
+    assert all(v.shape == (10, 32) and v.dtype == np.int64 for v in inputs.values())
+    logits = np.eye(2, dtype=np.float32)[labels["label"]]
+    found = classification.predict({"logits": logits}, labels)
+    assert classification.score(found, labels) == 1 and classification.agreement(found, 1 - found) == 0
+    names = classification.postprocess(checkpoints["classifier"], {"logits": logits}, labels)
+    assert names == [f"LABEL_{i}" for i in labels["label"]]
+
+
+# --- embeddings ---
+
+
+def test_embeddings_are_means_over_real_tokens_of_length_one() -> None:
+    rng = np.random.default_rng(0)
+    hidden = rng.standard_normal((4, 7, 5)).astype(np.float32)
+    mask = np.array([[1] * n + [0] * (7 - n) for n in (7, 3, 1, 5)])
+    found = embedding.predict({"last_hidden_state": hidden}, {"attention_mask": mask})
+    for i, n in enumerate((7, 3, 1, 5)):
+        mean = hidden[i, :n].mean(0)
+        np.testing.assert_allclose(found[i], mean / np.linalg.norm(mean), rtol=1e-5)
+    hidden[1, 3:] = 1e6  # padding
+    again = embedding.predict({"last_hidden_state": hidden}, {"attention_mask": mask})
+    np.testing.assert_array_equal(again, found)
+    assert embedding.score(found, embedding.reference_labels(found)) == pytest.approx(1)
+
+
+def test_agreement_of_embeddings_is_about_nearest_neighbours() -> None:
+    a = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]])
+    a /= np.linalg.norm(a, axis=1, keepdims=True)
+    assert embedding.nearest(a).tolist() == [1, 0, 3, 2], "never itself"
+    b = a.copy()
+    b[1] = [0.05, 1]
+    b[1] /= np.linalg.norm(b[1])
+    assert embedding.agreement(a, a) == 1
+    assert embedding.agreement(a, b) < 1
