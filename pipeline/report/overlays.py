@@ -70,11 +70,12 @@ def with_images(examples: Sequence[Mapping[str, Any]], folder: Path) -> list[Map
 
     `folder` holds the checkpoint's preprocessor_config.json; without it the values are stretched to 0 … 255.
     """
+    from pipeline.errors import InputError
     from pipeline.tasks.semantic_segmentation import normalization
 
     try:
         mean, std, factor = normalization(folder)
-    except (OSError, ValueError, KeyError):
+    except InputError:
         mean = std = factor = None  # type: ignore[assignment]
     made: list[Mapping[str, Any]] = []
     for example in examples:
