@@ -189,7 +189,14 @@ def main() -> None:
     record = options.output / "score.json"
     earlier = json.loads(record.read_text(encoding="utf-8"))["training"]["runs"] if options.skip else []
     report = score(options.output, options.samples)
-    report["training"] = {"scenes": options.scenes, "seed": options.seed, "runs": [*earlier, took]}
+    runs = [*earlier, took]
+    report["training"] = {
+        "scenes": options.scenes,
+        "seed": options.seed,
+        "steps": sum(run["steps"] for run in runs),
+        "seconds": sum(run["seconds"] for run in runs),
+        "runs": runs,
+    }
     report["versions"] = {
         "python": platform.python_version(),
         "torch": torch.__version__,
