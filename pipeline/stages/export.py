@@ -15,6 +15,7 @@ from pipeline.errors import EngineRefused
 from pipeline.progress import track
 from pipeline.recipe import Recipe
 from pipeline.stages import calibrate, code_digest, file_digest, versions
+from pipeline.tasks import Arrays
 
 NAME = "export"
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     import onnx_ir as ir
 
     source = prepare.open_source(recipe)
+    samples = held_out(recipe, source, workspace.folder)  # first: bad data shows before minutes of export
     baseline = "original.onnx" if recipe.rewrites and source.family.rewrites() else None
     if baseline:
         log.info("exporting the float model")
@@ -54,7 +56,7 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     model, candidates = export_quantized(source, recipe, workspace)
     save(candidates, area / "candidates.onnx")
     save(without_quantizers(ir.load(area / "candidates.onnx")), area / "model.onnx")
-    reference = reference_arrays(recipe, source, workspace.folder, area / (baseline or "model.onnx"))
+    reference = reference_arrays(recipe, source, samples, area / (baseline or "model.onnx"))
     same_as_torch(source, recipe, area / (baseline or "model.onnx"))
     np.savez(area / "reference.npz", allow_pickle=False, **reference)
     prove_operators(model, candidates, reference, area)
@@ -108,13 +110,21 @@ def save(model: Any, path: Path) -> None:
     onnx.checker.check_model(str(path), full_check=True)
 
 
-def reference_arrays(recipe: Recipe, source: prepare.Source, folder: Path, float_onnx: Path) -> dict[str, np.ndarray]:
-    """Returns inputs, labels and the float model's outputs in ONNX Runtime on held-out samples, ready for the .npz."""
-    from pipeline.reference import float_session
-
+def held_out(recipe: Recipe, source: prepare.Source, folder: Path) -> tuple[Arrays, Arrays]:
+    """Returns inputs and labels of the samples that judge the engine."""
     count = recipe.verification.samples or source.task.DEFAULT_SAMPLES
     raw = source.task.samples(recipe, source.config, "evaluation", count)
-    arrays, labels = source.task.encode(folder, recipe, raw)
+    found: tuple[Arrays, Arrays] = source.task.encode(folder, recipe, raw)
+    return found
+
+
+def reference_arrays(
+    recipe: Recipe, source: prepare.Source, samples: tuple[Arrays, Arrays], float_onnx: Path
+) -> Arrays:
+    """Returns inputs, labels and the float model's outputs in ONNX Runtime on the held-out samples, for the .npz."""
+    from pipeline.reference import float_session
+
+    arrays, labels = samples
     run_float = float_session(float_onnx, recipe.verification.threads)
     size = recipe.calibration.batch_size
     total = -(-len(next(iter(arrays.values()))) // size)
