@@ -72,6 +72,16 @@ def drop(name: str) -> Callable[[dict[str, np.ndarray]], None]:
     return change
 
 
+def nan_in_bfloat16(folder: Path) -> None:
+    """Stores the weights in a type that numpy has not, one of them NaN."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    weights = {k: v.to(torch.bfloat16) for k, v in load_file(folder / "model.safetensors").items()}
+    weights["qa_outputs.weight"][0, 0] = float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
 def cut_in_half(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -140,6 +150,7 @@ CHECKPOINTS: dict[str, tuple[str, Callable[[Path], object], list[str]]] = {
         "NaN or infinite", "layer.1.output.dense.weight"]),
     "infinity": ("segformer", lambda f: edit_weights(f, set_value("classifier.weight", np.inf)), [
         "NaN or infinite", "classifier.weight"]),
+    "NaN in half precision": ("bert", lambda f: nan_in_bfloat16(f), ["NaN or infinite", "qa_outputs.weight"]),
     "a weight is missing": ("bert", lambda f: edit_weights(f, drop("layer.1.output.dense.weight")), [
         "layer.1.output.dense.weight"]),
     "no config": ("bert", lambda f: (f / "config.json").unlink(), ["no config.json"]),
@@ -315,6 +326,18 @@ def test_fewer_samples_than_asked(name: str, refused: Refused, data: dict[str, P
 def test_data_that_is_not_there(name: str, refused: Refused) -> None:
     message = refused("calibrate", name, "--data", "/no/such/data")
     assert "DATA=/no/such/data" in message
+
+
+@pytest.mark.parametrize("name", ["bert", "segformer"])
+def test_fewer_held_out_samples_than_asked_show_before_the_export(
+    name: str, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def export(*_: object, **__: object) -> None:
+        raise AssertionError("the export takes minutes; the data must be read first")
+
+    monkeypatch.setattr("pipeline.export.export_onnx", export)
+    message = refused("export", name, "--set", "verification.samples=1000")
+    assert "1000 were asked for evaluation" in message and "--set verification.samples" in message
 
 
 def test_a_folder_of_scenes_is_no_squad_file(refused: Refused, data: dict[str, Path]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -160,14 +160,44 @@ def test_end_to_end_the_quantized_predictions_agree(case: Case) -> None:
     expected = prepare.run_torch(case.model, case.inputs, case.source.outputs)
     found = exact_session(case.path("candidates.onnx"), 1)(case.inputs)
     for name, value in expected.items():
-        flat, other = value.ravel().astype(np.float64), found[name].ravel().astype(np.float64)
-        assert flat @ other / np.sqrt((flat @ flat) * (other @ other)) > 0.9999, name
+        assert cosine(found[name], value) > 0.9999, name
     if case.recipe.family == "segformer":
         agree = (expected["logits"].argmax(1) == found["logits"].argmax(1)).mean()
         assert agree >= 0.99
     else:
         for name in expected:
             assert (expected[name].argmax(1) == found[name].argmax(1)).all(), name
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    x, y = a.ravel().astype(np.float64), b.ravel().astype(np.float64)
+    return float(x @ y / np.sqrt((x @ x) * (y @ y)))
+
+
+def at_other_sizes(case: Case) -> Iterator[dict[str, np.ndarray]]:
+    """Yields inputs of batches and lengths that the graphs were not traced with."""
+    for batch, length in ((1, 8), (3, 50), (5, 64)):
+        shapes = case.recipe.shapes.model_copy(update={"sequence_length": length})
+        recipe = case.recipe.model_copy(update={"shapes": shapes, "seed": batch})
+        yield prepare.random_inputs(case.source, recipe, batch)
+
+
+def test_the_quantized_graph_runs_at_any_batch_and_length(case: Case) -> None:
+    session = exact_session(case.path("candidates.onnx"), 1)
+    for inputs in at_other_sizes(case):
+        expected, found = prepare.run_torch(case.model, inputs, case.source.outputs), session(inputs)
+        for name, value in expected.items():
+            assert found[name].shape == value.shape
+            assert cosine(found[name], value) > 0.999, (name, value.shape)
+
+
+def test_the_lowered_graphs_run_at_any_batch_and_length(lowered: tuple[Case, Path]) -> None:
+    case, folder = lowered
+    session, original = exact_session(folder / "model.qdq.onnx", 1), exact_session(case.path("original.onnx"), 1)
+    for inputs in at_other_sizes(case):
+        for name, value in original(inputs).items():
+            assert session(inputs)[name].shape == value.shape
+            assert cosine(session(inputs)[name], value) > 0.95, (name, value.shape)
 
 
 @pytest.mark.parametrize("file", ["original.onnx", "model.onnx"])

@@ -21,6 +21,7 @@ from pipeline.graph.merge import merge_equal_pairs
 from pipeline.graph.pairs import QUANTIZER
 from pipeline.graph.tidy import SCOPES, tidy
 from pipeline.graph.unsigned import unsigned_activations
+from pipeline.scales import to_scale
 
 RNG = np.random.default_rng(0)
 Z = np.int8(0)
@@ -135,6 +136,16 @@ def test_set_scales_gives_every_pair_its_own_even_where_one_was_shared() -> None
 def test_a_scale_that_cannot_be_is_refused(scales: dict[str, np.ndarray], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         set_scales(two_linears(), scales)
+
+
+@pytest.mark.parametrize(
+    ("amax", "expected"),
+    [(127.0, 1.0), ([254.0], 2.0), (0.0, 1.0), ([127.0, 0.0, 1.27], [1.0, 1.0, 0.01]), (1e-45, 1.0)],
+)
+def test_amax_becomes_a_scale(amax: Any, expected: Any) -> None:
+    scale = to_scale(amax)
+    assert scale.dtype == np.float32 and scale.shape == np.shape(expected)
+    np.testing.assert_allclose(scale, expected, rtol=1e-6)
 
 
 # --- hoist ---
@@ -304,6 +315,16 @@ def test_a_linear_weight_is_stored_as_int8_in_the_layout_of_its_product() -> Non
     assert stored.const_value.shape.numpy() == (5, 3)
     assert next(iter(model.graph)).attributes["axis"].as_int() == 1
     assert "weight" not in model.graph.initializers, "the float weight is gone"
+
+
+def test_a_weight_of_one_channel_has_one_scale() -> None:
+    weight = normal(1, 5)
+    model = parse(LINEAR.replace("N, 3", "N, 1"), **per_channel(weight))
+    set_scales(model, {"w": to_scale(np.abs(weight).max(1))})
+    x = normal(4, 5)
+    assert same_after(store_int8_weights, model, x=x)
+    scale = np.abs(weight).max() / np.float32(127)
+    np.testing.assert_allclose(run(model, x=x)[0], x @ (np.rint(weight / scale) * scale).T, rtol=1e-5, atol=1e-6)
 
 
 def test_a_convolution_weight_keeps_its_layout() -> None:
