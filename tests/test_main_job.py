@@ -1,0 +1,121 @@
+"""The main job on the embedded checkpoints, as a user starts it: checkpoint in, verified int8 engine out."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from pipeline import load_engine, report_schema
+from pipeline.artifacts import Workspace, sha256
+
+pytestmark = pytest.mark.slow
+MODELS = ("bert", "segformer")
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pipeline", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=900)
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """One finished folder per model, with its baseline."""
+    folder = tmp_path_factory.mktemp("exports") / request.param
+    done = run("engine", request.param, "--output", str(folder), "--backend", "openvino", "--store-baseline")
+    assert done.returncode == 0, done.stderr + done.stdout
+    return request.param, folder
+
+
+def report_of(folder: Path) -> dict[str, Any]:
+    return json.loads(Workspace(folder).path("report.json").read_text())
+
+
+def test_int8_is_within_the_budgets_of_float(built: tuple[str, Path]) -> None:
+    report = report_of(built[1])
+    report_schema.validate(report)
+    assert (report["verdict"], report["precision"], report["reasons"]) == ("pass", "int8", [])
+    assert report["accuracy"]["relative_drop"] <= 0.01
+    assert report["accuracy"]["agreement"] >= 0.99
+    assert report["precision_report"]["int8_flop_share"] >= 0.95
+    assert [row["batch"] for row in report["batches"]] == [1, 2, 4, 8]
+    assert all(row["fault"] is None for row in report["batches"])
+
+
+def test_every_artifact_is_vouched_for(built: tuple[str, Path]) -> None:
+    manifest = Workspace(built[1]).manifest
+    for name, record in manifest.files.items():
+        assert sha256(built[1] / name) == record["sha256"], name
+    assert {"model.onnx", "calibration.json", "reference.npz", "report.html", "openvino/model.xml"} <= set(
+        manifest.files
+    )
+
+
+def test_the_qdq_file_is_small(built: tuple[str, Path]) -> None:
+    """Weights as int8: at least 3.5 times smaller, embedding tables aside."""
+    sizes = [stored_bytes(built[1] / name) for name in ("model.onnx", "openvino/model.qdq.onnx")]
+    assert sizes[0] >= 3.5 * sizes[1]
+
+
+def stored_bytes(path: Path) -> int:
+    model = onnx.load(path)
+    return sum(len(t.raw_data) for t in model.graph.initializer if "embeddings.weight" not in t.name)
+
+
+def test_a_second_run_does_no_work(built: tuple[str, Path]) -> None:
+    model, folder = built
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file() and p.name != ".lock"}
+    again = run("engine", model, "--output", str(folder), "--backend", "openvino")
+    assert again.returncode == 0
+    assert again.stderr.count("up to date") == 6 and "running" not in again.stderr
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file() and p.name != ".lock"} == before
+
+
+def test_another_method_needs_no_forward_pass(built: tuple[str, Path], tmp_path: Path) -> None:
+    model, folder = built
+    status = run("status", model, "--output", str(folder), "--calibration", "mse", "--json")
+    rows = {row["stage"]: row["up_to_date"] for row in json.loads(status.stdout)}
+    assert [rows[name] for name in ("quantize", "calibrate", "export", "lower")] == [True, True, True, False]
+
+
+def test_check_compares_with_the_baseline(built: tuple[str, Path], tmp_path: Path) -> None:
+    model, folder = built
+    kept = json.loads((folder / "baseline.json").read_text())
+    (folder / "baseline.json").write_text(json.dumps({**kept, "accuracy": {**kept["accuracy"], "engine": 1.5}}))
+    try:
+        worse = run("check", model, "--output", str(folder))
+    finally:
+        (folder / "baseline.json").write_text(json.dumps(kept))
+    assert worse.returncode == 1 and "REGRESSED" in worse.stdout
+
+
+def test_the_engine_answers_from_python(built: tuple[str, Path]) -> None:
+    model, folder = built
+    engine = load_engine(folder, threads=1)
+    if model == "bert":
+        raw = {"question": "Who founded the mill?", "context": "The mill was founded by Marta Kol in 1890."}
+        assert engine.run(raw)[0] in raw["context"]
+    else:
+        image = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
+        assert engine.run(image).shape == (1, 512, 512)
+
+
+def test_the_original_head_is_right_or_refused(tmp_path: Path) -> None:
+    """OpenVINO is silently wrong on SegFormer's own decode head in signed int8: such an engine must never be kept."""
+    folder = tmp_path / "segformer"
+    small = ("shapes.image_size=128", "calibration.samples=8", "verification.samples=4", "verification.runs=5")
+    options = [word for setting in small for word in ("--set", setting)]
+    done = run("engine", "segformer", "--no-rewrites", "--backend", "openvino", "--output", str(folder), *options)
+    if done.returncode == 1 and "refused" in done.stderr:
+        assert not (folder / "openvino/model.xml").exists()
+        return
+    assert "verdict" in done.stdout, done.stderr
+    report = report_of(folder)
+    assert report["accuracy"]["agreement"] >= 0.98
+    assert all(o["passed"] for o in report["parity"]["outputs"])
