@@ -26,8 +26,12 @@ BASE = "float_onnxruntime"
 ACCURACY_SAMPLES = 32
 
 
-def run(recipe: Recipe, *, batch: int, wanted: Sequence[str] = ()) -> dict[str, Any]:
+def run(
+    recipe: Recipe, *, batch: int, wanted: Sequence[str] = (), record: Path | None = None, command: str = ""
+) -> dict[str, Any]:
     """Returns the table of methods on the artifacts in `recipe.folder`, and adds it to bench.json there.
+
+    record: another file to add it to, for the README's tables; command: what the table says it came from.
 
     Every method's outputs on held-out samples are compared with the float reference before it is timed; one that
     cannot run here is listed with the reason.
@@ -60,6 +64,7 @@ def run(recipe: Recipe, *, batch: int, wanted: Sequence[str] = ()) -> dict[str, 
     for name, seconds in times.items():
         rows[name].update(latency=latency.summary(seconds), speedup=latency.speedup(times[BASE], seconds))
     table = {
+        "command": command,
         "model": recipe.model,
         "checkpoint": recipe.checkpoint or "embedded",
         "batch": batch,
@@ -69,7 +74,8 @@ def run(recipe: Recipe, *, batch: int, wanted: Sequence[str] = ()) -> dict[str, 
         "methods": list(rows.values()),
         "environment": machine.environment(threads, versions(*PACKAGES)),
     }
-    keep(workspace.folder / FILE, table)
+    for path in (workspace.folder / FILE, *([record] if record else [])):
+        keep(path, table)
     return table
 
 
@@ -124,4 +130,5 @@ def keep(path: Path, table: dict[str, Any]) -> None:
     tables = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     same = [t for t in tables if (t["checkpoint"], t["batch"]) == (table["checkpoint"], table["batch"])]
     tables = [t for t in tables if t not in same] + [table]
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, json.dumps(tables, indent=1).encode())

@@ -162,6 +162,7 @@ def bench(
     ] = None,
     batch: Annotated[int, typer.Option(help="samples a call")] = 1,
     methods: Annotated[str, typer.Option(help="comma-separated; default: all")] = "",
+    record: Annotated[Path | None, typer.Option(help="also add the table to this file, for the README")] = None,
     output: Output = None,
     settings: Settings = None,
     as_json: Json = False,
@@ -174,7 +175,21 @@ def bench(
         made = recorded_recipe(model, None, None, output, settings)
     else:
         made = benchmark.shape_recipe(model, shape, output, option_values(settings), announce)
-    show.bench(benchmark.run(made, batch=batch, wanted=[m for m in methods.split(",") if m]), as_json=as_json)
+    command = f"make bench MODEL={model}" + (f" ARGS='--shape {shape} --batch {batch}'" if shape else "")
+    wanted = [m for m in methods.split(",") if m]
+    table = benchmark.run(made, batch=batch, wanted=wanted, record=record, command=command)
+    show.bench(table, as_json=as_json)
+
+
+@app.command()
+def tables(
+    readme: Annotated[Path, typer.Argument(help="file with <!-- bench FILE --> blocks")] = Path("README.md"),
+) -> None:
+    """Write the measured tables into the README, from the files that `bench --record` made."""
+    from pipeline.tables import refresh
+
+    for file in refresh(readme):
+        print(file)
 
 
 @app.command()
