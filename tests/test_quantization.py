@@ -149,16 +149,16 @@ def test_it_saves_and_loads_as_safetensors(name: str, checkpoints: dict[str, Pat
 def test_it_trains(name: str, checkpoints: dict[str, Path]) -> None:
     model = quantized(name, checkpoints).train()
     before = copy.deepcopy(dict(model.named_parameters()))
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3 if name == "bert" else 1e-2)
     losses = []
-    for _ in range(2):
-        torch.manual_seed(0)  # the same dropout in both steps
+    for _ in range(6):
+        torch.manual_seed(0)  # the same dropout in every step
         loss = model(**sample(name))[0].square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[1] < losses[0]
+    assert losses[-1] < 0.95 * losses[0]
     still = [n for n, p in model.named_parameters() if torch.equal(p, before[n])]
     # softmax ignores a shift of all keys, batch norm one of the projections before it
     shifts = ("k_proj.bias", *(f"linear_projections.{i}.proj.bias" for i in range(4)), "key.bias")
