@@ -102,7 +102,9 @@ def pixel_values(folder: Path, image: np.ndarray, size: int) -> np.ndarray:
     mean, std, factor = normalization(folder)
     if image.shape[:2] != (size, size):
         image = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
-    return np.asarray(((image.astype(np.float32) * np.float32(factor) - mean) / std).transpose(2, 0, 1))
+    with np.errstate(over="ignore"):  # calibration refuses infinite values by name
+        scaled = (image.astype(np.float32) * np.float32(factor) - mean) / std
+    return np.asarray(scaled.transpose(2, 0, 1))
 
 
 def encode(folder: Path, recipe: Recipe, samples: list[Sample]) -> tuple[Arrays, Arrays]:
@@ -147,7 +149,8 @@ def class_iou(predictions: np.ndarray, labels: Arrays) -> np.ndarray:
     matrix = np.zeros((classes, classes), dtype=np.int64)
     for truth, found in zip(labels["mask"], predictions, strict=True):
         valid = truth != IGNORE
-        matrix += confusion_matrix(truth[valid], found[valid], labels=np.arange(classes))
+        if valid.any():
+            matrix += confusion_matrix(truth[valid], found[valid], labels=np.arange(classes))
     hit = np.diag(matrix)
     union = matrix.sum(0) + matrix.sum(1) - hit
     return np.asarray(np.divide(hit, union, out=np.full(classes, np.nan), where=union > 0))
