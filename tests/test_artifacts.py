@@ -162,7 +162,8 @@ with Workspace(Path({str(workspace.folder)!r})).staging("export", {{}}, {{}}) as
 def test_ctrl_c_as_a_signal(workspace: Workspace) -> None:
     before = snapshot(workspace.folder)
     code = f"""
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs the tests in the background ignores it
 from pipeline.artifacts import Workspace
 from pathlib import Path
 with Workspace(Path({str(workspace.folder)!r})).staging("export", {{}}, {{}}) as area:

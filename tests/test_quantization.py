@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,16 @@ def test_every_linear_convolution_product_and_residual_add_has_its_quantizers(
     assert all(len(r) == 2 and {x["axis"] for x in r} == {None} for r in pairs.values())
     assert {r["num_bits"] for r in records} == {8}
     assert len({r["name"] for r in records}) == len(records)
+
+
+@pytest.mark.parametrize("name", ["bert", "classifier", "encoder", "segformer"])
+def test_every_quantizer_is_on_the_way_of_the_data_once(name: str, checkpoints: dict[str, Path]) -> None:
+    model = quantized(name, checkpoints)
+    seen: Counter[str] = Counter()
+    for path, quantizer in quantization.quantizers(model):
+        quantizer.register_forward_hook(lambda *_, path=path: seen.update([path]))
+    outputs(model, name)
+    assert seen == {path: 1 for path, _ in quantization.quantizers(model)}
 
 
 def test_convolutions_of_segformer_are_told_apart(checkpoints: dict[str, Path]) -> None:

@@ -107,6 +107,14 @@ def test_classes_that_occur_nowhere_do_not_count() -> None:
     np.testing.assert_array_equal(segmentation.class_iou(found, labels)[3], 0)
 
 
+def test_an_image_without_a_judged_pixel_counts_for_nothing() -> None:
+    truth, found = masks(4, 3, 0.2)
+    names = np.array(list("abc"))
+    expected = segmentation.class_iou(found[1:], {"mask": truth[1:], "class_names": names})
+    truth[0] = segmentation.IGNORE
+    np.testing.assert_array_equal(segmentation.class_iou(found, {"mask": truth, "class_names": names}), expected)
+
+
 def test_predictions_are_the_largest_logit_at_the_masks_size() -> None:
     logits = np.zeros((1, 3, 2, 2), np.float32)
     logits[0, 1, 0], logits[0, 2, 1] = 1, 1  # class 1 above, class 2 below
