@@ -29,7 +29,7 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int) -> l
 
         seed = passages.CALIBRATION_SEED if split == "calibration" else passages.EVALUATION_SEED
         return read_squad(passages.generate_squad(seed + recipe.seed, count), "the generator")[:count]
-    path = Path(recipe.data)
+    path = Path(recipe.data).expanduser()
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -20,7 +20,7 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int) -> l
     """Returns texts, from a TSV or JSONL file (labels are ignored) or from the generated passages."""
     if recipe.data is None:
         return _text.sentences(split, count)
-    texts = list(dict.fromkeys(row["text"] for row in _text.read_table(Path(recipe.data))))
+    texts = list(dict.fromkeys(row["text"] for row in _text.read_table(Path(recipe.data).expanduser())))
     return take(texts, split, count, recipe.calibration.samples, recipe.seed, recipe.data)
 
 

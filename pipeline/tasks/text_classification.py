@@ -33,7 +33,7 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int) -> l
     names = class_names(config)
     rows = [
         {"text": row["text"], "label": _index(row["label"], names, recipe.data, number)}
-        for number, row in enumerate(_text.read_table(Path(recipe.data)), 1)
+        for number, row in enumerate(_text.read_table(Path(recipe.data).expanduser()), 1)
     ]
     return take(rows, split, count, recipe.calibration.samples, recipe.seed, recipe.data)
 
