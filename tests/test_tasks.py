@@ -59,6 +59,17 @@ def test_the_two_splits_never_share_a_sample_and_follow_the_seed() -> None:
         take(found, "evaluation", 31, 20, 7, "x")
 
 
+@pytest.mark.parametrize("name", ["bert", "classifier", "encoder", "segformer"])
+def test_data_in_the_home_folder(
+    name: str, data: dict[str, Path], checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(data[name].parent))
+    recipe = recipe_for(name, tmp_path, checkpoints[name], Path("~") / data[name].name)
+    config = json.loads((checkpoints[name] / "config.json").read_text(encoding="utf-8"))
+    task = families.get(recipe.family).TASKS[config["architectures"][0]]
+    assert len(tasks.get(task).samples(recipe, config, "evaluation", 5)) == 5
+
+
 # --- segmentation ---
 
 
