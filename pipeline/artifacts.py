@@ -27,8 +27,11 @@ FORMAT = 1
 
 def sha256(path: Path) -> str:
     """Returns the SHA-256 of a file's bytes as hexadecimal digits."""
+    digest = hashlib.sha256()
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def digest_of(value: Any) -> str:

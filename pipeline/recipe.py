@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -130,7 +131,10 @@ def _read(file: Path) -> dict[str, Any]:
         raise InputError(f"recipe {file} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
     try:
         if file.suffix == ".toml":
-            import tomllib
+            if sys.version_info >= (3, 11):
+                import tomllib
+            else:
+                import tomli as tomllib
 
             return tomllib.loads(text)
         value = yaml.safe_load(text)

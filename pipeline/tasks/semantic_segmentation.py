@@ -121,24 +121,45 @@ def encode(folder: Path, recipe: Recipe, samples: list[Sample]) -> tuple[Arrays,
     return inputs, {"mask": np.stack(masks), "class_names": np.array(class_names(config))}
 
 
-def upsample(logits: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Returns logits [C, h, w] resized bilinearly to [C, height, width], half-pixel centres as in the training loss."""
+Taps = tuple[np.ndarray, np.ndarray, np.ndarray]
 
-    def taps(small: int, large: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        at = np.clip((np.arange(large) + 0.5) * small / large - 0.5, 0, small - 1)
-        low = np.floor(at).astype(int)
-        return low, np.minimum(low + 1, small - 1), (at - low).astype(np.float32)
 
-    low, high, t = taps(logits.shape[1], height)
-    logits = logits[:, low] * (1 - t)[:, None] + logits[:, high] * t[:, None]
-    low, high, t = taps(logits.shape[2], width)
-    return np.asarray(logits[:, :, low] * (1 - t) + logits[:, :, high] * t)
+def taps(small: int, large: int) -> Taps:
+    """Returns, for each of `large` positions, its two neighbours among `small` and the weight of the second.
+
+    Half-pixel centres, as PyTorch's bilinear interpolation in the training loss has them.
+    """
+    at = np.clip((np.arange(large) + 0.5) * small / large - 0.5, 0, small - 1)
+    low = np.floor(at).astype(int)
+    return low, np.minimum(low + 1, small - 1), (at - low).astype(np.float32)
+
+
+def blend(x: np.ndarray, where: Taps) -> np.ndarray:
+    """Returns x [n, …] interpolated along its first axis, [large, …]."""
+    low, high, weight = where
+    t = weight.reshape(-1, *[1] * (x.ndim - 1))
+    return np.asarray(x[low] * (1 - t) + x[high] * t)
+
+
+def label_map(logits: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Returns the class of every pixel, uint8 [height, width], of logits [C, h, w] resized bilinearly.
+
+    A row at a time with the classes innermost: 150 classes at 512×512 would be 157 MB at once, and argmax over the
+    first axis strides through all of it.
+    """
+    columns = blend(np.ascontiguousarray(logits.transpose(2, 1, 0), dtype=np.float32), taps(logits.shape[2], width))
+    rows = np.ascontiguousarray(columns.transpose(1, 0, 2))  # [h, width, C]
+    low, high, weight = taps(logits.shape[1], height)
+    found = np.empty((height, width), dtype=np.uint8)
+    for y in range(height):
+        found[y] = (rows[low[y]] * (1 - weight[y]) + rows[high[y]] * weight[y]).argmax(-1)
+    return found
 
 
 def predict(outputs: Arrays, labels: Arrays) -> np.ndarray:
     """Returns label maps uint8 [N, H, W] at the masks' size."""
     height, width = labels["mask"].shape[1:]
-    return np.stack([upsample(x, height, width).argmax(0).astype(np.uint8) for x in outputs["logits"]])
+    return np.stack([label_map(x, height, width) for x in outputs["logits"]])
 
 
 def class_iou(predictions: np.ndarray, labels: Arrays) -> np.ndarray:
