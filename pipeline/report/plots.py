@@ -111,7 +111,9 @@ def per_sample(float_scores: Sequence[float], engine_scores: Sequence[float], me
         return None
     change = after - before
     moved = np.abs(change) > 1e-9
-    reach = max(float(np.abs(change).max()), 1e-9)
+    if not moved.any():
+        return Markup("<p>None of the {} samples changed its {}.</p>").format(change.size, metric)
+    reach = float(np.abs(change).max())
     counts, edges = np.histogram(change[moved], bins=41, range=(-reach, reach))
     with _figure(2.0, f"Change of {metric} per sample") as (figure, axes):
         middles = (edges[:-1] + edges[1:]) / 2
