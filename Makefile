@@ -9,7 +9,7 @@ RUN := $(VENV)/bin/python -m pipeline
 OPTIONS := $(MODEL) $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)') $(if $(DATA),--data '$(DATA)') \
            $(if $(BACKEND),--backend '$(BACKEND)') $(if $(CALIBRATION),--calibration '$(CALIBRATION)') $(ARGS)
 
-.PHONY: engine check bench status doctor lint test clean
+.PHONY: engine check bench tables status doctor lint test clean
 .DEFAULT_GOAL := engine
 
 engine: $(VENV)/ready      ## checkpoint -> verified int8 engine in exports/$(MODEL)/
@@ -20,6 +20,9 @@ check: $(VENV)/ready       ## verify again, compare with the stored baseline
 
 bench: $(VENV)/ready       ## every method side by side, e.g. ARGS='--shape bert-base'
 	@$(RUN) bench $(MODEL) $(ARGS)
+
+tables: $(VENV)/ready      ## README tables from results/*.json
+	@$(RUN) tables
 
 status: $(VENV)/ready      ## which stages would run again, and why
 	@$(RUN) status $(OPTIONS)

@@ -64,7 +64,7 @@ def bench(table: dict[str, Any], *, as_json: bool) -> None:
     print(
         f"{'method':<40}{'p50 ms':>9}{'p90 ms':>9}{'speed-up':>10}{'95 % interval':>16}{'agreement':>11}{'cosine':>9}"
     )
-    for row in table["methods"]:
+    for row in sorted(table["methods"], key=lambda r: -r.get("latency", {}).get("p50", 0)):
         if row["skipped"]:
             print(f"{row['label']:<40}not run: {row['skipped']}")
             continue

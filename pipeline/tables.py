@@ -49,7 +49,7 @@ def markdown(table: dict[str, Any]) -> str:
         "| method | p50 ms | speed-up | 95 % interval | agreement with float | cosine |",
         "|---|---|---|---|---|---|",
     ]
-    for row in table["methods"]:
+    for row in sorted(table["methods"], key=lambda r: -r.get("latency", {}).get("p50", 0)):  # slow to fast
         if row["skipped"]:
             lines.append(f"| {row['label']} | not run: {row['skipped']} | | | | |")
             continue
