@@ -14,6 +14,17 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.errors import InputError, PipelineError
+from pipeline.options import (
+    Backend,
+    Json,
+    Model,
+    Output,
+    RecipeFile,
+    Settings,
+    option_values,
+    recorded_recipe,
+    takes_recipe,
+)
 
 app = typer.Typer(
     add_completion=False,
@@ -24,75 +35,11 @@ app = typer.Typer(
 log = logging.getLogger("pipeline")
 INTERRUPTED = 130
 
-Model = Annotated[str, typer.Argument(help="the model family: segformer, bert")]
-Checkpoint = Annotated[str | None, typer.Option(help="folder or hub id; default: the embedded checkpoint")]
-Data = Annotated[str | None, typer.Option(help="folder of images/ and masks/, SQuAD JSON, TSV or JSONL")]
-Backend = Annotated[str | None, typer.Option(help="auto, tensorrt, openvino or onnxruntime")]
-Calibration = Annotated[str | None, typer.Option(help="max, percentile, mse, entropy or auto")]
-RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="TOML or YAML file with settings")]
-Output = Annotated[Path | None, typer.Option(help="artifact folder; default: exports/<model>")]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="one setting, e.g. calibration.samples=32")]
-NoRewrites = Annotated[bool, typer.Option("--no-rewrites", help="keep the float graph as the checkpoint has it")]
-Json = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
-
-
-def make_recipe(
-    model: str,
-    checkpoint: str | None,
-    data: str | None,
-    backend: str | None,
-    calibration: str | None,
-    recipe: Path | None,
-    output: Path | None,
-    settings: list[str] | None,
-    no_rewrites: bool,
-) -> Any:
-    """Returns the validated recipe: the family's defaults, the file, then the options."""
-    from pipeline.recipe import Recipe
-
-    options: dict[str, Any] = {
-        "checkpoint": checkpoint,
-        "data": data,
-        "backend": backend,
-        "calibration.method": calibration,
-        "folder": output,
-        "rewrites": False if no_rewrites else None,
-    }
-    return Recipe.load(model, recipe, {**options, **option_values(settings)})
-
-
-def option_values(settings: list[str] | None) -> dict[str, Any]:
-    """Returns {name: value} of the --set options."""
-    options = {}
-    for setting in settings or []:
-        name, equals, value = setting.partition("=")
-        if not equals:
-            raise InputError(f"--set {setting}: expected name=value, e.g. --set calibration.samples=32.")
-        options[name.strip()] = parse_value(value.strip())
-    return options
-
-
-def parse_value(text: str) -> Any:
-    """Returns a YAML value: numbers, booleans and lists as such, everything else as text."""
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
-
 
 @app.command()
+@takes_recipe
 def engine(
-    model: Model,
-    checkpoint: Checkpoint = None,
-    data: Data = None,
-    backend: Backend = None,
-    calibration: Calibration = None,
-    recipe: RecipeFile = None,
-    output: Output = None,
-    settings: Settings = None,
-    no_rewrites: NoRewrites = False,
+    recipe: Any,
     store_baseline: Annotated[
         bool, typer.Option("--store-baseline", help="keep this report as the baseline of `check`")
     ] = False,
@@ -106,12 +53,11 @@ def engine(
     from pipeline import baseline, show
     from pipeline.build import build
 
-    made = make_recipe(model, checkpoint, data, backend, calibration, recipe, output, settings, no_rewrites)
-    report = build(made, force=force, first=first, announce=announce)
+    report = build(recipe, force=force, first=first, announce=announce)
     if store_baseline:
-        baseline.store(report, made.folder)
-        announce(f"baseline: stored in {made.folder / baseline.FILE}")
-    show.result(report, made, as_json=as_json)
+        baseline.store(report, recipe.folder)
+        announce(f"baseline: stored in {recipe.folder / baseline.FILE}")
+    show.result(report, recipe, as_json=as_json)
     raise typer.Exit(0 if report["verdict"] == "pass" else 1)
 
 
@@ -137,21 +83,6 @@ def check(
     show.comparison(report, changes, as_json=as_json)
     regressed = any(change.regression for change in changes)
     raise typer.Exit(0 if report["verdict"] == "pass" and not regressed else 1)
-
-
-def recorded_recipe(
-    model: str, backend: str | None, recipe: Path | None, output: Path | None, settings: list[str] | None
-) -> Any:
-    """Returns the recipe that the artifacts in the folder were made with, with the options on top."""
-    from pipeline.artifacts import Workspace
-    from pipeline.recipe import Recipe
-
-    plain = make_recipe(model, None, None, backend, None, recipe, output, settings, False)
-    recorded = Workspace(plain.folder).manifest.recipe
-    if not recorded:
-        raise InputError(f"{plain.folder} has no engine yet; run `make engine MODEL={model}` first.")
-    options = {"backend": backend, "folder": output, **option_values(settings)}
-    return Recipe.load(model, recipe, options, defaults=recorded)
 
 
 @app.command()
@@ -193,25 +124,17 @@ def tables(
 
 
 @app.command()
+@takes_recipe
 def status(
-    model: Model,
-    checkpoint: Checkpoint = None,
-    data: Data = None,
-    backend: Backend = None,
-    calibration: Calibration = None,
-    recipe: RecipeFile = None,
-    output: Output = None,
-    settings: Settings = None,
-    no_rewrites: NoRewrites = False,
+    recipe: Any,
     as_json: Json = False,
 ) -> None:
     """Say for every stage whether it is up to date, and if not, why it would run again."""
     from pipeline import show, stages
 
-    made = make_recipe(model, checkpoint, data, backend, calibration, recipe, output, settings, no_rewrites)
     rows = []
     for name in stages.ORDER:
-        reasons = stages.why_stale(name, made)
+        reasons = stages.why_stale(name, recipe)
         rows.append({"stage": name, "up_to_date": not reasons, "reasons": reasons})
     show.status(rows, as_json=as_json)
 
@@ -226,21 +149,11 @@ def doctor(as_json: Json = False) -> None:
 
 
 def _stage_command(name: str, summary: str) -> None:
-    def command(
-        model: Model,
-        checkpoint: Checkpoint = None,
-        data: Data = None,
-        backend: Backend = None,
-        calibration: Calibration = None,
-        recipe: RecipeFile = None,
-        output: Output = None,
-        settings: Settings = None,
-        no_rewrites: NoRewrites = False,
-    ) -> None:
+    @takes_recipe
+    def command(recipe: Any) -> None:
         from pipeline.build import run_stage
 
-        made = make_recipe(model, checkpoint, data, backend, calibration, recipe, output, settings, no_rewrites)
-        run_stage(name, made, announce=announce)
+        run_stage(name, recipe, announce=announce)
 
     command.__doc__ = summary
     app.command(name, rich_help_panel="One stage")(command)
