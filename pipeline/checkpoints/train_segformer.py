@@ -1,6 +1,6 @@
 """Train the embedded SegFormer-B0 on drawn scenes and write its checkpoint and score.
 
-    python -m pipeline.checkpoints.train_segformer --cache /tmp/scenes
+    python -m pipeline.checkpoints.train_segformer --cache CACHE
 
 The seed fixes the initial weights, the scenes, the crops and their order. The score is that of the file: the
 fp16 weights are read back and evaluated in float32 at 512 x 512 on scenes that training never saw.
