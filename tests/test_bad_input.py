@@ -337,7 +337,7 @@ def test_fewer_held_out_samples_than_asked_show_before_the_export(
 
     monkeypatch.setattr("pipeline.export.export_onnx", export)
     message = refused("export", name, "--set", "verification.samples=1000")
-    assert "1000 were asked for evaluation" in message and "--set verification.samples" in message
+    assert "evaluation 1000 others" in message and "--set verification.samples" in message
 
 
 def test_a_folder_of_scenes_is_no_squad_file(refused: Refused, data: dict[str, Path]) -> None:

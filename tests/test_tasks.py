@@ -50,13 +50,15 @@ def test_an_unknown_task_is_told_with_near_names() -> None:
 
 def test_the_two_splits_never_share_a_sample_and_follow_the_seed() -> None:
     found: list[object] = list(range(50))
-    calibration = take(found, "calibration", 20, 20, 7, "x")
-    evaluation = take(found, "evaluation", 30, 20, 7, "x")
+    recipe = Recipe.load("bert", overrides={"calibration.samples": 20, "verification.samples": 30, "seed": 7})
+    calibration = take(found, "calibration", 20, recipe, 256, "x")
+    evaluation = take(found, "evaluation", 30, recipe, 256, "x")
     assert sorted([*calibration, *evaluation]) == found  # type: ignore[type-var]
-    assert calibration == take(found, "calibration", 20, 20, 7, "x")
-    assert calibration != take(found, "calibration", 20, 20, 8, "x")
-    with pytest.raises(InputError, match=r"has 50 samples.* 31 were asked for evaluation"):
-        take(found, "evaluation", 31, 20, 7, "x")
+    assert calibration == take(found, "calibration", 20, recipe, 256, "x")
+    assert calibration != take(found, "calibration", 20, recipe.model_copy(update={"seed": 8}), 256, "x")
+    for split in ("calibration", "evaluation"):  # either split tells of both
+        with pytest.raises(InputError, match=r"x has 49 samples; calibration takes 20 and evaluation 30 others"):
+            take(found[:49], split, 20, recipe, 256, "x")
 
 
 @pytest.mark.parametrize("name", ["bert", "classifier", "encoder", "segformer"])
@@ -159,7 +161,7 @@ def test_pixel_values_are_those_of_the_checkpoints_own_processor(checkpoints: di
 
 
 def test_images_of_any_size_are_taken_and_masks_keep_their_labels(tmp_path: Path, checkpoints: dict[str, Path]) -> None:
-    tiny.scenes(tmp_path / "data", count=6, size=96)
+    tiny.scenes(tmp_path / "data", count=11, size=96)
     recipe = recipe_for("segformer", tmp_path, checkpoints["segformer"], tmp_path / "data")
     config = json.loads((checkpoints["segformer"] / "config.json").read_text(encoding="utf-8"))
     recipe = recipe.model_copy(update={"calibration": recipe.calibration.model_copy(update={"samples": 3})})

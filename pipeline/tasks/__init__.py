@@ -28,6 +28,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from pipeline.errors import InputError, near_names
+from pipeline.recipe import Recipe
 
 Arrays = dict[str, np.ndarray]
 Sample = TypeVar("Sample")
@@ -53,19 +54,22 @@ def equal_share(a: Sequence[Any], b: Sequence[Any]) -> float:
     return float(sum(x == y for x, y in zip(a, b, strict=True))) / len(a)
 
 
-def take(found: list[Sample], split: str, count: int, calibration: int, seed: int, source: str) -> list[Sample]:
+def take(
+    found: list[Sample], split: str, count: int, recipe: Recipe, default: int, source: str | None = None
+) -> list[Sample]:
     """Returns `count` samples of one split of a user's data; the two splits never share a sample.
 
-    The order is shuffled by `seed`; calibration takes from the front, evaluation what follows.
-    Raises InputError when there are fewer samples than asked.
+    The order is shuffled by the recipe's seed; calibration takes from the front, evaluation what follows. default: the
+    task's evaluation samples, for a recipe that names none. Raises InputError when there are too few for both splits,
+    whichever is asked for: the first stage that reads data then says so, before anything is replaced.
     """
-    order = np.random.default_rng(seed).permutation(len(found))
-    start = 0 if split == "calibration" else calibration
-    chosen = [found[i] for i in order[start : start + count]]
-    if len(chosen) < count:
+    calibration, evaluation = recipe.calibration.samples, recipe.verification.samples or default
+    if len(found) < calibration + evaluation:
         raise InputError(
-            f"{source} has {len(found)} samples; calibration takes {calibration} and {count} were asked for "
-            f"{split}. Give more data, or ask for fewer with --set calibration.samples=… and "
+            f"{source or recipe.data} has {len(found)} samples; calibration takes {calibration} and evaluation "
+            f"{evaluation} others. Give more data, or ask for fewer with --set calibration.samples=… and "
             f"--set verification.samples=…."
         )
-    return chosen
+    order = np.random.default_rng(recipe.seed).permutation(len(found))
+    start = 0 if split == "calibration" else calibration
+    return [found[i] for i in order[start : start + count]]

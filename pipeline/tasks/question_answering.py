@@ -35,7 +35,7 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int) -> l
     except (OSError, ValueError) as error:
         raise InputError(f"data {path} is not a SQuAD JSON file: {error}.") from error
     found = read_squad(content, str(path))
-    return take(found, split, count, recipe.calibration.samples, recipe.seed, str(path))
+    return take(found, split, count, recipe, DEFAULT_SAMPLES)
 
 
 def read_squad(content: Any, source: str) -> list[dict[str, Any]]:

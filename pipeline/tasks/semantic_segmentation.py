@@ -36,7 +36,7 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int) -> l
         first = (scenes.CALIBRATION_SEED if split == "calibration" else scenes.EVALUATION_SEED) + recipe.seed
         return [scenes.draw_scene(seed, recipe.shapes.image_size) for seed in range(first, first + count)]
     pairs = find_pairs(Path(recipe.data).expanduser())
-    chosen = take(pairs, split, count, recipe.calibration.samples, recipe.seed, recipe.data)
+    chosen = take(pairs, split, count, recipe, DEFAULT_SAMPLES)
     return [read_pair(*pair, len(class_names(config))) for pair in chosen]
 
 

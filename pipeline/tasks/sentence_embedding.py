@@ -21,7 +21,7 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int) -> l
     if recipe.data is None:
         return _text.sentences(split, count)
     texts = list(dict.fromkeys(row["text"] for row in _text.read_table(Path(recipe.data).expanduser())))
-    return take(texts, split, count, recipe.calibration.samples, recipe.seed, recipe.data)
+    return take(texts, split, count, recipe, DEFAULT_SAMPLES)
 
 
 def encode(folder: Path, recipe: Recipe, samples: list[str]) -> tuple[Arrays, Arrays]:

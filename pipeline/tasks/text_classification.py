@@ -35,7 +35,7 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int) -> l
         {"text": row["text"], "label": _index(row["label"], names, recipe.data, number)}
         for number, row in enumerate(_text.read_table(Path(recipe.data).expanduser()), 1)
     ]
-    return take(rows, split, count, recipe.calibration.samples, recipe.seed, recipe.data)
+    return take(rows, split, count, recipe, DEFAULT_SAMPLES)
 
 
 def _index(label: Any, names: list[str], source: str, number: int) -> int:
