@@ -91,6 +91,7 @@ class Workspace:
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
+        self.ran: set[str] = set()  # stages that this process ran on the folder; the others are up to date
 
     @property
     def manifest(self) -> Manifest:

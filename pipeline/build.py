@@ -33,9 +33,10 @@ def build(
     if first not in stages.ORDER:
         raise InputError(f"unknown stage {first!r}.{near_names(first, stages.ORDER)}")
     backends.choose(recipe.backend)  # minutes of work are not for a backend that cannot run
+    workspace = Workspace(recipe.folder)
     with locked(recipe):
         for name in stages.ORDER[stages.ORDER.index(first) :]:
-            stages.run(name, recipe, force=force, announce=announce)
+            stages.run(name, recipe, workspace=workspace, force=force, announce=announce)
         return read_report(recipe)
 
 

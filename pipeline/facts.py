@@ -46,7 +46,7 @@ def calibration(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
 
 
 def earlier_stages(recipe: Recipe, workspace: Workspace, present: str) -> list[dict[str, Any]]:
-    """Returns the stages before this one, with the figures of the run that made the present files."""
+    """Returns the stages before this one; a skipped one has the figures of the earlier run that made its files."""
     recorded = workspace.manifest.stages
     done = {n: recorded[key] for n in ORDER if (key := record_name(n, recipe)) in recorded}
     return [
@@ -54,7 +54,7 @@ def earlier_stages(recipe: Recipe, workspace: Workspace, present: str) -> list[d
             "name": name,
             "seconds": done[name]["seconds"],
             "peak_rss_bytes": done[name]["peak_rss_bytes"],
-            "skipped": False,
+            "skipped": name not in workspace.ran,
         }
         for name in ORDER
         if name in done and name != present

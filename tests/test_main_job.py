@@ -46,6 +46,7 @@ def test_int8_is_within_the_budgets_of_float(built: tuple[str, Path]) -> None:
     assert report["precision_report"]["int8_flop_share"] >= 0.95
     assert [row["batch"] for row in report["batches"]] == [1, 2, 4, 8]
     assert all(row["fault"] is None for row in report["batches"])
+    assert not any(stage["skipped"] for stage in report["stages"])
 
 
 def test_every_artifact_is_vouched_for(built: tuple[str, Path]) -> None:

@@ -79,7 +79,7 @@ def test_page_says_what_the_report_holds(workspace: Workspace) -> None:
         "0.39 %", "mIoU 0.8123 → 0.8091 (−0.0032), 16 samples", "✓ budget: at most 1 %",
         "98.77 %", "SQNR 27.2 dB", "✗ budget: at least 99 %",
         "latency p99 130 ms 32.5 ms 4.00× faster", "engine file 4.0 MiB 1.5 MiB 2.67× smaller",
-        "0.999123", "99.11 %", "87.5 %", "All 3 layers", "12 s", "1.0 GiB", "up to date", "2026.4",
+        "0.999123", "99.11 %", "87.5 %", "All 3 layers", "12 s", "1.0 GiB", "in an earlier run", "2026.4",
         "make engine MODEL=segformer DATA='my data'",
         "1 of 2 quantizers are on", "2 channels", "because", "3 interleaved rounds",
     ):  # fmt: skip

@@ -60,6 +60,7 @@ def test_report_keeps_its_promise(backend: str, tmp_path: Path, no_page: list[di
     assert [s["name"] for s in report["stages"]] == [
         "quantize", "calibrate", "export", "lower", "engine", "verify",
     ]  # fmt: skip
+    assert [s["skipped"] for s in report["stages"]] == [True] * 5 + [False]  # each in a run of its own
     assert report["calibration"] == {
         "method": "percentile", "percentile": 99.999, "batches": 2, "samples": 16, "seconds": 1.5,
     }  # fmt: skip

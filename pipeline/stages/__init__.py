@@ -72,10 +72,18 @@ def _reasons(stage: ModuleType, recipe: Recipe, workspace: Workspace, inputs: di
 
 
 def run(
-    name: str, recipe: Recipe, *, force: bool = False, announce: Callable[[str], None] = log.info
+    name: str,
+    recipe: Recipe,
+    *,
+    workspace: Workspace | None = None,
+    force: bool = False,
+    announce: Callable[[str], None] = log.info,
 ) -> dict[str, Any]:
-    """Runs one stage unless it is up to date; returns {name, seconds, peak_rss_bytes, skipped}."""
-    stage, workspace = load(name), Workspace(recipe.folder)
+    """Runs one stage unless it is up to date; returns {name, seconds, peak_rss_bytes, skipped}.
+
+    workspace: the recipe's folder, handed from stage to stage so that the last one can tell which of them ran.
+    """
+    stage, workspace = load(name), workspace or Workspace(recipe.folder)
     inputs = stage.inputs(recipe, workspace)
     reasons = ["asked for"] if force else _reasons(stage, recipe, workspace, inputs)
     if not reasons:
@@ -88,6 +96,7 @@ def run(
         stage.run(recipe, workspace, area)
         facts["recipe"] = recipe.model_dump(mode="json", exclude={"folder"})
         facts.update(seconds=round(time.perf_counter() - start, 3), peak_rss_bytes=memory.peak())
+    workspace.ran.add(name)
     return {"name": name, "skipped": False, **{k: facts[k] for k in ("seconds", "peak_rss_bytes")}}
 
 
