@@ -38,7 +38,7 @@ def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         "percentiles": percentiles(recipe),
         "shapes": recipe.shapes.model_dump(exclude={"batches"}),
         "seed": recipe.seed,
-        "code": code_digest("../calibration", "tasks", "quantization", "stages/calibrate.py"),
+        "code": code_digest("../calibration", "tasks", "families", "quantization", "prepare.py", "stages/calibrate.py"),
         **versions("torch", "transformers"),
     }
 
