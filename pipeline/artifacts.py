@@ -187,9 +187,6 @@ class Workspace:
                     (self.folder / name).unlink(missing_ok=True)
             raise
 
-    def write_manifest(self, manifest: Manifest) -> None:
-        write_atomic(self.folder / MANIFEST, manifest.to_json().encode())
-
 
 def _keep(target: Path, old: Path) -> None:
     """Makes `old` a second name of a file, or a copy where the file system has no hard links."""

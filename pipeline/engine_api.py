@@ -78,13 +78,11 @@ def load_engine(
         raise InputError(f"{folder} is not a folder; `make engine MODEL=…` makes exports/<model>/.")
     report = read_json(workspace, "report.json") if "report.json" in workspace.manifest.files else None
     name = backends.choose(backend or (report["backend"] if report else only_backend(workspace)))
-    for file in backends.get(name).FILES:
-        workspace.path(f"{name}/{file}")
+    engine = backends.load_checked(workspace, name, threads)
     about = read_json(workspace, "quantizers.json")
     for file in ("config.json", "tokenizer.json", "preprocessor_config.json"):
         if file in workspace.manifest.files:
             workspace.path(file)
-    engine = backends.get(name).load(workspace.folder / name, threads)
     if shapes is None and report is not None:
         shapes = {key: tuple(shape) for key, shape in report["latency"]["inputs"].items()}
     if shapes:

@@ -24,14 +24,14 @@ def float_graphs(workspace: Workspace) -> dict[str, Path]:
     }
 
 
-def sizes(workspace: Workspace, name: str) -> dict[str, int]:
+def sizes(workspace: Workspace, name: str, float_onnx: Path) -> dict[str, int]:
     """Returns the `size` section, bytes."""
 
     def size(file: str) -> int:
         return workspace.path(file).stat().st_size
 
     return {
-        "float_onnx": float_graphs(workspace)["float_ort"].stat().st_size,
+        "float_onnx": float_onnx.stat().st_size,
         "qdq_onnx": size(f"{name}/model.qdq.onnx"),
         "engine": sum(size(f"{name}/{file}") for file in backends.get(name).FILES),
     }

@@ -20,6 +20,7 @@ from torch import nn
 
 from pipeline.graph.pairs import Pair, find_pairs, remove_unused
 from pipeline.quantization import TensorQuantizer, describe
+from pipeline.reference import exact_session
 
 ROUNDING = 2e-5  # float32 rounding of a product summed in another order, relative to the largest output
 BOUNDARY = 2.0**-15  # in steps: twice what float32 resolves at ±128, so x/scale this near to k + ½ may fall either way
@@ -61,19 +62,12 @@ def compare_operators(
     model: the quantized PyTorch model, calibrated, its enabled quantizers those of `graph` (Q → DQ on float weights
     or stored int8 weights). `scratch`: a folder for the cut graph.
     """
-    import onnxruntime
-
     captured = _capture(model, inputs)
     cut, outputs = _cut(graph, {n for n in captured if captured[n][2] is None})
     path = scratch / "operators.onnx"
     ir.save(cut, path)
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    feeds = {i.name: captured[i.name.removesuffix("/cut")][0].numpy() for i in session.get_inputs()}
-    names = [o.name for o in session.get_outputs()]
-    found = dict(zip(names, session.run(names, feeds), strict=True))
+    session = exact_session(path)
+    found = session({name: captured[name.removesuffix("/cut")][0].numpy() for name in session.input_names})
     path.unlink()
     return list(_compare(model, captured, outputs, found))
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from calibration.statistics import Statistic
 from calibration.store import CalibrationTable, QuantizerRecord, write_histograms
-from pipeline.artifacts import Workspace
+from pipeline.artifacts import MANIFEST, Workspace, write_atomic
 
 HOSTILE = "<script>alert('$x_')</script> & \"q\""
 SCALE = {"encoder.0.query.input": 2.0 / 127, "encoder.0.query.weight": [0.5 / 127, 0.25 / 127]}
@@ -58,7 +58,7 @@ def sample_workspace(folder: Path) -> Workspace:
         "budgets": {"relative_drop": 0.01, "agreement": 0.99, "speedup": 2.0},
         "data": "my data",
     }
-    workspace.write_manifest(manifest)
+    write_atomic(workspace.folder / MANIFEST, manifest.to_json().encode())
     return workspace
 
 

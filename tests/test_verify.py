@@ -17,7 +17,6 @@ from pipeline import backends, report_schema, stages, tasks
 from pipeline.artifacts import Workspace, sha256
 from pipeline.errors import ArtifactError, EngineRefused, InputError
 from pipeline.reference import exact_session, float_session
-from pipeline.stages import verify as verify_stage
 from pipeline.verdict import budgets, reasons, relative_drop
 
 
@@ -209,8 +208,8 @@ def test_a_batch_that_mixes_its_samples_fails(tmp_path: Path, monkeypatch: pytes
         def __call__(self, feeds: Any) -> Any:
             return {n: x[::-1] for n, x in self._engine(feeds).items()}
 
-    honest = verify_stage.load
-    monkeypatch.setattr(verify_stage, "load", lambda *given: Mixing(honest(*given)))
+    honest = backends.load_checked
+    monkeypatch.setattr(backends, "load_checked", lambda *given: Mixing(honest(*given)))
     report = through(tmp_path / "small", USABLE[0])
     assert report["verdict"] == "fail"
     assert [row["fault"] is None for row in report["batches"]] == [True, False, False]

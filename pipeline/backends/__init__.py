@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from pipeline.artifacts import Workspace
     from pipeline.placement import Policy
     from pipeline.recipe import Recipe
 
@@ -94,6 +95,17 @@ def choose(asked: str) -> str:
         listed = "\n".join(f"  {name}: {reason}" for name, reason in reasons.items())
         raise BackendUnavailable(f"no backend can run here:\n{listed}")
     return usable[0]
+
+
+def load_checked(workspace: Workspace, name: str, threads: int | None) -> Engine:
+    """Returns the engine that `engine` built for one backend, after checking the digest of every file of it.
+
+    Raises ArtifactError for a file that is missing or altered.
+    """
+    backend = get(name)
+    for file in backend.FILES:
+        workspace.path(f"{name}/{file}")
+    return backend.load(workspace.folder / name, threads)
 
 
 def missing_package(package: str, install: str) -> str | None:

@@ -37,6 +37,5 @@ def get(name: str) -> Any:
 
 def built_engine(workspace: Workspace, backend: str, threads: int) -> Runner:
     """Returns the engine of one backend that `engine` built. Raises ArtifactError where there is none."""
-    for file in (*backends.get(backend).FILES, engine_stage.RECORD):
-        workspace.path(f"{backend}/{file}")
-    return backends.get(backend).load(workspace.folder / backend, threads)
+    workspace.path(f"{backend}/{engine_stage.RECORD}")
+    return backends.load_checked(workspace, backend, threads)

@@ -24,7 +24,6 @@ __all__ = [
     "apply_amax",
     "describe",
     "insert_quantizers",
-    "only_enabled",
     "quantizers",
     "set_enabled",
 ]
@@ -117,13 +116,6 @@ def set_enabled(model: nn.Module, patterns: Iterable[str], enabled: bool) -> lis
     for name in switched:  # after the last check: a typo leaves the model as it was
         found[name]._disabled = not enabled
     return switched
-
-
-def only_enabled(model: nn.Module, names: Iterable[str]) -> None:
-    """Enables exactly the named quantizers."""
-    wanted = set(names)
-    for name, quantizer in quantizers(model):
-        quantizer._disabled = name not in wanted
 
 
 def apply_amax(model: nn.Module, amax: Mapping[str, np.ndarray | list[float]]) -> None:

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 
-QUANTIZER = "quantizer"  # metadata key of the Q and the DQ node: the quantizer's module path
 PER_TENSOR = -1  # torch operators take no optional int together with tensors of unknown rank
 
 
@@ -61,6 +60,8 @@ def onnx_translation() -> dict[Any, Any]:
     """Returns the `custom_translation_table` for `torch.onnx.export(dynamo=True)`."""
     import onnx_ir as ir
     from onnxscript import opset20 as op
+
+    from pipeline.graph.pairs import QUANTIZER
 
     def translate(x: Any, scale: Any, axis: int, low: int, high: int, name: str) -> Any:
         if (low, high) != (-128, 127):

@@ -59,9 +59,9 @@ def _reasons(stage: ModuleType, recipe: Recipe, workspace: Workspace, inputs: di
         return ["it never ran"]
     before, outputs = record["inputs"], stage.outputs(recipe)
     reasons = [
-        f"{key} changed: {_short(before.get(key))} -> {_short(inputs.get(key))}"
-        for key in sorted({*before, *inputs})
-        if before.get(key) != inputs.get(key)
+        f"{name} changed: {_short(before.get(name))} -> {_short(inputs.get(name))}"
+        for name in sorted({*before, *inputs})
+        if before.get(name) != inputs.get(name)
     ]
     made = set(record["files"])
     reasons += [f"{name} is not among what it made" for name in outputs if name not in made]

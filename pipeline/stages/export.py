@@ -34,7 +34,7 @@ def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         "samples": recipe.verification.samples,
         "seed": recipe.seed,
         "code": code_digest("graph", "tasks", "families", "quantization", "export.py", "operator_parity.py",
-                            "stages/export.py"),
+                            "prepare.py", "reference.py", "scales.py", "stages/export.py"),
         **versions("torch", "transformers", "onnx", "onnxscript", "onnx-ir", "onnxruntime"),
     }  # fmt: skip
 
@@ -46,16 +46,18 @@ def outputs(recipe: Recipe) -> list[str]:
 def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     import onnx_ir as ir
 
+    from pipeline.graph.write import write_checked
+
     source = prepare.open_source(recipe)
     samples = held_out(recipe, source, workspace.folder)  # first: bad data shows before minutes of export
     baseline = "original.onnx" if recipe.rewrites and source.family.rewrites() else None
     if baseline:
         log.info("exporting the float model")
-        save(export_float(source, recipe), area / baseline)
+        write_checked(export_float(source, recipe), area / baseline)
     log.info("exporting the quantized model")
     model, candidates = export_quantized(source, recipe, workspace)
-    save(candidates, area / "candidates.onnx")
-    save(without_quantizers(ir.load(area / "candidates.onnx")), area / "model.onnx")
+    write_checked(candidates, area / "candidates.onnx")
+    write_checked(without_quantizers(ir.load(area / "candidates.onnx")), area / "model.onnx")
     reference = reference_arrays(recipe, source, samples, area / (baseline or "model.onnx"))
     same_as_torch(source, recipe, area / (baseline or "model.onnx"))
     np.savez(area / "reference.npz", allow_pickle=False, **reference)
@@ -99,15 +101,6 @@ def without_quantizers(candidates: Any) -> Any:
     keep_pairs(candidates, set())
     fold_transposed_weights(candidates)
     return candidates
-
-
-def save(model: Any, path: Path) -> None:
-    """Writes a checked ONNX file."""
-    import onnx
-    import onnx_ir as ir
-
-    ir.save(model, path)
-    onnx.checker.check_model(str(path), full_check=True)
 
 
 def held_out(recipe: Recipe, source: prepare.Source, folder: Path) -> tuple[Arrays, Arrays]:

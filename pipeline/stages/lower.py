@@ -26,7 +26,7 @@ def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         "method": recipe.calibration.method,
         "percentile": recipe.calibration.percentile,
         "placement": recipe.placement.model_dump(mode="json"),
-        "code": code_digest("graph", "backends", "placement.py", "stages/lower.py"),
+        "code": code_digest("graph", "backends", "placement.py", "scales.py", "stages/lower.py"),
         **versions("onnx", "onnx-ir"),
     }
 
@@ -37,10 +37,10 @@ def outputs(recipe: Recipe) -> list[str]:
 
 
 def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
-    import onnx
     import onnx_ir as ir
 
     from calibration import CalibrationTable
+    from pipeline.graph.write import write_checked
 
     name = backends.choose(recipe.backend)
     backend = backends.get(name)
@@ -54,9 +54,8 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     scales = read_scales(table, recipe, enabled)
     graph = lower(ir.load(workspace.path("candidates.onnx")), enabled, scales, backend.DIALECT)
     (area / name).mkdir()
-    ir.save(graph, area / name / "model.qdq.onnx")
-    onnx.checker.check_model(str(area / name / "model.qdq.onnx"), full_check=True)
-    document = [{**vars(d), "scale": _listed(scales[d.name]) if d.enabled else None} for d in decisions]
+    write_checked(graph, area / name / "model.qdq.onnx")
+    document = [{**vars(d), "scale": scales[d.name].tolist() if d.enabled else None} for d in decisions]
     text = json.dumps({"backend": name, "quantizers": document}, indent=1)
     (area / name / "placement.json").write_text(text, encoding="utf-8")
 
@@ -85,7 +84,3 @@ def lower(graph: Any, enabled: set[str], scales: Mapping[str, np.ndarray], diale
     for name in dialect:
         BY_NAME[name](graph)
     return graph
-
-
-def _listed(scale: np.ndarray) -> Any:
-    return np.asarray(scale).tolist()

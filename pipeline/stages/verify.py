@@ -71,7 +71,8 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     reference = Reference.read(workspace)
     budgets = verdict.budgets(recipe.budgets, task)
     threads = recipe.verification.threads or machine.usable_cores()
-    engine = load(workspace, name, threads)
+    graphs = facts.float_graphs(workspace)  # once: every read checks a digest
+    engine = backends.load_checked(workspace, name, threads)
     engine.prepare({n: x[:1].shape for n, x in reference.inputs.items()})
 
     found = one_by_one(engine, reference.inputs, f"{name} on held-out samples")
@@ -89,9 +90,9 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
         "reasons": [],
         "budgets": budgets.model_dump(),
         "accuracy": scores,
-        "latency": timing(recipe, workspace, reference, engine, threads),
-        "batches": batches(recipe, workspace, task, reference, engine, found, threads),
-        "size": facts.sizes(workspace, name),
+        "latency": timing(recipe, graphs, reference, engine, threads),
+        "batches": batches(recipe, graphs["float_ort"], task, reference, engine, found, threads),
+        "size": facts.sizes(workspace, name, graphs["float_ort"]),
         "precision_report": precision_report,
         "parity": record["parity"],
         "calibration": facts.calibration(recipe, workspace),
@@ -122,19 +123,13 @@ def built_from_present_graph(workspace: Workspace, name: str) -> dict[str, Any]:
     return record
 
 
-def load(workspace: Workspace, name: str, threads: int) -> Engine:
-    """Returns the engine, after checking the digest of every file of it."""
-    backend = backends.get(name)
-    for file in backend.FILES:
-        workspace.path(f"{name}/{file}")
-    return backend.load(workspace.folder / name, threads)
-
-
-def timing(recipe: Recipe, workspace: Workspace, reference: Reference, engine: Engine, threads: int) -> dict[str, Any]:
+def timing(
+    recipe: Recipe, graphs: dict[str, Path], reference: Reference, engine: Engine, threads: int
+) -> dict[str, Any]:
     """Returns the `latency` section: batch 1, engine and float ONNX Runtime in turns."""
     feeds = reference.first(1).inputs
     asked = recipe.verification
-    models: dict[str, Any] = {n: float_session(path, threads) for n, path in facts.float_graphs(workspace).items()}
+    models: dict[str, Any] = {n: float_session(path, threads) for n, path in graphs.items()}
     models["engine"] = engine
     times = latency.interleave(
         {n: partial(model, feeds) for n, model in models.items()},
@@ -156,7 +151,7 @@ def timing(recipe: Recipe, workspace: Workspace, reference: Reference, engine: E
 
 def batches(
     recipe: Recipe,
-    workspace: Workspace,
+    float_onnx: Path,
     task: ModuleType,
     reference: Reference,
     engine: Engine,
@@ -165,7 +160,7 @@ def batches(
 ) -> list[dict[str, Any]]:
     """Returns the `batches` section: every size against single samples in both models."""
     several = reference.first(max(recipe.shapes.batches))
-    model = float_session(facts.float_graphs(workspace)["float_ort"], threads)
+    model = float_session(float_onnx, threads)
     exact = one_by_one(model, several.inputs, "float on batch samples")
     alone = {n: x[[i % reference.samples for i in range(several.samples)]] for n, x in found.items()}
     return batch_rows(task, several, engine, exact, alone, recipe.shapes.batches)
