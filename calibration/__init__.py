@@ -17,8 +17,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from calibration.channels import ChannelStatistic
 from calibration.errors import CalibrationError
 from calibration.methods import METHODS, compute_all, compute_amax, method_key
+from calibration.migration import Migration, choose_factors, rescale
 from calibration.statistics import Statistic
 from calibration.weights import weight_amax
 
@@ -37,12 +39,16 @@ __all__ = [
     "METHODS",
     "CalibrationError",
     "CalibrationTable",
+    "ChannelStatistic",
     "HistogramCalibrator",
+    "Migration",
     "QuantizerRecord",
     "Statistic",
+    "choose_factors",
     "compute_all",
     "compute_amax",
     "method_key",
+    "rescale",
     "weight_amax",
 ]
 

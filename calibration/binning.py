@@ -38,17 +38,14 @@ class UnusableValues(Exception):
 
 def flatten(x: ArrayLike) -> Any:
     """Returns the elements of `x` as one dimension, in any order, without a copy where memory is dense."""
-    if _is_torch(x):
-        return _flatten_torch(x)
-    if not isinstance(x, np.ndarray):
-        raise UnusableValues(f"holds a {type(x).__name__}; a torch tensor or a numpy array is needed")
-    _require_floats(x.dtype.name, x.shape)
-    return x.ravel(order="K")
+    check_floats(x)
+    values: Any = x
+    return _flatten_torch(values) if is_torch(x) else values.ravel(order="K")
 
 
 def extremes(flat: Any) -> tuple[float, float]:
     """Returns the smallest and the largest value, rounded to float32; NaN and infinity are refused."""
-    if _is_torch(flat):
+    if is_torch(flat):
         low, high = (float(v) for v in flat.aminmax())
     else:
         low, high = float(flat.min()), float(flat.max())
@@ -70,7 +67,7 @@ def exponent_for(amax: float, bins: int) -> int:
 
 def count(flat: Any, exponent: int, bins: int) -> Counts:
     """Returns how many |x| fall into each of the bins 0 … `bins` of width 2^`exponent`.  # [bins + 1]"""
-    counts = _count_torch(flat, exponent, bins) if _is_torch(flat) else _count_numpy(flat, exponent, bins)
+    counts = _count_torch(flat, exponent, bins) if is_torch(flat) else _count_numpy(flat, exponent, bins)
     if exponent > 0:
         # Scaling down can underflow: a tiny value then looks like a zero. Count the true zeros instead.
         zeros = _count_zeros(flat)
@@ -91,25 +88,31 @@ def coarsen(counts: Counts, steps: int) -> Counts:
     return result
 
 
-def _is_torch(x: object) -> bool:
+def is_torch(x: object) -> bool:
+    """Returns whether x is a torch tensor, without importing torch."""
     # A torch tensor exists only where somebody imported torch; this module never does.
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(x, torch.Tensor)
 
 
-def _require_floats(dtype: str, shape: tuple[int, ...]) -> None:
+def check_floats(x: object) -> None:
+    """Raises UnusableValues unless x is a dense float tensor or array that holds something."""
+    if not is_torch(x) and not isinstance(x, np.ndarray):
+        raise UnusableValues(f"holds a {type(x).__name__}; a torch tensor or a numpy array is needed")
+    tensor: Any = x
+    dtype, shape = str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)
     if dtype not in FLOATS:
         raise UnusableValues(f"is {dtype}, shape {shape}; a calibrator takes {', '.join(FLOATS)}")
     if 0 in shape:
         raise UnusableValues(f"is empty, shape {shape}")
+    if is_torch(x):
+        import torch
+
+        if tensor.layout != torch.strided or tensor.is_meta:
+            raise UnusableValues(f"is not a dense tensor with values ({tensor.layout}, on {tensor.device})")
 
 
 def _flatten_torch(x: Any) -> Any:
-    import torch
-
-    _require_floats(str(x.dtype).removeprefix("torch."), tuple(x.shape))
-    if x.layout != torch.strided or x.is_meta:
-        raise UnusableValues(f"is not a dense tensor with values ({x.layout}, on {x.device})")
     x = x.detach()
     # Attention heads arrive transposed; in the order of memory they are contiguous, and order is no matter.
     in_memory_order = x.permute(sorted(range(x.ndim), key=x.stride, reverse=True))
@@ -117,10 +120,10 @@ def _flatten_torch(x: Any) -> Any:
 
 
 def _not_finite(flat: Any) -> str:
-    xp: Any = sys.modules["torch"] if _is_torch(flat) else np
+    xp: Any = sys.modules["torch"] if is_torch(flat) else np
     nan = int(xp.isnan(flat).sum())
     infinite = int(xp.isinf(flat).sum())
-    size = flat.numel() if _is_torch(flat) else flat.size
+    size = flat.numel() if is_torch(flat) else flat.size
     if nan + infinite == 0:
         return f"holds values beyond the range of float32 ({size} values)"
     return f"holds {nan} NaN and {infinite} infinite of {size} values"
@@ -167,6 +170,6 @@ def _count_torch(flat: Any, exponent: int, bins: int) -> Counts:
 
 
 def _count_zeros(flat: Any) -> int:
-    if _is_torch(flat):
+    if is_torch(flat):
         return int(flat.numel() - flat.float().count_nonzero())
     return int(flat.size - np.count_nonzero(flat.astype(np.float32)))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+
 import torch
 from pytorch_quantization.calib.calibrator import _Calibrator
 
+from calibration.channel_binning import Axis, channels_along
+from calibration.channels import ChannelStatistic
 from calibration.errors import CalibrationError
 from calibration.methods import compute_amax
 from calibration.statistics import Statistic
@@ -32,7 +36,9 @@ class HistogramCalibrator(_Calibrator):  # type: ignore[misc]  # the library shi
                 f"axis = {axis}: a histogram is per tensor; per channel there is calibration.weight_amax"
             )
         self._bins = num_bins
+        self._lock = threading.Lock()  # several batches may pass at a time
         self._name = name
+        self.channel_axis: Axis | None = None  # set: the channels along it get a statistic of their own
         self.reset()
 
     @property
@@ -40,13 +46,30 @@ class HistogramCalibrator(_Calibrator):  # type: ignore[misc]  # the library shi
         """What was collected so far."""
         return self._statistic
 
+    @property
+    def channels(self) -> ChannelStatistic | None:
+        """What was collected per channel; None without a channel axis, and before the first batch."""
+        return self._channels
+
+    def rename(self, name: str) -> None:
+        """Sets the quantizer's name for messages."""
+        self._name = self._statistic.name = name
+        if self._channels is not None:
+            self._channels.name = name
+
     def reset(self) -> None:
         """Forgets everything collected."""
         self._statistic = Statistic(self._bins, name=self._name)
+        self._channels: ChannelStatistic | None = None
 
     def collect(self, x: torch.Tensor) -> None:
-        """Adds one batch."""
-        self._statistic.collect(x)
+        """Adds one batch; several threads may do so."""
+        with self._lock:
+            self._statistic.collect(x)
+            if self.channel_axis is not None:
+                if self._channels is None:
+                    self._channels = ChannelStatistic(channels_along(x, self.channel_axis), name=self._name)
+                self._channels.collect(x, self.channel_axis)
 
     def compute_amax(self, method: str = "max", *, percentile: float = 99.99) -> torch.Tensor | None:
         """Returns amax as a scalar tensor, or None when nothing, or nothing but zeros, was collected."""

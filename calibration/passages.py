@@ -17,10 +17,6 @@ from calibration.passage_templates import FILLERS, KINDS, Kind
 from calibration.passage_values import draw_entity_name, draw_value
 from calibration.passage_wording import Entity, Fact, Span, join_sentences, word_entity
 
-TRAIN_SEED = 0
-CALIBRATION_SEED = 1_000_000
-EVALUATION_SEED = 2_000_000
-
 QUESTIONS_PER_PASSAGE = 4
 REVERSE_SHARE = 0.25  # of the questions ask for the entity instead of the value
 FULL_SIZE = (6, 11)  # facts in a passage: 60 to 140 tokens

@@ -36,7 +36,6 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 }
 CLASSES: tuple[str, ...] = tuple(COLOURS)
 PALETTE: tuple[tuple[int, int, int], ...] = tuple(COLOURS.values())
-TRAIN_SEED, CALIBRATION_SEED, EVALUATION_SEED = 0, 1_000_000, 2_000_000
 
 ID = {name: index for index, name in enumerate(CLASSES)}
 Drawer = Callable[[Canvas, float, float, float, int], None]

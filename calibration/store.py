@@ -1,19 +1,15 @@
-"""calibration.json and the histograms beside it: every quantizer's amax by method, and where it comes from.
+"""calibration.json: every quantizer's amax by method, and where it comes from.
 
 The table is read by stages that import neither torch nor transformers. Whoever has an atomic writer takes the
-text from `to_json` and the bytes from `histograms_to_bytes`; the same content gives the same bytes.
+text from `to_json`; the same content gives the same bytes.
 """
 
 from __future__ import annotations
 
-import io
-import zipfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from typing_extensions import Self
 
@@ -97,15 +93,15 @@ class QuantizerRecord(_Frozen):
 
 
 class CalibrationTable(_Frozen):
-    """calibration.json: every quantizer's record, the chosen method and where the numbers come from."""
+    """calibration.json: every quantizer's record, and where the numbers come from.
+
+    It is a function of checkpoint and data alone: neither the method that a run chooses nor the time it took is in it.
+    """
 
     format: Literal[1] = 1
-    method: str
-    percentile: float = Field(default=99.99, ge=0.0, le=100.0)
     data_digest: str
     samples: int = Field(ge=0)
     batches: int = Field(ge=0)
-    seconds: float = Field(ge=0.0, allow_inf_nan=False)
     versions: dict[str, str] = Field(default_factory=dict)
     records: dict[str, QuantizerRecord]
 
@@ -138,47 +134,3 @@ class CalibrationTable(_Frozen):
             raise CalibrationError(
                 f"{path} is no calibration table: {'; '.join(faults[:5])}{more}; calibrate again"
             ) from fault
-
-
-def histograms_to_bytes(statistics: Mapping[str, Statistic]) -> bytes:
-    """Returns the .npz with the whole state of every statistic; equal statistics give equal bytes."""
-    names = sorted(statistics)
-    states = [statistics[name].to_arrays() for name in names]
-    arrays: dict[str, npt.NDArray[Any]] = {
-        "names": np.array(names, dtype=np.str_),
-        "bins": np.array([statistics[name].bins for name in names], np.int64),
-        "counts": np.concatenate([np.zeros(0, np.int64), *(state["counts"] for state in states)]),
-        "amax": np.array([state["amax"] for state in states], np.float32),
-        "has_negative": np.array([state["has_negative"] for state in states], np.bool_),
-        "batches": np.array([state["batches"] for state in states], np.int64),
-    }
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    return buffer.getvalue()
-
-
-def write_histograms(path: str | Path, statistics: Mapping[str, Statistic]) -> None:
-    """Writes the histograms of every quantizer."""
-    Path(path).write_bytes(histograms_to_bytes(statistics))
-
-
-def read_histograms(path: str | Path) -> dict[str, Statistic]:
-    """Returns the statistics in a file, each of them checked; a damaged file is refused by name."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-        names, bins = [str(name) for name in arrays["names"]], arrays["bins"]
-        counts = np.split(arrays["counts"], np.cumsum(bins + 1)[:-1]) if names else []
-        fields = [arrays[key] for key in ("amax", "has_negative", "batches")]
-        return {
-            name: Statistic.from_arrays(
-                {"counts": part, "amax": amax, "has_negative": negative, "batches": batches}, name=name
-            )
-            for name, part, amax, negative, batches in zip(names, counts, *fields, strict=True)
-        }
-    except OSError as fault:
-        raise CalibrationError(f"{path}: cannot be read ({fault.strerror or fault}); calibrate again") from fault
-    except CalibrationError as fault:
-        raise CalibrationError(f"{path}: {fault}") from fault
-    except (KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as fault:
-        raise CalibrationError(f"{path} holds no histograms: {fault}; calibrate again") from fault

@@ -73,7 +73,8 @@ def write_data(name: str, folder: Path, count: int) -> Path | None:
     if get(name).family != "segformer":
         return None
     from calibration import scenes
+    from calibration.seeds import CALIBRATION_SEED
 
-    scenes.write_scenes(folder, range(scenes.CALIBRATION_SEED, scenes.CALIBRATION_SEED + count), 512)
+    scenes.write_scenes(folder, range(CALIBRATION_SEED, CALIBRATION_SEED + count), 512)
     (folder / "note.json").write_text(json.dumps({"classes": "the drawn scenes'"}), encoding="utf-8")
     return folder

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from calibration.histograms import write_histograms
 from calibration.statistics import Statistic
-from calibration.store import CalibrationTable, QuantizerRecord, write_histograms
+from calibration.store import CalibrationTable, QuantizerRecord
 from pipeline.artifacts import MANIFEST, Workspace, write_atomic
 
 HOSTILE = "<script>alert('$x_')</script> & \"q\""
@@ -29,11 +30,9 @@ def sample_workspace(folder: Path) -> Workspace:
         QuantizerRecord(name="encoder.0.query.weight", kind="weight", axis=0, amax={"max": [0.5, 0.25]}),
     ]
     table = CalibrationTable(
-        method="percentile",
         data_digest="d",
         samples=4,
         batches=2,
-        seconds=1,
         records={r.name: r for r in records},
     )
     workspace = Workspace(folder)
@@ -52,7 +51,15 @@ def sample_workspace(folder: Path) -> Workspace:
             }
             for r in records
         ]
-        (area / "openvino" / "placement.json").write_text(json.dumps({"quantizers": placed}))
+        (area / "openvino" / "placement.json").write_text(
+            json.dumps(
+                {
+                    "quantizers": placed,
+                    "migrations": [],
+                    "calibration": {"method": "percentile", "percentile": 99.99, "migration": False},
+                }
+            )
+        )
     manifest = workspace.manifest
     manifest.recipe = {
         "budgets": {"relative_drop": 0.01, "agreement": 0.99, "speedup": 2.0},

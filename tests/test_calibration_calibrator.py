@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from calibration import CalibrationError, HistogramCalibrator, Statistic, compute_amax
+from calibration import CalibrationError, ChannelStatistic, HistogramCalibrator, Statistic, compute_amax
+from calibration.channel_binning import Axis, channels_along
 
 calib = pytest.importorskip("pytorch_quantization.calib", reason="needs pytorch-quantization")
 quant_nn = pytest.importorskip("pytorch_quantization.nn", reason="needs pytorch-quantization")
@@ -135,3 +136,56 @@ def test_reset_forgets() -> None:
 def test_per_channel_is_refused_with_the_way_out() -> None:
     with pytest.raises(CalibrationError, match="weight_amax"):
         HistogramCalibrator(axis=0)
+
+
+# --- channels ---
+
+
+@pytest.mark.parametrize("axis", [-1, 1, (1, 3)], ids=str)
+def test_with_a_channel_axis_it_collects_per_channel_as_well(axis: Axis) -> None:
+    x = torch.randn(8, 3, 5, 4)
+    module = quantizer()
+    assert module._calibrator.channels is None and module._calibrator.channel_axis is None
+    module._calibrator.channel_axis = axis
+    assert module._calibrator.channels is None, "nothing before the first batch"
+    module(x[:5])
+    module(x[5:])
+    expected = ChannelStatistic(channels_along(x, axis))
+    expected.collect(x, axis)
+    assert module._calibrator.channels == expected and module._calibrator.channels.name == "input"
+    statistic = module._calibrator.statistic
+    assert (statistic.elements, statistic.amax) == (expected.elements, float(expected.amax.max()))
+    module.load_calib_amax()
+    assert float(module.amax) == statistic.amax, "amax stays one for the whole tensor"
+
+
+def test_without_a_channel_axis_nothing_is_collected_per_channel() -> None:
+    module = quantizer()
+    module(torch.randn(8, 16))
+    assert module._calibrator.channels is None
+
+
+def test_names_reach_both_statistics_and_reset_keeps_the_axis() -> None:
+    calibrator = HistogramCalibrator(name="first")
+    calibrator.channel_axis = -1
+    calibrator.rename("second")
+    calibrator.collect(torch.ones(3, 4))
+    calibrator.rename("third")
+    assert calibrator.channels is not None
+    assert (calibrator.statistic.name, calibrator.channels.name) == ("third", "third")
+    with pytest.raises(CalibrationError, match=r"quantizer 'third'"):
+        calibrator.collect(torch.full((3, 4), torch.nan))
+    assert calibrator.statistic.elements == calibrator.channels.elements == 12
+    calibrator.reset()
+    assert calibrator.channels is None and calibrator.channel_axis == -1
+    calibrator.collect(torch.ones(3, 4))
+    assert calibrator.channels is not None and calibrator.channels.name == "third"
+
+
+def test_a_batch_with_other_channels_is_refused_by_name() -> None:
+    calibrator = HistogramCalibrator(name="input")
+    calibrator.channel_axis = -1
+    calibrator.collect(torch.ones(3, 4))
+    with pytest.raises(CalibrationError, match=r"quantizer 'input': a batch of shape \(3, 5\) has not 4 channels"):
+        calibrator.collect(torch.ones(3, 5))
+    assert calibrator.channels is not None and calibrator.channels.elements == 12

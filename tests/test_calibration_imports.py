@@ -17,16 +17,16 @@ for blocked in ("torch", "pytorch_quantization", "transformers"):
     sys.modules[blocked] = None
 import numpy as np
 from calibration import CalibrationTable, QuantizerRecord, Statistic, compute_all, weight_amax
-from calibration.store import read_histograms, write_histograms
+from calibration.histograms import read_histograms, write_histograms
 statistic = Statistic(name="a")
 statistic.collect(np.random.default_rng(0).normal(size=9000).astype(np.float16))
 assert len(compute_all(statistic)) == 6
 assert weight_amax(np.eye(3), 0, "mse").tolist() == [1.0, 1.0, 1.0]
 write_histograms(sys.argv[1], {"a": statistic})
-assert read_histograms(sys.argv[1]) == {"a": statistic}
+assert read_histograms(sys.argv[1]) == ({"a": statistic}, {})
 record = QuantizerRecord.from_statistic(statistic, name="a", kind="input", samples=1)
 records = {"a": record}
-table = CalibrationTable(method="max", data_digest="-", samples=1, batches=1, seconds=0, records=records)
+table = CalibrationTable(data_digest="-", samples=1, batches=1, records=records)
 assert CalibrationTable.model_validate_json(table.to_json()) == table
 """
 

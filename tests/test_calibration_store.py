@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from calibration import CalibrationError, CalibrationTable, QuantizerRecord, Statistic
-from calibration.store import histograms_to_bytes, read_histograms, write_histograms
+from calibration.histograms import histograms_to_bytes, read_histograms, write_histograms
 
 
 def statistics() -> dict[str, Statistic]:
@@ -37,7 +37,7 @@ def table(**changes: Any) -> CalibrationTable:
     records["query.weight"] = QuantizerRecord(
         name="query.weight", kind="weight", axis=0, amax={"max": [0.1, 0.0, 0.3], "mse": [0.1, 0.0, 0.2]}
     )
-    fields = {"method": "percentile", "data_digest": "sha256:1", "samples": 20, "batches": 2, "seconds": 0.5}
+    fields = {"data_digest": "sha256:1", "samples": 20, "batches": 2}
     return CalibrationTable(**{**fields, "versions": {"torch": "2"}, "records": records, **changes})
 
 
@@ -96,7 +96,8 @@ DAMAGED = {
         "records.query.weight: ",
     ),
     "another name": (edited(lambda d: head(d).update(name="other")), "under another name"),
-    "impossible percentile": (edited(lambda d: d.update(percentile=101)), "percentile"),
+    "impossible number": (edited(lambda d: d.update(samples=-1)), "samples"),
+    "a method, which is the run's": (edited(lambda d: d.update(method="max")), "method"),
 }
 
 
@@ -120,15 +121,15 @@ def test_a_missing_file_is_named(read: Callable[[Path], object], tmp_path: Path)
 
 def test_histograms_are_read_as_they_were_written(tmp_path: Path) -> None:
     write_histograms(tmp_path / "histograms.npz", statistics())
-    again = read_histograms(tmp_path / "histograms.npz")
-    assert again == statistics()
+    again, channels = read_histograms(tmp_path / "histograms.npz")
+    assert again == statistics() and channels == {}
     assert [again[name].batches for name in sorted(again)] == [2, 1, 0]
     assert all(statistic.name == name for name, statistic in again.items())
 
 
 def test_no_histograms_are_histograms_too(tmp_path: Path) -> None:
     write_histograms(tmp_path / "histograms.npz", {})
-    assert read_histograms(tmp_path / "histograms.npz") == {}
+    assert read_histograms(tmp_path / "histograms.npz") == ({}, {})
 
 
 def test_equal_statistics_give_equal_bytes() -> None:
@@ -146,11 +147,11 @@ DAMAGED_HISTOGRAMS: dict[str, Callable[[Path], object]] = {
     "text": lambda path: path.write_text("histograms"),
     "empty": lambda path: path.write_bytes(b""),
     "truncated": lambda path: path.write_bytes(histograms_to_bytes(statistics())[:-400]),
-    "missing array": lambda path: saved(path, amax=None),
-    "pickled objects": lambda path: saved(path, names=np.array([{}, [], ()], dtype=object)),
-    "other counts": lambda path: saved(path, counts=np.ones(9, np.int64)),
-    "other amax": lambda path: saved(path, amax=np.array([9.0, 9.0, 9.0], np.float32)),
-    "one name less": lambda path: saved(path, names=np.array(["a", "b"])),
+    "missing array": lambda path: saved(path, **{"tensor/0/amax": None}),
+    "pickled objects": lambda path: saved(path, **{"tensor/names": np.array([{}, [], ()], dtype=object)}),
+    "other counts": lambda path: saved(path, **{"tensor/0/counts": np.eye(1, 2049, dtype=np.int64)[0]}),
+    "other amax": lambda path: saved(path, **{"tensor/0/amax": np.array(9.0, np.float32)}),
+    "one name less": lambda path: saved(path, **{"tensor/names": np.array(["a", "b"])}),
     "a single array": lambda path: np.save(path.open("wb"), np.ones(3)),
 }
 

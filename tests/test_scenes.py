@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from calibration import scenes
+from calibration import scenes, seeds
 from calibration.scenes import CLASSES, draw_scene, write_scenes
 
 CHECKPOINT = Path(scenes.__file__).parents[1] / "pipeline" / "checkpoints" / "segformer"
@@ -92,11 +92,11 @@ def _colour(image: np.ndarray) -> np.ndarray:
 def test_training_calibration_and_evaluation_share_no_seed() -> None:
     score = json.loads((CHECKPOINT / "score.json").read_text())
     ranges = [
-        range(scenes.TRAIN_SEED, scenes.TRAIN_SEED + score["training"]["scenes"]),
-        range(scenes.CALIBRATION_SEED, scenes.CALIBRATION_SEED + 100_000),
+        range(seeds.TRAIN_SEED, seeds.TRAIN_SEED + score["training"]["scenes"]),
+        range(seeds.CALIBRATION_SEED, seeds.CALIBRATION_SEED + 100_000),
         range(score["seeds"][0], score["seeds"][1] + 1),
     ]
-    assert score["seeds"][0] == scenes.EVALUATION_SEED
+    assert score["seeds"][0] == seeds.EVALUATION_SEED
     assert all(a[-1] < b[0] for a, b in pairwise(ranges))
 
 

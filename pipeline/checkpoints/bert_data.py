@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from transformers import BertTokenizer, PreTrainedTokenizerBase
 
-from calibration.passages import TRAIN_SEED, Question, passages
+from calibration.passages import Question, passages
+from calibration.seeds import TRAIN_SEED
 
 VOCABULARY = 4096
 MAX_LENGTH = 192

@@ -13,9 +13,10 @@ from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
 from calibration.errors import CalibrationError
+from calibration.histograms import read_histograms
 from calibration.methods import method_key
 from calibration.statistics import Statistic
-from calibration.store import CalibrationTable, QuantizerRecord, read_histograms
+from calibration.store import CalibrationTable, QuantizerRecord
 from pipeline.artifacts import Workspace
 from pipeline.errors import ArtifactError
 from pipeline.report import formats
@@ -62,10 +63,9 @@ class Group:
 def groups(workspace: Workspace, backend: str) -> tuple[list[Group], list[str]]:
     """Returns every quantizer by block of the model, and a note for each artifact that could not be read."""
     notes: list[str] = []
-    placed = _placement(workspace, f"{backend}/placement.json", notes)
+    placed, chosen = _placement(workspace, f"{backend}/placement.json", notes)
     table = _table(workspace, notes)
     records = table.records if table else {}
-    chosen = method_key(table.method, table.percentile) if table else None
     statistics = _statistics(workspace, notes) if table else {}
     found: dict[str, Group] = {}
     for name in dict.fromkeys([*placed, *records]):
@@ -98,13 +98,14 @@ def _row(
 ) -> Row:
     amax = record.amax if record else {}
     enabled = placed.get("enabled")
-    used = None if enabled is False else _used(amax, placed.get("scale"), chosen)
+    migration = placed.get("migration")  # its scale belongs to the divided tensor, which no amax here describes
+    used = None if enabled is False or migration else _used(amax, placed.get("scale"), chosen)
     return Row(
         name=name,
         short=Markup(re.sub(r"(\.|(?<=[a-z0-9])_)", r"\1<wbr>", str(escape(short)))),  # noqa: S704 escaped
         kind=str(placed.get("kind") or (record.kind if record else formats.ABSENT)),
         enabled=enabled if isinstance(enabled, bool) else None,
-        reason=str(placed.get("reason") or (record.degenerate if record else None) or ""),
+        reason="; ".join(filter(None, (placed.get("reason") or (record.degenerate if record else None), migration))),
         amax={key: reading(values, key == used) for key, values in amax.items()},
         scale=reading(placed["scale"]) if placed.get("scale") is not None else None,
         channels=max((len(values) for values in amax.values()), default=0) if record and record.axis is not None else 0,
@@ -178,13 +179,23 @@ def _rebin(counts: NDArray[np.float64], bars: int) -> NDArray[np.float64]:
     return np.add.reduceat(counts, starts) / np.diff([*starts, counts.size])
 
 
-def _placement(workspace: Workspace, name: str, notes: list[str]) -> dict[str, Mapping[str, Any]]:
+def _placement(workspace: Workspace, name: str, notes: list[str]) -> tuple[dict[str, Mapping[str, Any]], str | None]:
+    """Returns placement.json's entry of every quantizer, and the key of the method that its scales were read by."""
     try:
-        listed = json.loads(workspace.path(name).read_text(encoding="utf-8"))["quantizers"]
-        return {str(entry["name"]): entry for entry in listed}
+        document = json.loads(workspace.path(name).read_text(encoding="utf-8"))
+        found = {str(entry["name"]): entry for entry in document["quantizers"]}
+        for entry in document["migrations"]:
+            said = (
+                f"outliers moved into the weights (by {entry['into']}, strength {entry['strength']:g}, "
+                f"{entry['gain_db']:.1f} dB less noise)"
+            )
+            for quantizer in entry["quantizers"]:
+                found[quantizer] = {**found[quantizer], "migration": said}
+        choice = document["calibration"]
+        return found, method_key(choice["method"], choice["percentile"])
     except (ArtifactError, OSError, ValueError, KeyError, TypeError) as fault:
         notes.append(f"Which quantizers are on is not known: {_said(fault)}")
-        return {}
+        return {}, None
 
 
 def _table(workspace: Workspace, notes: list[str]) -> CalibrationTable | None:
@@ -197,7 +208,7 @@ def _table(workspace: Workspace, notes: list[str]) -> CalibrationTable | None:
 
 def _statistics(workspace: Workspace, notes: list[str]) -> dict[str, Statistic]:
     try:
-        return read_histograms(workspace.path("calibration.npz"))
+        return read_histograms(workspace.path("calibration.npz"))[0]
     except (ArtifactError, CalibrationError) as fault:
         notes.append(f"There are no histograms: {_said(fault)}")
         return {}
