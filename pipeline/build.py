@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pipeline import backends, families, stages
+from pipeline import backends, distributed, families, stages
 from pipeline.artifacts import Workspace
 from pipeline.errors import InputError, near_names
 from pipeline.recipe import Recipe
@@ -36,13 +36,20 @@ def build(
     workspace = Workspace(recipe.folder)
     with locked(recipe):
         for name in stages.ORDER[stages.ORDER.index(first) :]:
+            if name not in stages.order(recipe):
+                continue
             stages.run(name, recipe, workspace=workspace, force=force, announce=announce)
         return read_report(recipe)
 
 
 def run_stage(name: str, recipe: Recipe, *, announce: Callable[[str], None] = log.info) -> dict[str, Any]:
-    """Runs one stage on the artifacts that are there; returns its record."""
+    """Runs one stage on the artifacts that are there; returns its record.
+
+    In a run of several processes rank 0 does so, and alone touches the folder; the others take their share of the work.
+    """
     families.get(recipe.family)
+    if distributed.world().rank:
+        return stages.assist(name, recipe)
     with locked(recipe):
         return stages.run(name, recipe, announce=announce)
 

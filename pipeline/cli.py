@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipeline import distributed
 from pipeline.errors import InputError, PipelineError
 from pipeline.options import (
     Backend,
@@ -112,11 +113,51 @@ def bench(
     show.bench(table, as_json=as_json)
 
 
+@app.command("bench-calibration")
+def bench_calibration(
+    record: Annotated[Path | None, typer.Option(help="also write the tables to this file, for the README")] = None,
+    output: Annotated[Path, typer.Option(help="folder of the checkpoint")] = Path("exports/bench-bert-base"),
+    rounds: Annotated[int, typer.Option(min=1, help="interleaved rounds")] = 3,
+    as_json: Json = False,
+) -> None:
+    """Time and memory of calibration at the shape of BERT-base, ours and others'; amax are checked for equality."""
+    from pipeline import calibration_bench as benchmark
+    from pipeline import show
+
+    command = "make bench-calibration" + (f" ARGS='--rounds {rounds}'" if rounds != 3 else "")
+    table = benchmark.run(output, rounds=rounds, command=command)
+    if record:
+        benchmark.keep(record, table)
+    show.calibration_bench(table, as_json=as_json)
+
+
+@app.command()
+@takes_recipe
+def compare(
+    recipe: Any,
+    record: Annotated[Path | None, typer.Option(help="also write the table to this file, for the README")] = None,
+    as_json: Json = False,
+) -> None:
+    """Judge every calibration method, without and with outlier migration, and the peers on the same samples."""
+    from pipeline import compare as comparison
+    from pipeline import show
+    from pipeline.build import locked
+
+    options = f" CHECKPOINT={Path(recipe.checkpoint).name}" if recipe.checkpoint else ""
+    with locked(recipe):
+        table = comparison.run(
+            recipe, record=record, command=f"make compare MODEL={recipe.family}{options}", announce=announce
+        )
+    show.compare(table, as_json=as_json)
+
+
 @app.command()
 def tables(
-    readme: Annotated[Path, typer.Argument(help="file with <!-- bench FILE --> blocks")] = Path("README.md"),
+    readme: Annotated[
+        Path, typer.Argument(help="file with <!-- bench FILE --> and <!-- calibration FILE --> blocks")
+    ] = Path("README.md"),
 ) -> None:
-    """Write the measured tables into the README, from the files that `bench --record` made."""
+    """Write the measured tables into the README, from the files that `--record` made."""
     from pipeline.tables import refresh
 
     for file in refresh(readme):
@@ -133,7 +174,7 @@ def status(
     from pipeline import show, stages
 
     rows = []
-    for name in stages.ORDER:
+    for name in stages.order(recipe):
         reasons = stages.why_stale(name, recipe)
         rows.append({"stage": name, "up_to_date": not reasons, "reasons": reasons})
     show.status(rows, as_json=as_json)
@@ -159,12 +200,15 @@ def _stage_command(name: str, summary: str) -> None:
     app.command(name, rich_help_panel="One stage")(command)
 
 
+_SHARED = "In several processes: torchrun --nproc-per-node=N -m pipeline …, with the result of one process."
+
 for _name, _summary in {
     "quantize": "Check the checkpoint, prove the rewrites, list the quantizers.",
-    "calibrate": "Collect statistics and compute amax by every method.",
+    "calibrate": f"Collect statistics and compute amax by every method. {_SHARED}",
     "export": "Export float and quantized ONNX, and the float reference.",
+    "select": "Score every calibration method on held-out samples (for CALIBRATION=auto).",
     "lower": "Write one backend's QDQ graph.",
-    "verify": "Judge the engine against the float reference.",
+    "verify": f"Judge the engine against the float reference. {_SHARED}",
 }.items():
     _stage_command(_name, _summary)
 
@@ -174,15 +218,20 @@ def announce(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def main() -> None:
-    """Runs the command line; every fault becomes one message and an exit code."""
+def _log_to_stderr() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False  # absl, which comes with pytorch-quantization, formats everything on the root logger
+
+
+def main() -> None:
+    """Runs the command line; every fault becomes one message and an exit code."""
     try:
-        app(prog_name="python -m pipeline")
+        with distributed.session(next(iter(sys.argv[1:]), "")):
+            _log_to_stderr()
+            app(prog_name="python -m pipeline")
     except PipelineError as error:
         if "--json" in sys.argv:
             print(json.dumps({"error": type(error).__name__, "message": str(error)}))

@@ -85,6 +85,20 @@ def one_by_one(
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
 
+def in_batches(
+    model: Callable[[Arrays], Mapping[str, NDArray[np.generic]]], inputs: Arrays, size: int, label: str
+) -> Arrays:
+    """Returns the outputs of a model that sees `size` samples at a time, stacked again [N, ...]."""
+    import numpy as np
+
+    count = len(next(iter(inputs.values())))
+    rows = [
+        model({name: x[start : start + size] for name, x in inputs.items()})
+        for start in track(range(0, count, size), label, -(-count // size))
+    ]
+    return {name: np.concatenate([np.asarray(row[name]) for row in rows]) for name in rows[0]}
+
+
 def read_json(workspace: Workspace, name: str) -> dict[str, Any]:
     """Returns a checked JSON artifact."""
     path = workspace.path(name)

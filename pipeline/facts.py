@@ -6,12 +6,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline import backends
+from pipeline import backends, selection
 from pipeline.artifacts import Workspace
 from pipeline.evaluation import read_json
 from pipeline.memory import PeakMemory
 from pipeline.recipe import Recipe
-from pipeline.stages import ORDER, record_name
+from pipeline.stages import order, record_name
 
 
 def float_graphs(workspace: Workspace) -> dict[str, Path]:
@@ -38,17 +38,30 @@ def sizes(workspace: Workspace, name: str, float_onnx: Path) -> dict[str, int]:
 
 
 def calibration(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
-    """Returns the `calibration` section; the method is the recipe's, the table holds them all."""
+    """Returns the `calibration` section: the method that the engine was made with, out of all that the table holds."""
+    name = backends.choose(recipe.backend)
     table = read_json(workspace, "calibration.json")
-    method = recipe.calibration.method
-    chosen = {"percentile": recipe.calibration.percentile} if method == "percentile" else {}
-    return {"method": method, **chosen, **{key: table[key] for key in ("batches", "samples", "seconds")}}
+    lowered = read_json(workspace, f"{name}/placement.json")
+    chosen = dict(lowered["calibration"])
+    if chosen["method"] != "percentile":
+        del chosen["percentile"]
+    section = {
+        **chosen,
+        "asked": recipe.calibration.method,
+        "migrations": len(lowered["migrations"]),
+        "batches": table["batches"],
+        "samples": table["samples"],
+        "seconds": workspace.manifest.stages["calibrate"]["seconds"],
+    }
+    if selection.is_asked(recipe):
+        section["candidates"] = read_json(workspace, f"{name}/{selection.FILE}")["rows"]
+    return section
 
 
 def earlier_stages(recipe: Recipe, workspace: Workspace, present: str) -> list[dict[str, Any]]:
     """Returns the stages before this one; a skipped one has the figures of the earlier run that made its files."""
     recorded = workspace.manifest.stages
-    done = {n: recorded[key] for n in ORDER if (key := record_name(n, recipe)) in recorded}
+    done = {n: recorded[key] for n in order(recipe) if (key := record_name(n, recipe)) in recorded}
     return [
         {
             "name": name,
@@ -56,8 +69,8 @@ def earlier_stages(recipe: Recipe, workspace: Workspace, present: str) -> list[d
             "peak_rss_bytes": done[name]["peak_rss_bytes"],
             "skipped": name not in workspace.ran,
         }
-        for name in ORDER
-        if name in done and name != present
+        for name in done
+        if name != present
     ]
 
 

@@ -29,7 +29,7 @@ def accuracy(task: ModuleType, reference: Reference, found: Mapping[str, Array])
         "drop": before - after,
         "relative_drop": verdict.relative_drop(before, after),
         "agreement": task.agreement(float_predictions, predictions),
-        "sqnr_db": parity.sqnr_db_of_all(reference.outputs, found),
+        "sqnr_db": parity.sqnr_db_of_all(judged(task, reference.outputs, labels), judged(task, found, labels)),
         "samples": len(predictions),
     }
     if hasattr(task, "per_class"):
@@ -42,6 +42,11 @@ def accuracy(task: ModuleType, reference: Reference, found: Mapping[str, Array])
             "engine": list(task.per_sample(predictions, labels)),
         }
     return section, predictions, float_predictions
+
+
+def judged(task: ModuleType, outputs: Mapping[str, Array], labels: Mapping[str, Array]) -> Mapping[str, Array]:
+    """Returns the part of the outputs that predictions depend on: what a model says of padding is no signal."""
+    return task.judged(outputs, labels) if hasattr(task, "judged") else outputs
 
 
 def batch_rows(

@@ -39,15 +39,12 @@ class Shapes(_Section):
 class Calibration(_Section):
     method: CalibrationMethod = Field("percentile", description="how amax is read from the statistics")
     percentile: float = Field(99.999, gt=50, le=100, description="share of |values| kept, per cent")
-    samples: int = Field(64, ge=1, description="calibration samples")
+    migration: bool = Field(True, description="move outliers of activation channels into the weights")
+    samples: int | None = Field(None, ge=1, description="calibration samples; None: the task's default")
+    selection_samples: int | None = Field(
+        None, ge=1, description="held-out samples that `auto` scores the methods on; None: the task's default"
+    )
     batch_size: int = Field(8, ge=1, description="samples per forward pass")
-
-    @field_validator("method")
-    @classmethod
-    def _one_method(cls, value: str) -> str:
-        if value == "auto":
-            raise ValueError("the automatic choice is not built yet; take max, percentile, mse or entropy")
-        return value
 
 
 class Placement(_Section):

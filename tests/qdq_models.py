@@ -192,7 +192,7 @@ def export(folder: Path, backend: str, maker: Any = linear, samples: int = 24, r
         (area / "config.json").write_text(json.dumps({"id2label": {str(i): f"c{i}" for i in range(CLASSES)}}))
     with workspace.staging("calibrate", {}, {"seconds": 2.0, "peak_rss_bytes": 2}) as area:
         (area / "calibration.json").write_text(
-            json.dumps({"method": "max", "batches": 2, "samples": 16, "seconds": 1.5, "quantizers": {}})
+            json.dumps({"data_digest": "d", "batches": 2, "samples": 16, "records": {}})
         )
     with workspace.staging("export", {}, {"seconds": 3.0, "peak_rss_bytes": 3}) as area:
         model = maker(area / "model.onnx", qdq=False)
@@ -212,4 +212,7 @@ def export(folder: Path, backend: str, maker: Any = linear, samples: int = 24, r
         np.savez(area / "reference.npz", **arrays, **labels)  # type: ignore[arg-type]
     with workspace.staging(f"lower/{backend}", {}, {"seconds": 4.0, "peak_rss_bytes": 4}) as area:
         maker(area / backend / "model.qdq.onnx", signed=backend != "onnxruntime")
+        chosen = {"method": "percentile", "percentile": 99.999, "migration": True}
+        placed = {"backend": backend, "calibration": chosen, "quantizers": [], "migrations": []}
+        (area / backend / "placement.json").write_text(json.dumps(placed))
     return workspace

@@ -337,7 +337,7 @@ def test_fewer_held_out_samples_than_asked_show_before_the_export(
 
     monkeypatch.setattr("pipeline.export.export_onnx", export)
     message = refused("export", name, "--set", "verification.samples=1000")
-    assert "evaluation 1000 others" in message and "--set verification.samples" in message
+    assert "evaluation takes 1000, all different" in message and "--set verification.samples" in message
 
 
 def test_a_folder_of_scenes_is_no_squad_file(refused: Refused, data: dict[str, Path]) -> None:
@@ -508,7 +508,7 @@ def full_disk(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-@pytest.mark.parametrize("target", ["calibration.store.write_histograms", "pipeline.artifacts._flush"])
+@pytest.mark.parametrize("target", ["calibration.histograms.write_histograms", "pipeline.artifacts._flush"])
 def test_a_full_disk(target: str, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(target, full_disk)
     message = refused("calibrate", "bert", "--set", "calibration.samples=4")
@@ -528,7 +528,7 @@ def test_an_output_folder_that_is_a_file(cli: Cli, tmp_path: Path, checkpoints: 
         "pipeline.prepare.open_source",
         "pipeline.tasks.question_answering.encode",
         "pipeline.stages.calibrate.collect",
-        "calibration.store.write_histograms",
+        "calibration.histograms.write_histograms",
         "pipeline.artifacts.sha256",
     ],
 )

@@ -145,7 +145,7 @@ def test_status_says_what_would_run_and_why(cli: Cli, calibrated: dict[str, Reci
     recipe = calibrated["bert"].model_copy(update={"folder": folder})
     before = snapshot(folder)
     rows = {r["stage"]: r for r in json.loads(cli("status", "bert", *options_of(recipe), "--json").out)}
-    assert [*rows] == list(stages.ORDER)
+    assert [*rows] == [name for name in stages.ORDER if name != "select"], "no method is to be chosen"
     assert rows["quantize"]["up_to_date"] and rows["calibrate"]["up_to_date"]
     assert rows["export"]["reasons"] == ["it never ran"]
     changed = cli("status", "bert", *options_of(recipe), "--set", "calibration.samples=9").out

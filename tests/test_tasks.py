@@ -24,7 +24,7 @@ from pipeline.tasks import sentence_embedding as embedding
 from pipeline.tasks import text_classification as classification
 
 INTERFACE = (
-    "METRIC", "DEFAULT_SAMPLES", "samples", "encode", "predict", "score", "agreement", "examples", "preprocess",
+    "METRIC", "SAMPLES", "AGREEMENT", "samples", "encode", "predict", "score", "agreement", "examples", "preprocess",
     "postprocess",
 )  # fmt: skip
 
@@ -45,20 +45,101 @@ def test_an_unknown_task_is_told_with_near_names() -> None:
         tasks.get("question-answer")
 
 
-# --- splits of a user's data ---
+# --- splits ---
+
+SAMPLES = {"calibration": 20, "selection": 10, "evaluation": 30}
+SPLITS = tuple(SAMPLES)
 
 
-def test_the_two_splits_never_share_a_sample_and_follow_the_seed() -> None:
-    found: list[object] = list(range(50))
-    recipe = Recipe.load("bert", overrides={"calibration.samples": 20, "verification.samples": 30, "seed": 7})
-    calibration = take(found, "calibration", 20, recipe, 256, "x")
-    evaluation = take(found, "evaluation", 30, recipe, 256, "x")
-    assert sorted([*calibration, *evaluation]) == found  # type: ignore[type-var]
-    assert calibration == take(found, "calibration", 20, recipe, 256, "x")
-    assert calibration != take(found, "calibration", 20, recipe.model_copy(update={"seed": 8}), 256, "x")
-    for split in ("calibration", "evaluation"):  # either split tells of both
-        with pytest.raises(InputError, match=r"x has 49 samples; calibration takes 20 and evaluation 30 others"):
-            take(found[:49], split, 20, recipe, 256, "x")
+def recipe_of(method: str = "auto", **numbers: int) -> Recipe:
+    """Returns a recipe with seed 7 that names these numbers of samples: calibration=5, …"""
+    keys = {
+        "calibration": "calibration.samples",
+        "selection": "calibration.selection_samples",
+        "evaluation": "verification.samples",
+    }
+    named = {keys[split]: number for split, number in numbers.items()}
+    return Recipe.load("bert", overrides={"calibration.method": method, "seed": 7, **named})
+
+
+@pytest.mark.parametrize("method", ["max", "percentile", "mse", "entropy", "auto"])
+@pytest.mark.parametrize("numbers", [{}, {"calibration": 3}, {"evaluation": 1, "selection": 25}], ids=str)
+def test_the_splits_have_the_samples_that_the_recipe_or_the_task_names(method: str, numbers: dict[str, int]) -> None:
+    expected = {**SAMPLES, **numbers}
+    if method != "auto":
+        del expected["selection"]
+    assert tasks.counts(recipe_of(method, **numbers), SAMPLES) == expected
+
+
+@pytest.mark.parametrize("name", tasks.names())
+def test_every_task_names_the_samples_of_every_split(name: str) -> None:
+    numbers = tasks.get(name).SAMPLES
+    assert set(numbers) == set(SPLITS) and all(isinstance(n, int) and n > 0 for n in numbers.values())
+    assert tasks.counts(recipe_of(), numbers) == numbers
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 9), st.integers(0, 9), st.integers(0, 2**32 - 1))
+def test_no_two_splits_share_a_sample(calibration: int, selection: int, evaluation: int, rest: int, seed: int) -> None:
+    recipe = recipe_of(calibration=calibration, selection=selection, evaluation=evaluation)
+    recipe = recipe.model_copy(update={"seed": seed})
+    found: list[object] = list(range(calibration + selection + evaluation + rest))
+    taken = {split: take(found, split, recipe, SAMPLES, "x") for split in SPLITS}
+    assert [len(taken[split]) for split in SPLITS] == [calibration, selection, evaluation]
+    together = [sample for split in SPLITS for sample in taken[split]]
+    assert len(set(together)) == len(together) and set(together) <= set(found)
+    for split in SPLITS:
+        assert take(found, split, recipe, SAMPLES, "x") == taken[split], "the same ones every time"
+
+
+def test_the_splits_follow_the_seed_and_selection_moves_no_other() -> None:
+    found: list[object] = list(range(100))
+    recipe = recipe_of()
+    others = {split: take(found, split, recipe, SAMPLES, "x") for split in SPLITS}
+    reseeded = recipe.model_copy(update={"seed": 8})
+    for split in SPLITS:
+        assert take(found, split, reseeded, SAMPLES, "x") != others[split]
+    for split in ("calibration", "evaluation"):
+        assert take(found, split, recipe_of("max"), SAMPLES, "x") == others[split], "scores can be compared"
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_too_few_samples_name_every_split_and_its_setting(split: str) -> None:
+    with pytest.raises(InputError) as caught:  # whichever is asked for first tells of all
+        take(list(range(59)), split, recipe_of(), SAMPLES, "x")
+    assert str(caught.value) == (
+        "x has 59 samples; calibration takes 20 and evaluation takes 30 and selection takes 10, all different. Give "
+        "more data, or ask for fewer with --set calibration.samples=… and --set verification.samples=… and "
+        "--set calibration.selection_samples=…."
+    )
+    assert len(take(list(range(60)), split, recipe_of(), SAMPLES, "x")) == SAMPLES[split]
+
+
+@pytest.mark.parametrize("split", ["calibration", "evaluation"])
+def test_without_auto_nothing_is_kept_back_for_selection(split: str) -> None:
+    with pytest.raises(InputError) as caught:
+        take(list(range(49)), split, recipe_of("max"), SAMPLES, "x")
+    message = str(caught.value)
+    assert "x has 49 samples; calibration takes 20 and evaluation takes 30, all different" in message
+    assert "calibration.samples" in message and "verification.samples" in message and "selection" not in message
+    assert len(take(list(range(50)), split, recipe_of("max"), SAMPLES, "x")) == SAMPLES[split]
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+@pytest.mark.parametrize("name", ["question-answering", "semantic-segmentation"])
+def test_no_two_splits_of_generated_data_share_a_sample(name: str, seed: int) -> None:
+    family = "segformer" if name == "semantic-segmentation" else "bert"
+    recipe = Recipe.load(family, overrides={"seed": seed, "shapes.image_size": 64})
+    from calibration.scenes import CLASSES
+
+    config = {"id2label": {str(i): label for i, label in enumerate(CLASSES)}}
+    drawn = {split: tasks.get(name).samples(recipe, config, split, 24) for split in SPLITS}
+
+    def content(sample: Any) -> Any:
+        return (sample["context"], sample["question"]) if isinstance(sample, dict) else sample[0].tobytes()
+
+    seen = [content(sample) for split in SPLITS for sample in drawn[split]]
+    assert len(seen) == 72 and len(set(seen)) == 72
 
 
 @pytest.mark.parametrize("name", ["bert", "classifier", "encoder", "segformer"])
@@ -66,7 +147,7 @@ def test_data_in_the_home_folder(
     name: str, data: dict[str, Path], checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HOME", str(data[name].parent))
-    recipe = recipe_for(name, tmp_path, checkpoints[name], Path("~") / data[name].name)
+    recipe = recipe_for(name, tmp_path, checkpoints[name], Path("~") / data[name].name, verification__samples=5)
     config = json.loads((checkpoints[name] / "config.json").read_text(encoding="utf-8"))
     task = families.get(recipe.family).TASKS[config["architectures"][0]]
     assert len(tasks.get(task).samples(recipe, config, "evaluation", 5)) == 5
@@ -162,9 +243,8 @@ def test_pixel_values_are_those_of_the_checkpoints_own_processor(checkpoints: di
 
 def test_images_of_any_size_are_taken_and_masks_keep_their_labels(tmp_path: Path, checkpoints: dict[str, Path]) -> None:
     tiny.scenes(tmp_path / "data", count=11, size=96)
-    recipe = recipe_for("segformer", tmp_path, checkpoints["segformer"], tmp_path / "data")
+    recipe = recipe_for("segformer", tmp_path, checkpoints["segformer"], tmp_path / "data", verification__samples=3)
     config = json.loads((checkpoints["segformer"] / "config.json").read_text(encoding="utf-8"))
-    recipe = recipe.model_copy(update={"calibration": recipe.calibration.model_copy(update={"samples": 3})})
     raw = segmentation.samples(recipe, config, "evaluation", 3)
     inputs, labels = segmentation.encode(checkpoints["segformer"], recipe, raw)
     assert inputs["pixel_values"].shape == (3, 3, 64, 64) and inputs["pixel_values"].dtype == np.float32
@@ -359,7 +439,7 @@ def test_tables_in_both_forms(tmp_path: Path) -> None:
 
 
 def test_classification_end_to_end(checkpoints: dict[str, Path], data: dict[str, Path], tmp_path: Path) -> None:
-    recipe = recipe_for("classifier", tmp_path, checkpoints["classifier"], data["classifier"])
+    recipe = recipe_for("classifier", tmp_path, checkpoints["classifier"], data["classifier"], verification__samples=10)
     config = json.loads((checkpoints["classifier"] / "config.json").read_text(encoding="utf-8"))
     raw = classification.samples(recipe, config, "evaluation", 10)
     inputs, labels = classification.encode(checkpoints["classifier"], recipe, raw)

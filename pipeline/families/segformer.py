@@ -19,7 +19,7 @@ INPUTS = ("pixel_values",)
 OUTPUTS = {"semantic-segmentation": ("logits",)}
 HEADS = ("decode_head.classifier",)
 COPIED = ("config.json", "preprocessor_config.json")
-SETTINGS: dict[str, Any] = {"calibration.samples": 32, "calibration.batch_size": 4}
+SETTINGS: dict[str, Any] = {"calibration.batch_size": 4}
 
 
 def check(config: dict[str, Any], recipe: Recipe) -> None:

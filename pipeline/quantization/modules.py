@@ -28,16 +28,20 @@ PER_CHANNEL = QuantDescriptor(num_bits=8, axis=0)
 class _Weighted(QuantMixin):
     """A module with a quantized input and a quantized weight whose output channels lie along axis 0."""
 
+    channel_axis: int  # of the input
     default_quant_desc_input = PER_TENSOR
     default_quant_desc_weight = PER_CHANNEL
 
     def add_quantizers(self) -> None:
         self._input_quantizer = TensorQuantizer(self.default_quant_desc_input)
         self._weight_quantizer = TensorQuantizer(self.default_quant_desc_weight)
+        self._input_quantizer.calibrate_channels(self.channel_axis)
 
 
 class QuantLinear(nn.Linear, _Weighted):
     """y = Q(x) · Q(W)ᵀ + b."""
+
+    channel_axis = -1
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.linear(self._input_quantizer(x), self._weight_quantizer(self.weight), self.bias)
@@ -45,6 +49,8 @@ class QuantLinear(nn.Linear, _Weighted):
 
 class QuantConv2d(nn.Conv2d, _Weighted):
     """y = Q(x) ∗ Q(W) + b."""
+
+    channel_axis = 1
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self._conv_forward(self._input_quantizer(x), self._weight_quantizer(self.weight), self.bias)
@@ -62,6 +68,9 @@ def add_attention_quantizers(module: nn.Module) -> None:
     """
     for matmul in MATMULS:
         setattr(module, f"{matmul}_input_quantizer", TensorQuantizer(QuantLinear.default_quant_desc_input))
+    # values [B, H, T, D]: their channels are those of the context, and of the projection that makes them
+    values: Any = module.matmul_v_input_quantizer
+    values.calibrate_channels((1, 3))
 
 
 def add_residual_quantizers(module: nn.Module, prefix: str = "") -> None:

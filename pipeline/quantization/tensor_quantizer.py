@@ -31,6 +31,11 @@ class TensorQuantizer(LibraryQuantizer):
         if quant_desc.calib_method == "histogram" and quant_desc.axis is None:
             self._calibrator = HistogramCalibrator(self._num_bits, None, self._unsigned)
 
+    def calibrate_channels(self, axis: int | tuple[int, ...]) -> None:
+        """Makes calibration keep a statistic per channel along `axis` as well, where it collects histograms."""
+        if isinstance(self._calibrator, HistogramCalibrator):
+            self._calibrator.channel_axis = axis
+
     @property
     def bound(self) -> int:
         """The largest quantized value: 127 for signed 8 bits."""

@@ -7,6 +7,10 @@ Each stage is one module with the same names:
     def outputs(recipe)                   -> the files it writes (relative names)
     def run(recipe, workspace, area)      reads artifacts from `workspace`, writes files under `area`
 
+A stage that several processes can share (see `pipeline.distributed`) has one more:
+
+    def assist(recipe, workspace)         -> None; computes and hands over the share of a rank other than 0
+
 A stage never calls another. What `inputs` returns is stored in the manifest; a stage is skipped while it stays equal
 and every output is intact.
 """
@@ -22,14 +26,21 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from pipeline import distributed
 from pipeline.artifacts import Workspace, digest_of, sha256
+from pipeline.errors import InputError
 from pipeline.memory import PeakMemory
 from pipeline.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
-ORDER = ("quantize", "calibrate", "export", "lower", "engine", "verify")
-PER_BACKEND = ("lower", "engine", "verify")
+ORDER = ("quantize", "calibrate", "export", "select", "lower", "engine", "verify")
+PER_BACKEND = ("select", "lower", "engine", "verify")
+
+
+def order(recipe: Recipe) -> tuple[str, ...]:
+    """Returns the stages that a recipe needs: `select` only where the calibration method is to be chosen."""
+    return tuple(name for name in ORDER if name != "select" or recipe.calibration.method == "auto")
 
 
 def load(name: str) -> ModuleType:
@@ -86,6 +97,7 @@ def run(
     stage, workspace = load(name), workspace or Workspace(recipe.folder)
     inputs = stage.inputs(recipe, workspace)
     reasons = ["asked for"] if force else _reasons(stage, recipe, workspace, inputs)
+    distributed.leader_says(_fingerprint(inputs) if reasons else 0)
     if not reasons:
         announce(f"{name}: up to date")
         return {"name": name, "seconds": 0.0, "peak_rss_bytes": 0, "skipped": True}
@@ -98,6 +110,28 @@ def run(
         facts.update(seconds=round(time.perf_counter() - start, 3), peak_rss_bytes=memory.peak())
     workspace.ran.add(name)
     return {"name": name, "skipped": False, **{k: facts[k] for k in ("seconds", "peak_rss_bytes")}}
+
+
+def assist(name: str, recipe: Recipe) -> dict[str, Any]:
+    """Runs this rank's share of one stage if rank 0 says that it must run; returns its record, without figures.
+
+    Raises InputError where the stage depends on something else here than on rank 0: another file, another version.
+    """
+    stage, workspace = load(name), Workspace(recipe.folder)
+    expected = distributed.leader_says(0)
+    if expected and expected != _fingerprint(stage.inputs(recipe, workspace)):
+        raise InputError(
+            f"{name}: rank {distributed.world().rank} sees other data, files, code or versions than rank 0; "
+            f"make {recipe.folder}, the data and the environment the same for all."
+        )
+    if expected:
+        stage.assist(recipe, workspace)
+    return {"name": name, "seconds": 0.0, "peak_rss_bytes": 0, "skipped": not expected}
+
+
+def _fingerprint(inputs: dict[str, Any]) -> int:
+    """Returns a number > 0 below 2⁶³ that stands for what a stage depends on."""
+    return 1 + (int(digest_of(inputs), 16) >> 2)
 
 
 def versions(*packages: str) -> dict[str, str]:

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import prepare
+from pipeline import evaluation, prepare, tasks
 from pipeline.artifacts import Workspace
 from pipeline.errors import EngineRefused
-from pipeline.progress import track
 from pipeline.recipe import Recipe
 from pipeline.stages import calibrate, code_digest, file_digest, versions
 from pipeline.tasks import Arrays
@@ -105,7 +104,7 @@ def without_quantizers(candidates: Any) -> Any:
 
 def held_out(recipe: Recipe, source: prepare.Source, folder: Path) -> tuple[Arrays, Arrays]:
     """Returns inputs and labels of the samples that judge the engine."""
-    count = recipe.verification.samples or source.task.DEFAULT_SAMPLES
+    count = tasks.counts(recipe, source.task.SAMPLES)["evaluation"]
     raw = source.task.samples(recipe, source.config, "evaluation", count)
     found: tuple[Arrays, Arrays] = source.task.encode(folder, recipe, raw)
     return found
@@ -119,10 +118,7 @@ def reference_arrays(
 
     arrays, labels = samples
     run_float = float_session(float_onnx, recipe.verification.threads)
-    size = recipe.calibration.batch_size
-    total = -(-len(next(iter(arrays.values()))) // size)
-    results = [run_float(batch) for batch in track(prepare.batches(arrays, size), "float reference", total)]
-    found = {name: np.concatenate([r[name] for r in results]) for name in source.outputs}
+    found = evaluation.in_batches(run_float, arrays, recipe.calibration.batch_size, "float reference")
     if hasattr(source.task, "reference_labels"):
         labels = {**labels, **source.task.reference_labels(source.task.predict(found, labels))}
     return {

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from pipeline import backends, facts, latency, machine, report_schema, tasks, verdict
+from pipeline import backends, distributed, facts, latency, machine, report_schema, tasks, verdict
 from pipeline.artifacts import Workspace
 from pipeline.errors import ArtifactError
 from pipeline.evaluation import FILE as REFERENCE
@@ -28,7 +28,7 @@ NAME = "verify"
 EXAMPLES = 8
 CODE = (
     "backends", "tasks", "report", "evaluation.py", "facts.py", "latency.py", "measures.py", "parity.py",
-    "precision.py", "reference.py", "verdict.py", "stages/verify.py",
+    "precision.py", "reference.py", "verdict.py", "stages/verify.py", "distributed.py",
 )  # fmt: skip
 PACKAGES = (
     "numpy", "onnxruntime", "openvino", "torch", "transformers", "onnx", "onnxscript", "pytorch-quantization",
@@ -70,12 +70,10 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     task = tasks.get(about["task"])
     reference = Reference.read(workspace)
     budgets = verdict.budgets(recipe.budgets, task)
-    threads = recipe.verification.threads or machine.usable_cores()
+    threads = threads_of(recipe)
     graphs = facts.float_graphs(workspace)  # once: every read checks a digest
-    engine = backends.load_checked(workspace, name, threads)
-    engine.prepare({n: x[:1].shape for n, x in reference.inputs.items()})
-
-    found = one_by_one(engine, reference.inputs, f"{name} on held-out samples")
+    engine = ready(workspace, name, threads, reference)
+    found = shared_one_by_one(engine, reference.inputs, f"{name} on held-out samples")
     scores, predictions, float_predictions = accuracy(task, reference, found)
     precision_report = engine.precision_report(reference.first(1).inputs)
     report: dict[str, Any] = {
@@ -110,6 +108,43 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     shown = task.examples(reference.inputs, reference.labels, float_predictions, predictions, EXAMPLES)
     classes = [str(x) for x in reference.labels.get("class_names", ())]
     page.render(report, workspace, area, examples=shown, class_names=classes)
+
+
+def assist(recipe: Recipe, workspace: Workspace) -> None:
+    """Runs this rank's share of the held-out samples; timing, batches and the report are rank 0's alone."""
+    name = backends.choose(recipe.backend)
+    built_from_present_graph(workspace, name)
+    reference = Reference.read(workspace)
+    engine = ready(workspace, name, threads_of(recipe), reference)
+    shared_one_by_one(engine, reference.inputs, f"{name} on held-out samples")
+
+
+def threads_of(recipe: Recipe) -> int:
+    """Returns how many threads the engine uses: as many on every rank as in one process, as sums depend on it."""
+    return recipe.verification.threads or machine.usable_cores()
+
+
+def ready(workspace: Workspace, name: str, threads: int, reference: Reference) -> Engine:
+    """Returns the checked engine, prepared for single samples."""
+    engine = backends.load_checked(workspace, name, threads)
+    engine.prepare({n: x[:1].shape for n, x in reference.inputs.items()})
+    return engine
+
+
+def shared_one_by_one(engine: Engine, inputs: dict[str, Array], label: str) -> dict[str, Array]:
+    """Returns the outputs of all samples, one at a time, each computed by one of the ranks; on the others their own."""
+    import numpy as np
+
+    mine = {name: x[distributed.share()] for name, x in inputs.items()}
+    count, size = len(next(iter(inputs.values()))), distributed.world().size
+    parts = distributed.gather(one_by_one(engine, mine, label) if len(next(iter(mine.values()))) else {})
+    if len(parts) == 1:
+        return parts[0]
+    found = {n: np.empty((count, *x.shape[1:]), x.dtype) for n, x in parts[0].items()}
+    for rank, part in enumerate(parts):
+        for name, x in part.items():
+            found[name][rank::size] = x
+    return found
 
 
 def built_from_present_graph(workspace: Workspace, name: str) -> dict[str, Any]:

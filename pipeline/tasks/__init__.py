@@ -2,8 +2,8 @@
 
 One task is one module, found by its name; none needs torch, because a deployed engine needs the same code:
 
-    METRIC, DEFAULT_SAMPLES, AGREEMENT             AGREEMENT: the budget where the recipe names none
-    def samples(recipe, config, split, count)      -> raw samples ("calibration" or "evaluation" split)
+    METRIC, SAMPLES, AGREEMENT                     where the recipe names none: samples per split, the budget
+    def samples(recipe, config, split, count)      -> raw samples of a split: calibration, selection, evaluation
     def encode(folder, recipe, samples)            -> (inputs, labels): dicts of arrays, first axis N
     def predict(outputs, labels)                   -> predictions, comparable with ==
     def score(predictions, labels)                 -> the task metric
@@ -11,6 +11,7 @@ One task is one module, found by its name; none needs torch, because a deployed 
     def examples(inputs, labels, reference, engine, limit) -> what the report page shows
     def per_class(predictions, labels), per_sample(predictions, labels)        optional, for the plots
     def reference_labels(predictions)              optional: labels that the float model defines
+    def judged(outputs, labels)                    optional: the part of the outputs that predictions depend on
     def preprocess(folder, raw) / postprocess(folder, outputs, labels)   for deployment
 
 `folder` holds the checkpoint's own config.json and tokenizer.json or preprocessor_config.json.
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -54,22 +55,39 @@ def equal_share(a: Sequence[Any], b: Sequence[Any]) -> float:
     return float(sum(x == y for x, y in zip(a, b, strict=True))) / len(a)
 
 
-def take(
-    found: list[Sample], split: str, count: int, recipe: Recipe, default: int, source: str | None = None
-) -> list[Sample]:
-    """Returns `count` samples of one split of a user's data; the two splits never share a sample.
+def counts(recipe: Recipe, defaults: Mapping[str, int]) -> dict[str, int]:
+    """Returns the samples of every split the recipe needs; `defaults` (a task's SAMPLES) where it names no number."""
+    asked = {
+        "calibration": recipe.calibration.samples,
+        "evaluation": recipe.verification.samples,
+        "selection": recipe.calibration.selection_samples,
+    }
+    if recipe.calibration.method != "auto":
+        del asked["selection"]
+    return {split: number or defaults[split] for split, number in asked.items()}
 
-    The order is shuffled by the recipe's seed; calibration takes from the front, evaluation what follows. default: the
-    task's evaluation samples, for a recipe that names none. Raises InputError when there are too few for both splits,
-    whichever is asked for: the first stage that reads data then says so, before anything is replaced.
+
+def take(
+    found: list[Sample], split: str, recipe: Recipe, defaults: Mapping[str, int], source: str | None = None
+) -> list[Sample]:
+    """Returns the samples of one split of a user's data; no two splits share a sample.
+
+    The order is shuffled by the recipe's seed; calibration takes from the front, the others what follows. Raises
+    InputError when there are too few for all splits, whichever is asked for: the first stage that reads data then says
+    so, before anything is replaced.
     """
-    calibration, evaluation = recipe.calibration.samples, recipe.verification.samples or default
-    if len(found) < calibration + evaluation:
+    wanted = counts(recipe, defaults)
+    if len(found) < sum(wanted.values()):
+        settings = {
+            "calibration": "calibration.samples",
+            "evaluation": "verification.samples",
+            "selection": "calibration.selection_samples",
+        }
         raise InputError(
-            f"{source or recipe.data} has {len(found)} samples; calibration takes {calibration} and evaluation "
-            f"{evaluation} others. Give more data, or ask for fewer with --set calibration.samples=… and "
-            f"--set verification.samples=…."
+            f"{source or recipe.data} has {len(found)} samples; "
+            f"{' and '.join(f'{name} takes {number}' for name, number in wanted.items())}, all different. Give more "
+            f"data, or ask for fewer with {' and '.join(f'--set {settings[name]}=…' for name in wanted)}."
         )
     order = np.random.default_rng(recipe.seed).permutation(len(found))
-    start = 0 if split == "calibration" else calibration
-    return [found[i] for i in order[start : start + count]]
+    start = sum(number for name, number in wanted.items() if list(wanted).index(name) < list(wanted).index(split))
+    return [found[i] for i in order[start : start + wanted[split]]]

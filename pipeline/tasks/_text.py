@@ -75,8 +75,9 @@ def _json_row(path: Path, number: int, line: str) -> dict[str, Any]:
 def sentences(split: str, count: int) -> list[str]:
     """Returns `count` different sentences of the generated passages of one split."""
     from calibration import passages
+    from calibration.seeds import BY_SPLIT
 
-    seed = passages.CALIBRATION_SEED if split == "calibration" else passages.EVALUATION_SEED
+    seed = BY_SPLIT[split]
     found: dict[str, None] = {}
     while len(found) < count:
         for article in passages.generate_squad(seed, count)["data"]:

@@ -17,7 +17,7 @@ from pipeline.tasks import Arrays, _text, equal_share, take
 
 METRIC = "f1"
 AGREEMENT = 0.95  # answers, letter by letter
-DEFAULT_SAMPLES = 256
+SAMPLES = {"calibration": 64, "selection": 64, "evaluation": 256}
 STRIDE = 32  # tokens that two windows of a long context share
 LONGEST_ANSWER = 30  # tokens
 
@@ -26,16 +26,16 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int) -> l
     """Returns {id, question, context, answers} dicts, from the user's file or the generator."""
     if recipe.data is None:
         from calibration import passages
+        from calibration.seeds import BY_SPLIT
 
-        seed = passages.CALIBRATION_SEED if split == "calibration" else passages.EVALUATION_SEED
-        return read_squad(passages.generate_squad(seed + recipe.seed, count), "the generator")[:count]
+        return read_squad(passages.generate_squad(BY_SPLIT[split] + recipe.seed, count), "the generator")[:count]
     path = Path(recipe.data).expanduser()
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"data {path} is not a SQuAD JSON file: {error}.") from error
     found = read_squad(content, str(path))
-    return take(found, split, count, recipe, DEFAULT_SAMPLES)
+    return take(found, split, recipe, SAMPLES)
 
 
 def read_squad(content: Any, source: str) -> list[dict[str, Any]]:
@@ -86,6 +86,13 @@ def encode(folder: Path, recipe: Recipe, samples: list[dict[str, Any]]) -> tuple
             facts = {**sample, "offsets": window.offsets, "sequence_ids": window.sequence_ids}
             labels.append(json.dumps(facts))
     return _text.arrays(encodings), {"sample": np.array(labels)}
+
+
+def judged(outputs: Arrays, labels: Arrays) -> Arrays:
+    """Returns the logits of context tokens [tokens]: an answer lies nowhere else."""
+    sequence_ids = [json.loads(str(text))["sequence_ids"] for text in labels["sample"]]
+    context = np.array([[sequence == 1 for sequence in window] for window in sequence_ids])
+    return {name: value[context] for name, value in outputs.items()}
 
 
 def predict(outputs: Arrays, labels: Arrays) -> list[str]:

@@ -16,7 +16,7 @@ from pipeline.tasks.text_classification import class_names
 
 METRIC = "miou"
 AGREEMENT = 0.99  # pixels
-DEFAULT_SAMPLES = 32
+SAMPLES = {"calibration": 32, "selection": 16, "evaluation": 32}
 IGNORE = 255
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 Sample = tuple[np.ndarray, np.ndarray]  # image uint8 [H, W, 3], mask uint8 [H, W]
@@ -26,6 +26,7 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int) -> l
     """Returns (image, mask) pairs, from the user's images/ and masks/ folders or the drawn scenes."""
     if recipe.data is None:
         from calibration import scenes
+        from calibration.seeds import BY_SPLIT
 
         drawn, known = list(scenes.CLASSES), class_names(config)
         if known != drawn:
@@ -33,10 +34,10 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int) -> l
                 f"this checkpoint's {len(known)} classes ({', '.join(known[:4])}, …) are not those of the drawn "
                 f"scenes; give DATA=folder with images/ and masks/."
             )
-        first = (scenes.CALIBRATION_SEED if split == "calibration" else scenes.EVALUATION_SEED) + recipe.seed
+        first = BY_SPLIT[split] + recipe.seed
         return [scenes.draw_scene(seed, recipe.shapes.image_size) for seed in range(first, first + count)]
     pairs = find_pairs(Path(recipe.data).expanduser())
-    chosen = take(pairs, split, count, recipe, DEFAULT_SAMPLES)
+    chosen = take(pairs, split, recipe, SAMPLES)
     return [read_pair(*pair, len(class_names(config))) for pair in chosen]
 
 

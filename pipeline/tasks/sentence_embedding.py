@@ -13,7 +13,8 @@ from pipeline.tasks import Arrays, _text, take
 
 METRIC = "cosine"  # mean cosine to the float embeddings: without labels the float model is the truth
 AGREEMENT = 0.9  # nearest neighbours: two almost equally near ones swap at the smallest change
-DEFAULT_SAMPLES = 256
+# sentences are short: it takes many to meet the outliers of every channel
+SAMPLES = {"calibration": 256, "selection": 128, "evaluation": 256}
 
 
 def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int) -> list[str]:
@@ -21,7 +22,7 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int) -> l
     if recipe.data is None:
         return _text.sentences(split, count)
     texts = list(dict.fromkeys(row["text"] for row in _text.read_table(Path(recipe.data).expanduser())))
-    return take(texts, split, count, recipe, DEFAULT_SAMPLES)
+    return take(texts, split, recipe, SAMPLES)
 
 
 def encode(folder: Path, recipe: Recipe, samples: list[str]) -> tuple[Arrays, Arrays]:
@@ -34,6 +35,11 @@ def predict(outputs: Arrays, labels: Arrays) -> np.ndarray:
     mask = labels["attention_mask"][:, :, None]
     pooled = (outputs["last_hidden_state"] * mask).sum(1) / mask.sum(1)
     return np.asarray(pooled / np.linalg.norm(pooled, axis=1, keepdims=True))
+
+
+def judged(outputs: Arrays, labels: Arrays) -> Arrays:
+    """Returns the hidden states of real tokens [tokens, H]."""
+    return {"last_hidden_state": outputs["last_hidden_state"][labels["attention_mask"] != 0]}
 
 
 def reference_labels(predictions: np.ndarray) -> Arrays:

@@ -14,7 +14,7 @@ from pipeline.tasks import Arrays, _text, take
 
 METRIC = "accuracy"
 AGREEMENT = 0.98  # labels
-DEFAULT_SAMPLES = 256
+SAMPLES = {"calibration": 64, "selection": 64, "evaluation": 256}
 
 
 def class_names(config: dict[str, Any]) -> list[str]:
@@ -35,7 +35,7 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int) -> l
         {"text": row["text"], "label": _index(row["label"], names, recipe.data, number)}
         for number, row in enumerate(_text.read_table(Path(recipe.data).expanduser()), 1)
     ]
-    return take(rows, split, count, recipe, DEFAULT_SAMPLES)
+    return take(rows, split, recipe, SAMPLES)
 
 
 def _index(label: Any, names: list[str], source: str, number: int) -> int:

@@ -1,0 +1,197 @@
+"""Several processes of one run: `torchrun --nproc-per-node=N -m pipeline calibrate MODEL`, and the same with `verify`.
+
+Every rank executes the same command line. Rank 0 alone takes the folder's lock, decides whether there is anything to
+do, writes and prints; the others compute their share, hand it over and exit with 0. What is exchanged is arrays as
+`.npz` without pickle: by gloo on CPUs, by NCCL where every rank has a GPU of its own.
+
+A rank takes part in every exchange, with its share or with the error that it met. So an error of any rank stops all of
+them at the next exchange; rank 0 prints it and ends with its exit code. In one process nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline import errors
+from pipeline.errors import InputError, PipelineError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+    Arrays = dict[str, NDArray[np.generic]]
+
+VERBS = ("calibrate", "verify")
+FAILED = -1
+INTERRUPTED = 130  # what typer makes of Ctrl-C
+PATIENCE = timedelta(days=1)  # shares differ in time; a rank that dies is noticed at once all the same
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among the `size` of its run."""
+
+    rank: int = 0
+    size: int = 1
+
+
+class Stopped(Exception):
+    """Raised on every rank at an exchange where one of them reports `error`."""
+
+    def __init__(self, error: PipelineError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+_joined = World()
+
+
+def world() -> World:
+    """Returns this process's place; outside of a `session` it is alone, whoever started it."""
+    return _joined
+
+
+@contextmanager
+def session(verb: str) -> Iterator[None]:
+    """Joins the processes that torchrun started, until the body ends on all of them; does nothing without torchrun.
+
+    On rank 0 it raises the error of whichever rank met one. The other ranks print nothing and end with exit code 0.
+    Raises InputError for a verb that is not shared.
+    """
+    global _joined
+    asked = started()
+    if asked.size == 1:
+        yield
+        return
+    _join(asked)
+    _joined = asked
+    try:
+        with _silent() if asked.rank else contextlib.nullcontext():
+            try:
+                if verb not in VERBS:
+                    raise InputError(f"torchrun shares {' and '.join(VERBS)}, not {verb}: run that in one process.")
+                yield
+            except PipelineError as error:
+                _exchange(FAILED, error)
+            except SystemExit as end:  # how a command ends
+                if end.code != INTERRUPTED:
+                    _exchange(0)
+                raise
+            else:
+                _exchange(0)
+    except Stopped as stopped:
+        if asked.rank:
+            raise SystemExit(0) from None
+        raise stopped.error from None
+    finally:
+        import torch.distributed as dist
+
+        _joined = World()
+        dist.destroy_process_group()
+
+
+def started() -> World:
+    """Returns what torchrun's environment says. Raises InputError where it does not make sense."""
+    rank, size = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+    if "RANK" not in os.environ:  # some clusters set WORLD_SIZE for themselves
+        return World()
+    if not (rank.isdigit() and size.isdigit() and int(rank) < int(size)):
+        raise InputError(f"RANK={rank} and WORLD_SIZE={size} are not a rank below a size; let torchrun set them.")
+    return World(int(rank), int(size))
+
+
+def share() -> slice:
+    """Returns which items of a sequence are this rank's: every size-th, none where there are too few for all ranks."""
+    return slice(_joined.rank, None, _joined.size)
+
+
+def leader_says(value: int) -> int:
+    """Returns the number ≥ 0 that rank 0 gives."""
+    return value if _joined.size == 1 else _exchange(value)[0]
+
+
+def gather(arrays: Mapping[str, NDArray[Any]]) -> list[Arrays]:
+    """Returns the arrays of every rank in the order of ranks; on the other ranks only their own."""
+    if _joined.size == 1:
+        return [dict(arrays)]
+    import numpy as np
+    import torch
+    import torch.distributed as dist
+
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **dict(arrays))
+    content = torch.frombuffer(buffer.getbuffer(), dtype=torch.uint8)
+    sizes, device = _exchange(len(content)), _device()
+    if _joined.rank:
+        dist.send(content.to(device), dst=0)
+        return [dict(arrays)]
+    found = [dict(arrays)]
+    for rank in range(1, _joined.size):
+        received = torch.empty(sizes[rank], dtype=torch.uint8, device=device)
+        dist.recv(received, src=rank)
+        with np.load(io.BytesIO(received.cpu().numpy().tobytes()), allow_pickle=False) as archive:
+            found.append({key: archive[key] for key in archive.files})
+    return found
+
+
+def _join(asked: World) -> None:
+    try:
+        import torch
+        import torch.distributed as dist
+    except ModuleNotFoundError as error:
+        raise InputError(f"several processes need torch ({error}); install '.[torch]', or run one process.") from error
+    # gloo carries the tensors on CPUs, which a machine with GPUs has as well
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+
+
+def _device() -> torch.device:
+    """Returns where the arrays travel: this rank's GPU, if every rank has one of its own."""
+    import torch
+
+    local, ranks_here = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", _joined.size))
+    own_gpu = torch.cuda.is_available() and torch.cuda.device_count() >= ranks_here
+    return torch.device("cuda", local) if all(_exchange(int(own_gpu))) else torch.device("cpu")
+
+
+def _exchange(value: int, error: PipelineError | None = None) -> list[int]:
+    """Returns every rank's value, ≥ 0. Raises Stopped where one is FAILED, with the error of the first such rank."""
+    import torch
+    import torch.distributed as dist
+
+    values = [torch.zeros(1, dtype=torch.int64) for _ in range(_joined.size)]
+    try:
+        dist.all_gather(values, torch.tensor([value]))
+        found = [int(x) for x in values]
+        if FAILED not in found:
+            return found
+        failed = found.index(FAILED)
+        text = json.dumps([type(error).__name__, str(error)]).encode()
+        length = torch.tensor([len(text)])
+        dist.broadcast(length, src=failed)
+        content = torch.frombuffer(bytearray(text.ljust(int(length))[: int(length)]), dtype=torch.uint8)
+        dist.broadcast(content, src=failed)
+    except RuntimeError as fault:  # what gloo makes of a process that is gone
+        raise Stopped(PipelineError("another process of this run ended unexpectedly; see what it printed.")) from fault
+    kind, message = json.loads(bytes(content.tolist()))
+    raise Stopped(error if error and failed == _joined.rank else getattr(errors, kind, PipelineError)(message))
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Prints nothing; a traceback of a fault in the program still shows, as the streams are back by then."""
+    with (
+        Path(os.devnull).open("w", encoding="utf-8") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
+        yield

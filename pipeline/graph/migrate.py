@@ -1,0 +1,253 @@
+"""Outliers of activation channels moved into the weights that read them (SmoothQuant, arXiv:2211.10438).
+
+    x → Q → DQ → MatMul(W)     ->     x / s → Q → DQ → MatMul(s · W)          s [C], one factor per channel
+
+Exact in float. The division costs nothing where it can be folded into the operator that makes x and nothing else reads
+x: a LayerNormalization, a linear layer or convolution, or the value projection of an attention block, whose channels
+pass through the product with the probabilities untouched. Elsewhere, a residual add reading x for one, it becomes a
+multiplication in front of the Q.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from calibration import ChannelStatistic, choose_factors
+from pipeline.graph.hoist import LAYOUT
+from pipeline.graph.pairs import Pair, find_pairs, initializer
+
+# Decibels of quantization noise that a migration must save: a fold is free, a multiplication costs time.
+LEAST_GAIN = {"fold": 0.1, "multiply": 1.0}
+PRODUCTS = frozenset({"MatMul", "Gemm", "Conv"})
+
+
+@dataclass(frozen=True)
+class Moved:
+    """One migration: the quantizers whose tensor was divided by `factors`, and where the division went."""
+
+    quantizers: tuple[str, ...]
+    factors: np.ndarray  # float32 [C]
+    strength: float
+    gain_db: float
+    into: str
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """A product that reads a quantized tensor with stored weights."""
+
+    pair: Pair
+    node: ir.Node
+    weight: ir.Value
+
+    @property
+    def depthwise(self) -> bool:
+        return self.node.op_type == "Conv" and self.node.attributes.get_int("group", 1) > 1
+
+    @property
+    def spatial(self) -> int:
+        """How many axes follow the channels in the tensor: 2 for an image, 0 for a linear layer."""
+        assert self.weight.const_value is not None
+        return len(self.weight.const_value.shape) - 2 if self.node.op_type == "Conv" else 0
+
+    def array(self) -> np.ndarray:
+        """Returns the weights as [N, C, T], [C, 1, T] for a depthwise convolution."""
+        assert self.weight.const_value is not None
+        stored = self.weight.const_value.numpy()
+        return stored.reshape(*stored.shape[:2], -1)
+
+    def multiply(self, factors: np.ndarray) -> None:
+        """Multiplies the weights' input channels."""
+        _scale(self.weight, factors, axis=0 if self.depthwise else 1)
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """Where a division can go: the values whose first axis are the channels, and quantizers in between."""
+
+    name: str
+    values: tuple[ir.Value, ...]
+    between: tuple[Pair, ...] = ()
+
+
+def migrate_outliers(model: ir.Model, channels: Mapping[str, ChannelStatistic]) -> list[Moved]:
+    """Returns the migrations it made in the graph, where they reduce the quantization error that `channels` predict.
+
+    channels: {quantizer: statistic per channel}. Scales are not touched: whoever sets them takes the divided tensors'.
+    """
+    moved = []
+    for root, readers in list(_groups(model, channels)):
+        weights = [r.array() for r in readers]
+        fold = _fold(root, readers, channels)
+        passed = [channels[name] for pair in (fold.between if fold else ()) for name in pair.names]
+        migration = choose_factors(channels[readers[0].pair.names[0]], weights, also=passed)
+        if migration.gain_db < LEAST_GAIN["fold" if fold else "multiply"]:
+            continue
+        for reader in readers:
+            reader.multiply(migration.factors)
+        if fold:
+            for value in fold.values:
+                _scale(value, 1.0 / migration.factors, axis=0)
+        else:
+            _insert_multiplications(model, readers, migration.factors)
+        names = [name for pair in (*(r.pair for r in readers), *(fold.between if fold else ())) for name in pair.names]
+        into = fold.name if fold else "multiplication"
+        moved.append(Moved(tuple(names), migration.factors, migration.strength, migration.gain_db, into))
+    return moved
+
+
+def _groups(model: ir.Model, channels: Mapping[str, ChannelStatistic]) -> Iterator[tuple[ir.Value, list[_Reader]]]:
+    """Yields (tensor, its readers): the tensor as it is made, before any layout operator on the way to a reader."""
+    groups: dict[int, tuple[ir.Value, list[_Reader]]] = {}
+    for pair in find_pairs(model):
+        reader = _reader(pair, channels) if pair.names[0] in channels else None
+        if reader is not None:
+            root = _above_layout(pair.source)
+            groups.setdefault(id(root), (root, []))[1].append(reader)
+    yield from groups.values()
+
+
+def _reader(pair: Pair, channels: Mapping[str, ChannelStatistic]) -> _Reader | None:
+    users = list(pair.dequantize.outputs[0].consumers())
+    if len(users) != 1 or users[0].op_type not in PRODUCTS or users[0].inputs[0] is not pair.dequantize.outputs[0]:
+        return None
+    weight = _stored(users[0].inputs[1])
+    if weight is None:
+        return None
+    reader = _Reader(pair, users[0], weight)
+    grouped = users[0].attributes.get_int("group", 1) > 1
+    depthwise = reader.array().shape[:2] == (channels[pair.names[0]].channels, 1)
+    return None if grouped and not depthwise else reader  # of grouped convolutions only depthwise ones
+
+
+def _stored(value: ir.Value | None) -> ir.Value | None:
+    """Returns the initializer [N, C, …] behind a weight: through its Q/DQ pair and the transpose of a linear layer.
+
+    None for a weight that something else reads on the way, and for one that is stored in another layout.
+    """
+    transposed = False
+    while value is not None and value.const_value is None:
+        node = value.producer()
+        if node is None or node.op_type not in ("QuantizeLinear", "DequantizeLinear", "Transpose"):
+            return None
+        if len(value.uses()) != 1 or value.is_graph_output():
+            return None
+        transposed |= node.op_type == "Transpose"
+        value = node.inputs[0]
+    if value is None or value.const_value is None or len(value.const_value.shape) < 2 or len(value.uses()) != 1:
+        return None
+    return value if transposed or len(value.const_value.shape) > 2 else None  # [C, N] stored as it is read: not ours
+
+
+def _above_layout(value: ir.Value) -> ir.Value:
+    node = value.producer()
+    while node is not None and node.op_type in LAYOUT:
+        above = node.inputs[0]
+        assert above is not None
+        value, node = above, above.producer()
+    return value
+
+
+def _fold(root: ir.Value, readers: list[_Reader], channels: Mapping[str, ChannelStatistic]) -> _Fold | None:
+    """Returns where the division of `root` can go, None where something else reads it or its producer."""
+    node = root.producer()
+    if node is None or not _read_only_by(root, {id(r.pair.quantize) for r in readers}):
+        return None
+    count = channels[readers[0].pair.names[0]].channels
+    if node.op_type == "MatMul":
+        found = _through_attention(node, channels)
+    elif node.op_type == "LayerNormalization":
+        found = _Fold(node.name or "", tuple(v for v in node.inputs[1:3] if v is not None))
+    else:
+        found = _linear(root)
+    usable = found is not None and all(
+        v.const_value is not None and tuple(v.const_value.shape)[:1] == (count,) and len(v.uses()) == 1
+        for v in found.values
+    )
+    return found if usable else None
+
+
+def _linear(made: ir.Value) -> _Fold | None:
+    """Returns the weight and bias of the linear layer or convolution that makes a value."""
+    node = made.producer()
+    if node is None:
+        return None
+    if node.op_type == "Conv":
+        weight, bias = _stored(node.inputs[1]), node.inputs[2] if len(node.inputs) > 2 else None
+        return _Fold(node.name or "", tuple(v for v in (weight, bias) if v is not None)) if weight else None
+    if node.op_type != "Add":
+        return None
+    for product, bias in (node.inputs, node.inputs[::-1]):
+        matmul = product.producer() if product is not None else None
+        if matmul is None or matmul.op_type != "MatMul" or bias is None or bias.const_value is None:
+            continue
+        weight = _stored(matmul.inputs[1])
+        alone = product is not None and len(product.uses()) == 1 and not product.is_graph_output()
+        return _Fold(matmul.name or "", (weight, bias)) if weight is not None and alone else None
+    return None
+
+
+def _through_attention(product: ir.Node, channels: Mapping[str, ChannelStatistic]) -> _Fold | None:
+    """Returns the value projection behind probabilities × values [B, H, S, T] × [B, H, T, D]."""
+    value = product.inputs[1]
+    between: tuple[Pair, ...] = ()
+    node = value.producer() if value is not None else None
+    if node is not None and node.op_type == "DequantizeLinear" and node.inputs[0] is not None:
+        quantize = node.inputs[0].producer()
+        if quantize is None or len(node.outputs[0].uses()) != 1 or len(quantize.outputs[0].uses()) != 1:
+            return None
+        between = tuple(p for p in find_pairs_of(quantize))
+        if any(name not in channels for pair in between for name in pair.names):
+            return None
+        value = quantize.inputs[0]
+    if value is None or not _read_only_by(_above_layout(value), {id(between[0].quantize) if between else id(product)}):
+        return None
+    linear = _linear(_above_layout(value))
+    return _Fold(linear.name, linear.values, between) if linear else None
+
+
+def find_pairs_of(quantize: ir.Node) -> Iterator[Pair]:
+    """Yields the pairs of one QuantizeLinear."""
+    for user in quantize.outputs[0].consumers():
+        yield Pair(tuple(quantize.metadata_props.get("quantizer", "").split()), quantize, user)
+
+
+def _read_only_by(value: ir.Value, readers: set[int]) -> bool:
+    """Returns whether only these nodes read a value, directly or behind layout operators."""
+    if value.is_graph_output():
+        return False
+    for user in value.consumers():
+        if id(user) in readers or user.op_type == "Shape":
+            continue
+        if user.op_type not in LAYOUT or not _read_only_by(user.outputs[0], readers):
+            return False
+    return True
+
+
+def _insert_multiplications(model: ir.Model, readers: list[_Reader], factors: np.ndarray) -> None:
+    made: dict[tuple[int, str], ir.Value] = {}
+    for reader in readers:
+        source, quantize = reader.pair.source, reader.pair.quantize
+        key = (id(source), reader.node.op_type)
+        if key not in made:
+            shape = (-1, *(1,) * reader.spatial)
+            name = f"{reader.pair.names[0].removesuffix('._input_quantizer')}.migration"
+            constant = initializer(model, name, (1.0 / factors).astype(np.float32).reshape(shape))
+            node = ir.node("Mul", [source, constant], name=f"{name}/Mul")
+            node.outputs[0].shape, node.outputs[0].dtype = source.shape, ir.DataType.FLOAT
+            node.outputs[0].name = node.name
+            model.graph.insert_before(quantize, node)
+            made[key] = node.outputs[0]
+        quantize.replace_input_with(0, made[key])
+
+
+def _scale(value: ir.Value, factors: np.ndarray, axis: int) -> None:
+    assert value.const_value is not None and value.name is not None
+    array = value.const_value.numpy()
+    shape = [1] * array.ndim
+    shape[axis] = -1
+    value.const_value = ir.tensor((array * factors.reshape(shape)).astype(np.float32), name=value.name)

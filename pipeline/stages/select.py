@@ -1,0 +1,67 @@
+"""select: only for CALIBRATION=auto. Scores every way to read amax on held-out samples and keeps the best."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+from pipeline import backends, prepare, selection, tasks
+from pipeline.artifacts import Workspace
+from pipeline.evaluation import Reference, in_batches
+from pipeline.facts import float_graphs
+from pipeline.recipe import Recipe
+from pipeline.reference import float_session
+from pipeline.stages import calibrate, code_digest, file_digest, lower
+
+NAME = "select"
+log = logging.getLogger(__name__)
+
+
+def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
+    name = backends.choose(recipe.backend)
+    files = ("candidates.onnx", "model.onnx", "original.onnx", "calibration.json", "calibration.npz", "quantizers.json")
+    return {
+        **{file: file_digest(workspace, file) for file in files},
+        "backend": name,
+        "data": calibrate.data_digest(recipe),
+        "samples": recipe.calibration.selection_samples,
+        "migration": recipe.calibration.migration,
+        "placement": recipe.placement.model_dump(mode="json"),
+        "budgets": recipe.budgets.model_dump(),
+        "shapes": recipe.shapes.model_dump(exclude={"batches"}),
+        "seed": recipe.seed,
+        "code": code_digest(*lower.CODE, "tasks", "measures.py", "evaluation.py", "stages/select.py"),
+        **{f"version {package}": found for package, found in backends.get(name).version().items()},
+    }
+
+
+def outputs(recipe: Recipe) -> list[str]:
+    return [f"{backends.choose(recipe.backend)}/{selection.FILE}"]
+
+
+def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
+    source = prepare.open_source(recipe)
+    reference = held_out(recipe, source, workspace)
+    scratch = area / ".scratch"
+    scratch.mkdir()
+    scorer = selection.Scorer(recipe, workspace, source.task, reference, scratch)
+    rows = selection.rank(list(selection.score_all(scorer, recipe)), selection.budgets_of(recipe, source.task))
+    shutil.rmtree(scratch)
+    log.info("auto: %s is the best of %d on %d held-out samples", rows[0]["label"], len(rows), reference.samples)
+    name = backends.choose(recipe.backend)
+    (area / name).mkdir()
+    chosen = {key: rows[0][key] for key in ("method", "percentile", "migration")}
+    text = json.dumps({"chosen": chosen, "rows": rows}, indent=1)
+    (area / name / selection.FILE).write_text(text, encoding="utf-8")
+
+
+def held_out(recipe: Recipe, source: prepare.Source, workspace: Workspace) -> Reference:
+    """Returns the samples of the selection split, unseen by calibration and verdict, with float outputs."""
+    count = tasks.counts(recipe, source.task.SAMPLES)["selection"]
+    raw = source.task.samples(recipe, source.config, "selection", count)
+    arrays, labels = source.task.encode(workspace.folder, recipe, raw)
+    run_float = float_session(float_graphs(workspace)["float_ort"], recipe.verification.threads)
+    return Reference(arrays, in_batches(run_float, arrays, recipe.calibration.batch_size, "float reference"), labels)

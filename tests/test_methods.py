@@ -1,0 +1,215 @@
+"""The methods of `bench`: the peers calibrate on our samples, quantize, stay silent, and may break alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from pipeline import bench, methods, parity, prepare
+from pipeline.artifacts import Workspace, sha256
+from pipeline.errors import ArtifactError, BackendUnavailable
+from pipeline.evaluation import Reference, one_by_one
+from pipeline.facts import float_graphs
+from pipeline.methods import _calibration_data, _peers
+from pipeline.recipe import Recipe
+from pipeline.stages import calibrate
+
+PEERS = [name for name in methods.names() if methods.get(name).PEER]
+OWN = [name for name in methods.names() if name.startswith(("ours_", "float_", "rewritten_"))]
+PACKAGES = {
+    "nncf_openvino": ["nncf"],
+    "nncf_openvino_float_depthwise": ["nncf"],
+    "modelopt_openvino": ["modelopt", "onnx_graphsurgeon", "onnxslim", "lief"],
+    "onnxruntime_static": ["onnx", "sympy"],
+    "onnxruntime_dynamic": ["onnx", "sympy"],
+}
+# What each peer keeps of a tiny random model, int8 everywhere: the smallest cosine of any output with float's.
+COSINE = {
+    "nncf_openvino": 0.98,
+    "nncf_openvino_float_depthwise": 0.98,
+    "modelopt_openvino": 0.95,
+    "onnxruntime_static": 0.98,
+    "onnxruntime_dynamic": 0.98,
+}
+
+Exported = Callable[[str], Recipe]
+
+
+@pytest.fixture
+def workspace_of(exported: Exported, tmp_path: Path) -> Callable[[str], Workspace]:
+    """Returns a function: workspace_of("bert") -> a copy of that folder."""
+    return lambda name: Workspace(Path(shutil.copytree(exported(name).folder, tmp_path / name)))
+
+
+def cosine(workspace: Workspace, runner: methods.Runner) -> float:
+    """Returns the smallest cosine of a method's outputs with float's, held-out samples."""
+    reference = Reference.read(workspace)
+    found = one_by_one(runner, reference.inputs)
+    assert {name: x.shape for name, x in found.items()} == {name: x.shape for name, x in reference.outputs.items()}
+    return min(parity.cosine(reference.outputs[name], found[name]) for name in reference.outputs)
+
+
+def test_every_method_is_ours_or_a_peer() -> None:
+    assert sorted([*PEERS, *OWN]) == methods.names()
+    assert not set(PEERS) & set(OWN)
+    assert set(PEERS) == set(PACKAGES) == set(COSINE)
+
+
+@pytest.mark.parametrize(("name", "package"), [(n, p) for n, needed in PACKAGES.items() for p in needed])
+def test_a_missing_package_names_the_extra(name: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for needed in PACKAGES[name]:
+        monkeypatch.setitem(sys.modules, needed, SimpleNamespace(__spec__=object()))
+    assert methods.get(name).unavailable_reason() is None
+    monkeypatch.setitem(sys.modules, package, None)
+    assert methods.get(name).unavailable_reason() == f"the package {package!r} is not installed: {_peers.INSTALL}"
+
+
+def test_asking_whether_methods_can_run_loads_no_torch() -> None:
+    code = (
+        "import sys\nfrom pipeline import methods\n"
+        "for name in methods.names(): methods.get(name).unavailable_reason()\n"
+        "print([m for m in ('torch', 'nncf', 'modelopt') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("model", ["bert", "segformer"])
+def test_peers_get_the_samples_of_the_calibrate_stage(model: str, exported: Exported) -> None:
+    recipe = exported(model)
+    expected, digest = calibrate.samples(recipe, prepare.open_source(recipe), recipe.folder)
+    found = _calibration_data.arrays(Workspace(recipe.folder))
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name].dtype == value.dtype
+        np.testing.assert_array_equal(found[name], value)
+    assert digest == json.loads((recipe.folder / "calibration.json").read_text())["data_digest"]
+    count = _calibration_data.count(found)  # a long text becomes more than one
+    assert count == len(next(iter(expected.values()))) >= recipe.calibration.samples
+
+    reader = _calibration_data.reader(found)
+    batches = list(iter(reader.get_next, None))
+    assert len(batches) == count
+    for name, value in expected.items():
+        whole = (
+            value
+            if "attention_mask" not in expected
+            else [v[m == 1] for v, m in zip(value, expected["attention_mask"], strict=True)]
+        )
+        assert sorted(batch[name].tobytes() for batch in batches) == sorted(np.asarray(row).tobytes() for row in whole)
+
+
+def test_other_data_than_the_engines_are_refused(workspace_of: Callable[[str], Workspace], tmp_path: Path) -> None:
+    workspace = workspace_of("bert")
+    manifest = json.loads((workspace.folder / "manifest.json").read_text())
+    content = json.loads(Path(manifest["recipe"]["data"]).read_text())
+    content["data"][0]["paragraphs"].reverse()
+    (tmp_path / "other.json").write_text(json.dumps(content))
+    manifest["recipe"]["data"] = str(tmp_path / "other.json")
+    (workspace.folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ArtifactError, match="the calibration data are not those"):
+        _calibration_data.arrays(workspace)
+
+
+@pytest.mark.parametrize("model", ["bert", "segformer"])
+@pytest.mark.parametrize("name", PEERS)
+def test_a_peer_is_close_to_float_silent_and_tidy(
+    name: str, model: str, workspace_of: Callable[[str], Workspace], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    method, workspace, area = methods.get(name), workspace_of(model), tmp_path / "area"
+    if (reason := method.unavailable_reason()) is not None:
+        pytest.skip(reason)
+    if (name, model) == ("nncf_openvino_float_depthwise", "bert"):
+        with pytest.raises(BackendUnavailable, match="no depthwise convolutions"):
+            method.make(workspace, area, 1)
+        return
+    before = {p: sha256(p) for p in tmp_path.rglob("*") if p.is_file()}
+    capfd.readouterr()
+    runner = method.make(workspace, area, 1)
+    assert capfd.readouterr() == ("", "")
+    after = {p: sha256(p) for p in tmp_path.rglob("*") if p.is_file() and area not in p.parents}
+    assert after == before, "a peer wrote outside its area"
+    limit = COSINE[name]
+    if (name, model) == ("nncf_openvino", "segformer"):
+        limit = -1  # OpenVINO computes its depthwise convolutions wrong on some CPUs
+    assert limit < cosine(workspace, runner) < 0.999999, "not close to float, or float itself"
+
+
+def test_static_ranges_come_from_the_samples(workspace_of: Callable[[str], Workspace], tmp_path: Path) -> None:
+    workspace, static = workspace_of("segformer"), methods.get("onnxruntime_static")
+    samples = _calibration_data.arrays(workspace)
+    fit = {}
+    for factor in (1.0, 0.01):
+        faint = {name: (value * factor).astype(value.dtype) for name, value in samples.items()}
+        area = tmp_path / str(factor)
+        _peers.apart(area, static.quantize, float_graphs(workspace)["float_ort"], area / "quantized.onnx", faint)
+        fit[factor] = cosine(workspace, static.float_session(area / "quantized.onnx", 1))
+    assert fit[1.0] > COSINE["onnxruntime_static"] > fit[0.01]
+
+
+@pytest.mark.parametrize(
+    ("name", "operator"), [("onnxruntime_static", "QuantizeLinear"), ("onnxruntime_dynamic", "DynamicQuantizeLinear")]
+)
+def test_onnx_runtimes_own_quantizers_quantize_the_original_graph(
+    name: str, operator: str, workspace_of: Callable[[str], Workspace], tmp_path: Path
+) -> None:
+    methods.get(name).make(workspace_of("bert"), tmp_path / "area", 1)
+    graph = onnx.load(tmp_path / "area" / "quantized.onnx").graph
+    assert operator in {node.op_type for node in graph.node}
+    weights = [x for x in graph.initializer if x.data_type == onnx.TensorProto.INT8 and len(x.dims) == 2]
+    assert len(weights) == 2 * 6 + 1, "query, key, value, output, and two of the feed-forward a layer; the head"
+
+
+def fake(peer: bool, fault: Callable[[], Any]) -> SimpleNamespace:
+    return SimpleNamespace(LABEL="fake", PEER=peer, unavailable_reason=lambda: None, make=lambda *_: fault())
+
+
+def raises(error: Exception) -> Callable[[], Any]:
+    def fault() -> Any:
+        raise error
+
+    return fault
+
+
+def runs_badly() -> Callable[..., Any]:
+    return lambda feeds: {}["logits"]
+
+
+FAULTS = {
+    "while it is made": (raises(RuntimeError("no such kernel\nmore lines")), "RuntimeError: no such kernel"),
+    "while it runs": (runs_badly, "KeyError: 'logits'"),
+    "by saying that it does not apply": (raises(BackendUnavailable("nothing to do")), "nothing to do"),
+}
+
+
+@pytest.mark.parametrize(("fault", "said"), FAULTS.values(), ids=FAULTS.keys())
+def test_a_broken_peer_is_a_row_and_a_broken_method_of_ours_an_error(
+    fault: Callable[[], Any],
+    said: str,
+    workspace_of: Callable[[str], Workspace],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    workspace = workspace_of("bert")
+    recipe = Recipe.load("bert", overrides={"folder": workspace.folder, "verification.runs": 5})
+    real = methods.get
+
+    monkeypatch.setattr(methods, "get", lambda name: fake(True, fault) if name == "fake" else real(name))
+    rows = {row["method"]: row for row in bench.run(recipe, batch=1, wanted=[bench.BASE, "fake"])["methods"]}
+    assert rows["fake"]["skipped"] == said
+    assert "latency" not in rows["fake"]
+    assert rows[bench.BASE]["accuracy"]["cosine"] == pytest.approx(1)
+    assert rows[bench.BASE]["speedup"]["median"] == pytest.approx(1)
+
+    monkeypatch.setattr(methods, "get", lambda name: fake(False, fault) if name == "fake" else real(name))
+    with pytest.raises((RuntimeError, KeyError, BackendUnavailable)):
+        bench.run(recipe, batch=1, wanted=[bench.BASE, "fake"])
