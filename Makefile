@@ -9,7 +9,7 @@ RUN := $(VENV)/bin/python -m pipeline
 OPTIONS := $(MODEL) $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)') $(if $(DATA),--data '$(DATA)') \
            $(if $(BACKEND),--backend '$(BACKEND)') $(if $(CALIBRATION),--calibration '$(CALIBRATION)') $(ARGS)
 
-.PHONY: engine check bench tables status doctor lint test clean
+.PHONY: engine check bench compare bench-calibration tables status doctor lint test clean
 .DEFAULT_GOAL := engine
 
 engine: $(VENV)/ready      ## checkpoint -> verified int8 engine in exports/$(MODEL)/
@@ -18,8 +18,14 @@ engine: $(VENV)/ready      ## checkpoint -> verified int8 engine in exports/$(MO
 check: $(VENV)/ready       ## verify again, compare with the stored baseline
 	@$(RUN) check $(MODEL) $(if $(BACKEND),--backend '$(BACKEND)') $(ARGS)
 
-bench: $(VENV)/ready       ## every method side by side, e.g. ARGS='--shape bert-base'
+bench: $(VENV)/ready-bench ## every method side by side, e.g. ARGS='--shape bert-base'
 	@$(RUN) bench $(MODEL) $(ARGS)
+
+compare: $(VENV)/ready-bench  ## accuracy of every calibration method, beside the quantizers of others
+	@$(RUN) compare $(OPTIONS)
+
+bench-calibration: $(VENV)/ready-bench  ## time and memory of calibration, e.g. ARGS='--record results/calibration.json'
+	@$(RUN) bench-calibration $(ARGS)
 
 tables: $(VENV)/ready      ## README tables from results/*.json
 	@$(RUN) tables
@@ -44,4 +50,10 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@echo 'installing the environment (once)' >&2
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,cpu,dev]'
+	@touch $@
+
+# The quantizers of others are installed when they are first compared with.
+$(VENV)/ready-bench: $(VENV)/ready
+	@echo 'installing what bench compares with (once)' >&2
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,cpu,bench]'
 	@touch $@

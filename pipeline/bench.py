@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline import latency, machine, methods, parity, tasks
 from pipeline.artifacts import Workspace, write_atomic
-from pipeline.errors import InputError
+from pipeline.errors import InputError, PipelineError
 from pipeline.evaluation import Reference, read_json
 from pipeline.progress import track
 from pipeline.recipe import Recipe
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 FILE = "bench.json"
 BASE = "float_onnxruntime"
 ACCURACY_SAMPLES = 32
+PEER_PACKAGES = ("nncf", "nvidia-modelopt")
 
 
 def run(
@@ -33,27 +34,33 @@ def run(
 
     record: another file to add it to, for the README's tables; command: what the table says it came from.
 
-    Every method's outputs on held-out samples are compared with the float reference before it is timed; one that
-    cannot run here is listed with the reason.
+    Every method's outputs on held-out samples are compared with the float reference before it is timed. One that
+    cannot run here is listed with the reason, and so is a peer that breaks; ours and the float ones raise.
     """
     workspace, threads = Workspace(recipe.folder), recipe.verification.threads or machine.usable_cores()
     reference = Reference.read(workspace)
     task = tasks.get(read_json(workspace, "quantizers.json")["task"])
+    feeds = reference.first(batch).inputs
+    judged = partial(compare, task, reference.first(ACCURACY_SAMPLES))
     rows: dict[str, dict[str, Any]] = {}
     runners: dict[str, methods.Runner] = {}
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
         for name in wanted or methods.names():
             method = methods.get(name)
-            reason = method.unavailable_reason()
-            rows[name] = {"method": name, "label": method.LABEL, "skipped": reason}
-            if reason is None:
-                log.info("bench: preparing %s", method.LABEL)
-                runners[name] = method.make(workspace, Path(scratch) / name, threads)
-        feeds = reference.first(batch).inputs
-        for name, runner in runners.items():
-            if hasattr(runner, "prepare"):
-                runner.prepare({key: value.shape for key, value in feeds.items()})
-            rows[name]["accuracy"] = compare(task, reference.first(ACCURACY_SAMPLES), runner)
+            rows[name] = {"method": name, "label": method.LABEL, "skipped": method.unavailable_reason()}
+            if rows[name]["skipped"] is not None:
+                continue
+            log.info("bench: preparing %s", method.LABEL)
+            try:
+                runner = method.make(workspace, Path(scratch) / name, threads)
+                rows[name]["accuracy"] = checked(runner, feeds, judged)
+                runners[name] = runner
+            except Exception as error:  # whatever a package of others raises
+                if not method.PEER:
+                    raise
+                rows[name]["skipped"] = reason(error)
+                log.warning("bench: %s is left out: %s", method.LABEL, reason(error))
+                log.debug("bench: %s", method.LABEL, exc_info=True)
         asked = recipe.verification
         times = latency.interleave(
             {name: partial(runner, feeds) for name, runner in runners.items()},
@@ -72,7 +79,7 @@ def run(
         "warmup": asked.warmup,
         "runs": asked.runs,
         "methods": list(rows.values()),
-        "environment": machine.environment(threads, versions(*PACKAGES)),
+        "environment": machine.environment(threads, versions(*PACKAGES, *PEER_PACKAGES)),
     }
     for path in (workspace.folder / FILE, *([record] if record else [])):
         keep(path, table)
@@ -107,6 +114,22 @@ def shape_recipe(
             recipe = Recipe.load(model, overrides={**common, "backend": backend})
             build(recipe, announce=announce)
     return recipe
+
+
+def checked(
+    runner: methods.Runner, feeds: dict[str, Any], judged: Callable[[methods.Runner], dict[str, Any]]
+) -> dict[str, Any]:
+    """Returns the accuracy of a method that is then ready to be timed on `feeds`."""
+    if hasattr(runner, "prepare"):
+        runner.prepare({key: value.shape for key, value in feeds.items()})
+    runner(feeds)
+    return judged(runner)
+
+
+def reason(error: Exception) -> str:
+    """Returns the first line of what a fault says; a package's own fault begins with its class."""
+    said = (str(error).strip().splitlines() or ["no message"])[0]
+    return said if isinstance(error, PipelineError) else f"{type(error).__name__}: {said}"
 
 
 def compare(task: Any, reference: Reference, runner: methods.Runner) -> dict[str, Any]:

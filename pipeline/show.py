@@ -76,6 +76,36 @@ def bench(table: dict[str, Any], *, as_json: bool) -> None:
         )
 
 
+def compare(table: dict[str, Any], *, as_json: bool) -> None:
+    """Prints a line per calibration method and peer: drop, agreement, SQNR, without and with migration."""
+    if as_json:
+        print(json.dumps(table, indent=1))
+        return
+    from pipeline.compare import lines
+
+    print(f"{table['model']} on {table['backend']}: float {table['metric']} {table['float']:.4f}, {table['samples']}")
+    header = ("amax by", "drop", "agreement", "SQNR dB", "migrated", "agreement", "SQNR dB")
+    for first, *cells in (header, *lines(table)):
+        print(f"{first:<34}" + "".join(f"{cell:>11}" for cell in cells))
+
+
+def calibration_bench(table: dict[str, Any], *, as_json: bool) -> None:
+    """Prints the tables of collecting, computing and equality."""
+    if as_json:
+        print(json.dumps(table, indent=1))
+        return
+    from pipeline.tables import calibration
+
+    print(calibration.headline(table))
+    for header, rows in calibration.tables(table):
+        full = [row for row in rows if "" not in row]  # a reason may be longer than its column
+        widths = [max(len(row[i]) for row in [header, *full]) + 2 for i in range(len(header))]
+        widths[0] = max(len(row[0]) for row in [header, *rows]) + 2
+        print()
+        for row in [header, *rows]:
+            print("".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
 def status(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     """Prints a line per stage, and below it every reason to run again."""
     if as_json:

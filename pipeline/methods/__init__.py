@@ -1,11 +1,13 @@
 """Ways to run a model, ours and others', for `bench`: one file each, found by its name.
 
     LABEL                                          what the table calls it
+    PEER                                           whether it is others' work: a fault of it is a row of the table
     def unavailable_reason()                       -> None, or one sentence with the one thing to install
     def make(workspace, area, threads)             -> a callable from a dict of arrays to a dict of arrays
 
 A method builds itself from the artifacts in `workspace`; what it writes goes under `area`. `bench` checks its outputs
-against the float reference in the same run that times it.
+against the float reference in the same run that times it. A peer starts from the checkpoint's own float graph, without
+our rewrites, and calibrates on the samples that our engine was calibrated on (`_calibration_data`).
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from pipeline.methods import Runner
 from pipeline.reference import float_session
 
 LABEL = "float, ONNX Runtime"
+PEER = False
 unavailable_reason = onnxruntime.unavailable_reason
 
 

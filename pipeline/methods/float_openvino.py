@@ -12,6 +12,7 @@ from pipeline.methods import Runner
 from pipeline.recipe import Recipe
 
 LABEL = "float, OpenVINO"
+PEER = False
 unavailable_reason = openvino.unavailable_reason
 
 

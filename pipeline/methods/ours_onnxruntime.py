@@ -9,6 +9,7 @@ from pipeline.backends import onnxruntime
 from pipeline.methods import Runner, built_engine
 
 LABEL = "ours int8, ONNX Runtime"
+PEER = False
 unavailable_reason = onnxruntime.unavailable_reason
 
 

@@ -9,6 +9,7 @@ from pipeline.backends import openvino
 from pipeline.methods import Runner, built_engine
 
 LABEL = "ours int8, OpenVINO"
+PEER = False
 unavailable_reason = openvino.unavailable_reason
 
 

@@ -10,6 +10,7 @@ from pipeline.methods import Runner
 from pipeline.reference import float_session
 
 LABEL = "float with our rewrites, ONNX Runtime"
+PEER = False
 unavailable_reason = onnxruntime.unavailable_reason
 
 

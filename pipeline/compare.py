@@ -1,0 +1,141 @@
+"""What quantization costs in accuracy: every calibration method, with and without migration, beside the peers."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline import backends, machine, methods, selection, stages, tasks, verdict
+from pipeline.artifacts import Workspace, write_atomic
+from pipeline.bench import PEER_PACKAGES, reason
+from pipeline.evaluation import Reference, one_by_one, read_json
+from pipeline.lowering import Choice
+from pipeline.measures import accuracy
+from pipeline.recipe import Recipe
+from pipeline.selection import SHOWN
+from pipeline.stages.verify import PACKAGES
+
+log = logging.getLogger(__name__)
+
+FILE = "compare.json"
+BEFORE = ("quantize", "calibrate", "export", "select")  # the stages whose artifacts are compared
+
+
+def run(
+    recipe: Recipe, *, record: Path | None = None, command: str = "", announce: Callable[[str], None] = log.info
+) -> dict[str, Any]:
+    """Returns the table of a recipe's calibration methods on its held-out samples, and writes it to compare.json.
+
+    record: another file to write it to, for the README; command: what the table says it came from. Methods that `auto`
+    chooses are chosen on the selection split and, like all others, judged on the evaluation split.
+    """
+    automatic = Recipe.model_validate(
+        {**recipe.model_dump(), "calibration": {**recipe.calibration.model_dump(), "method": selection.AUTO}}
+    )
+    workspace = Workspace(automatic.folder)
+    for name in BEFORE:
+        stages.run(name, automatic, workspace=workspace, announce=announce)
+    task = tasks.get(read_json(workspace, "quantizers.json")["task"])
+    reference = Reference.read(workspace)
+    with tempfile.TemporaryDirectory(prefix="compare-") as scratch:
+        scorer = selection.Scorer(automatic, workspace, task, reference, Path(scratch))
+        ours = list(selection.score_all(scorer, automatic))
+        peers = list(peer_rows(workspace, task, reference, Path(scratch)))
+    scored = read_json(workspace, f"{backends.choose(automatic.backend)}/{selection.FILE}")["rows"]
+    table = {
+        "command": command,
+        "model": automatic.model,
+        "checkpoint": automatic.checkpoint or "embedded",
+        "backend": backends.choose(automatic.backend),
+        "metric": task.METRIC,
+        "float": ours[0]["float"],
+        "samples": {
+            "calibration": tasks.counts(automatic, task.SAMPLES)["calibration"],
+            "evaluation": reference.samples,
+        },
+        "budgets": verdict.budgets(recipe.budgets, task).model_dump(),
+        "methods": ours,
+        "auto": [chosen(scored, ours, migration, verdict.budgets(recipe.budgets, task)) for migration in (False, True)],
+        "peers": peers,
+        "environment": machine.environment(
+            recipe.verification.threads or machine.usable_cores(), stages.versions(*PACKAGES, *PEER_PACKAGES)
+        ),
+    }
+    text = json.dumps(table, indent=1).encode()
+    for path in (workspace.folder / FILE, *([record] if record else [])):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, text)
+    return table
+
+
+def chosen(
+    scored: list[dict[str, Any]], judged: list[dict[str, Any]], migration: bool, budgets: Any
+) -> dict[str, Any] | None:
+    """Returns the held-out score of what `auto` takes, with migration allowed or not; None where it is forbidden."""
+    allowed = [row for row in scored if migration or not row["migration"]]
+    if migration and not any(row["migration"] for row in scored):
+        return None
+    label = selection.rank(allowed, budgets)[0]["label"]
+    return next(row for row in judged if row["label"] == label)
+
+
+def peer_rows(workspace: Workspace, task: Any, reference: Reference, scratch: Path) -> list[dict[str, Any]]:
+    """Returns a row per peer: its accuracy on the same samples, or why there is none."""
+    threads = machine.usable_cores()
+    rows = []
+    for name in methods.names():
+        method = methods.get(name)
+        if not method.PEER:
+            continue
+        row: dict[str, Any] = {"method": name, "label": method.LABEL, "skipped": method.unavailable_reason()}
+        rows.append(row)
+        if row["skipped"] is not None:
+            continue
+        log.info("compare: %s", method.LABEL)
+        try:
+            found = one_by_one(method.make(workspace, scratch / name, threads), reference.inputs, method.LABEL)
+        except Exception as error:  # whatever a package of others raises
+            row["skipped"] = reason(error)
+            log.debug("compare: %s", method.LABEL, exc_info=True)
+            continue
+        section, _, _ = accuracy(task, reference, found)
+        row.update({key: section[key] for key in SHOWN})
+    return rows
+
+
+def lines(table: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Returns the table as rows of text: method, then drop, agreement and SQNR without and with migration."""
+    by_label = {row["label"]: row for row in table["methods"]}
+    plain = [row for row in table["methods"] if not row["migration"]]
+    found: list[tuple[str, ...]] = []
+    for row in sorted(plain, key=lambda r: (r["method"] != "max", r["method"] != "percentile", r["percentile"])):
+        moved = by_label.get(Choice(row["method"], row["percentile"], True).label)
+        found.append((_name(row), *_cells(row), *_cells(moved)))
+    found.append(("auto", *(cell for row in table["auto"] for cell in _cells(row))))
+    names = [_name(row) if row else "" for row in table["auto"]]
+    found.append(("auto's choice", names[0], "", "", names[1], "", ""))
+    for row in table["peers"]:
+        found.append(
+            (
+                row["label"],
+                *(_cells(row) if row["skipped"] is None else ("not run: " + row["skipped"], "", "")),
+                "",
+                "",
+                "",
+            )
+        )
+    return found
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    return f"{row['percentile']:g} %" if row["method"] == "percentile" else str(row["method"])
+
+
+def _cells(row: Mapping[str, Any] | None) -> tuple[str, str, str]:
+    if row is None:
+        return ("", "", "")
+    return (f"{row['relative_drop']:+.2%}", f"{row['agreement']:.4f}", f"{row['sqnr_db']:.1f}")

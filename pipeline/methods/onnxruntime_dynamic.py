@@ -1,0 +1,28 @@
+"""ONNX Runtime's dynamic int8 quantization of the checkpoint as it is: activation ranges are found at every run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.artifacts import Workspace
+from pipeline.facts import float_graphs
+from pipeline.methods import Runner, _peers, onnxruntime_static
+from pipeline.reference import float_session
+
+LABEL = "ONNX Runtime dynamic int8"
+PEER = True
+unavailable_reason = onnxruntime_static.unavailable_reason
+
+
+def make(workspace: Workspace, area: Path, threads: int) -> Runner:
+    quantized = area / "quantized.onnx"
+    _peers.apart(area, quantize, float_graphs(workspace)["float_ort"], quantized)
+    return float_session(quantized, threads)
+
+
+def quantize(float_onnx: Path, quantized: Path) -> None:
+    """Writes the graph with int8 weights, per channel."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    prepared = onnxruntime_static.prepare(float_onnx, quantized.parent)
+    quantize_dynamic(prepared, quantized, per_channel=True, weight_type=QuantType.QInt8)
