@@ -55,7 +55,8 @@ def choose_factors(
     depthwise convolution. With Δ the step of x / s over its exact amax, Q(W·s) the weights quantized per output
     channel, and the channels taken as independent with mean 0, the expected squared error of the outputs is
 
-        Δ²/12 · Σ (W·s)²  +  Σ_c (Q(W·s) − W·s)²_c · E[x_c²] / s_c²  +  Σ_c w_c² · 2β_c²/(n + 1) · exp(−(t_c − amax_c)/β_c)
+        Δ²/12 · Σ (W·s)²  +  Σ_c (Q(W·s) − W·s)²_c · E[x_c²] / s_c²
+                          +  Σ_c W_c² · 2β_c² / (n + 1) · exp(−(t_c − amax_c) / β_c)
 
     The last term is what new data will lose to clipping: of n values of a channel, the next one is the largest with
     probability 1 / (n + 1), and with an exponential tail it exceeds them by β = amax / ln n on average. A channel that

@@ -6,10 +6,11 @@ import json
 import logging
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline import backends, machine, methods, selection, stages, tasks, verdict
+from pipeline import backends, latency, machine, methods, selection, stages, tasks, verdict
 from pipeline.artifacts import Workspace, write_atomic
 from pipeline.bench import PEER_PACKAGES, reason
 from pipeline.evaluation import Reference, one_by_one, read_json
@@ -22,6 +23,7 @@ from pipeline.stages.verify import PACKAGES
 log = logging.getLogger(__name__)
 
 FILE = "compare.json"
+WARMUP, RUNS = 10, 300
 BEFORE = ("quantize", "calibrate", "export", "select")  # the stages whose artifacts are compared
 
 
@@ -41,11 +43,13 @@ def run(
         stages.run(name, automatic, workspace=workspace, announce=announce)
     task = tasks.get(read_json(workspace, "quantizers.json")["task"])
     reference = Reference.read(workspace)
+    limits = verdict.budgets(recipe.budgets, task)
     with tempfile.TemporaryDirectory(prefix="compare-") as scratch:
         scorer = selection.Scorer(automatic, workspace, task, reference, Path(scratch))
         ours = list(selection.score_all(scorer, automatic))
+        best = selection.rank(scored(workspace, automatic), limits)[0]
+        cost = migration_cost(scorer, best, reference, Path(scratch)) if best["migration"] else None
         peers = list(peer_rows(workspace, task, reference, Path(scratch)))
-    scored = read_json(workspace, f"{backends.choose(automatic.backend)}/{selection.FILE}")["rows"]
     table = {
         "command": command,
         "model": automatic.model,
@@ -57,9 +61,10 @@ def run(
             "calibration": tasks.counts(automatic, task.SAMPLES)["calibration"],
             "evaluation": reference.samples,
         },
-        "budgets": verdict.budgets(recipe.budgets, task).model_dump(),
+        "budgets": limits.model_dump(),
         "methods": ours,
-        "auto": [chosen(scored, ours, migration, verdict.budgets(recipe.budgets, task)) for migration in (False, True)],
+        "auto": [chosen(scored(workspace, automatic), ours, migration, limits) for migration in (False, True)],
+        "migration_cost": cost,
         "peers": peers,
         "environment": machine.environment(
             recipe.verification.threads or machine.usable_cores(), stages.versions(*PACKAGES, *PEER_PACKAGES)
@@ -70,6 +75,37 @@ def run(
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, text)
     return table
+
+
+def scored(workspace: Workspace, recipe: Recipe) -> list[dict[str, Any]]:
+    """Returns the rows of the select stage: scores on the selection split."""
+    rows: list[dict[str, Any]] = read_json(workspace, f"{backends.choose(recipe.backend)}/{selection.FILE}")["rows"]
+    return rows
+
+
+def migration_cost(
+    scorer: selection.Scorer, row: Mapping[str, Any], reference: Reference, scratch: Path
+) -> dict[str, Any]:
+    """Returns what migration costs in time: the same method's engine with it and without, batch 1, in turns.
+
+    ratio: latency with over latency without, the median of pairs with its 95 % interval.
+    """
+    feeds = reference.first(1).inputs
+    engines = {
+        name: scorer.engine(Choice(row["method"], row["percentile"], moved), scratch / name)
+        for name, moved in (("without", False), ("with", True))
+    }
+    for engine in engines.values():
+        engine.prepare({name: x.shape for name, x in feeds.items()})
+    times = latency.interleave(
+        {name: partial(engine, feeds) for name, engine in engines.items()}, warmup=WARMUP, runs=RUNS
+    )
+    return {
+        "method": row["label"],
+        "runs": RUNS,
+        **{name: latency.summary(seconds) for name, seconds in times.items()},
+        "ratio": latency.speedup(times["with"], times["without"]),
+    }
 
 
 def chosen(

@@ -76,10 +76,20 @@ class Scorer:
             self._seen[digest] = self._judge(graph)
         return {"label": choice.label, **vars(choice), **self._seen[digest]}
 
+    def engine(self, choice: Choice, folder: Path) -> backends.Engine:
+        """Returns the choice's engine, built in `folder`."""
+        from pipeline.graph.write import write_checked
+
+        folder.mkdir(parents=True)
+        write_checked(self.candidates.lower(choice).graph, folder / "model.qdq.onnx")
+        return self._build(folder / "model.qdq.onnx", folder / "engine")
+
+    def _build(self, graph: Path, folder: Path) -> backends.Engine:
+        self.candidates.backend.build(graph, folder, self._recipe)
+        return self.candidates.backend.load(folder, self._recipe.verification.threads)
+
     def _judge(self, graph: Path) -> dict[str, Any]:
-        backend, folder = self.candidates.backend, self._area / "engine"
-        backend.build(graph, folder, self._recipe)
-        engine = backend.load(folder, self._recipe.verification.threads)
+        engine = self._build(graph, self._area / "engine")
         found = one_by_one(engine, self._reference.inputs, "scoring")
         section, _, _ = accuracy(self._task, self._reference, found)
         return {key: section[key] for key in SHOWN}

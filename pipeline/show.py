@@ -86,7 +86,10 @@ def compare(table: dict[str, Any], *, as_json: bool) -> None:
     print(f"{table['model']} on {table['backend']}: float {table['metric']} {table['float']:.4f}, {table['samples']}")
     header = ("amax by", "drop", "agreement", "SQNR dB", "migrated", "agreement", "SQNR dB")
     for first, *cells in (header, *lines(table)):
-        print(f"{first:<34}" + "".join(f"{cell:>11}" for cell in cells))
+        print(f"{first:<36}" + "".join(f"{cell:>11}" for cell in cells))
+    if table["migration_cost"]:
+        ratio = table["migration_cost"]["ratio"]
+        print(f"latency with migration over without: {ratio['median']:.3f} ({ratio['low']:.3f}-{ratio['high']:.3f})")
 
 
 def calibration_bench(table: dict[str, Any], *, as_json: bool) -> None:

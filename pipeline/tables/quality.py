@@ -21,4 +21,12 @@ def section(table: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     text += [f"| {' | '.join(row)} |" for row in lines(table)]
+    cost = table["migration_cost"]
+    if cost:
+        ratio = cost["ratio"]
+        text += [
+            "",
+            f"Latency with migration over without, {cost['runs']} pairs at batch 1: {ratio['median']:.3f} "
+            f"({ratio['low']:.3f}–{ratio['high']:.3f}).",
+        ]
     return "\n".join(text) + "\n"
