@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from html.parser import HTMLParser
@@ -144,3 +145,29 @@ def test_page_of_many_large_samples_stays_small(workspace: Workspace) -> None:
     pictures = [attributes for tag, attributes in page.tags if tag == "img"]
     assert len(pictures) == overlays.LIMIT * 5
     assert len(page.html) < 5 * 2**20
+
+
+def test_the_scores_of_auto_are_shown_best_first(workspace: Workspace) -> None:
+    report = sample_report()
+    assert 'id="calibration"' not in draw(report, workspace).html, "no table where no method was chosen by score"
+    rows = [
+        {"label": "max + migration", "relative_drop": 0.0025, "agreement": 0.95, "sqnr_db": 21.94, "samples": 128},
+        {"label": HOSTILE, "relative_drop": 0.0187, "agreement": 0.83, "sqnr_db": 13.2, "samples": 128},
+    ]
+    page = draw({**report, "calibration": {**report["calibration"], "candidates": rows}}, workspace)
+    assert 'id="calibration"' in page.html and "128 held-out samples" in page.text
+    assert page.text.index("max + migration") < page.text.index(HOSTILE)
+    assert "21.9 dB" in page.text and "0.25" in page.text
+
+
+def test_a_migrated_quantizer_says_where_its_outliers_went(workspace: Workspace) -> None:
+    path = workspace.folder / "openvino" / "placement.json"
+    document = json.loads(path.read_text())
+    document["migrations"] = [
+        {"quantizers": ["encoder.0.query.input"], "into": "LayerNorm", "strength": 0.85, "gain_db": 6.4}
+    ]
+    with workspace.staging("lower", {}, {}) as area:
+        (area / "openvino").mkdir()
+        (area / "openvino" / "placement.json").write_text(json.dumps(document))
+    page = draw(sample_report(), workspace)
+    assert "outliers moved into the weights (by LayerNorm, strength 0.85, 6.4 dB less noise)" in page.text
