@@ -143,7 +143,7 @@ def compare(
     from pipeline import show
     from pipeline.build import locked
 
-    options = f" CHECKPOINT={Path(recipe.checkpoint).name}" if recipe.checkpoint else ""
+    options = f" CHECKPOINT={'/'.join(['…', *Path(recipe.checkpoint).parts[-2:]])}" if recipe.checkpoint else ""
     with locked(recipe):
         table = comparison.run(
             recipe, record=record, command=f"make compare MODEL={recipe.family}{options}", announce=announce
