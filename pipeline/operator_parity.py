@@ -3,11 +3,12 @@
 End to end the two drift: one value on a rounding boundary that falls to the other side changes everything after it. So
 the graph is cut at every quantizer. Each operator (its Q/DQ pairs, the layout changes behind them, the product, the
 bias) then gets as input exactly what PyTorch's operator got, runs in ONNX Runtime with graph optimizations off, and its
-output is compared with PyTorch's.
+output is compared with PyTorch's. Embedding tables are read whole, every row, and must be equal bit for bit.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from pipeline.reference import exact_session
 ROUNDING = 2e-5  # float32 rounding of a product summed in another order, relative to the largest output
 BOUNDARY = 2.0**-15  # in steps: twice what float32 resolves at ±128, so x/scale this near to k + ½ may fall either way
 OPERATORS = ("MatMul", "Conv", "Gemm", "Add")
+SUMMAND = ".sum_"  # in the name of a quantizer whose operator is a chain of adds
 BEHIND = ("Transpose", "Reshape", "DequantizeLinear")
 
 
@@ -63,11 +65,12 @@ def compare_operators(
     or stored int8 weights). `scratch`: a folder for the cut graph.
     """
     captured = _capture(model, inputs)
-    cut, outputs = _cut(graph, {n for n in captured if captured[n][2] is None})
+    tables = {r["site"]: r["name"] for r in describe(model) if r["kind"] == "embedding" and r["name"] in captured}
+    cut, outputs = _cut(graph, {n for n in captured if captured[n][2] is None}, tables)
     path = scratch / "operators.onnx"
     ir.save(cut, path)
     session = exact_session(path)
-    found = session({name: captured[name.removesuffix("/cut")][0].numpy() for name in session.input_names})
+    found = session({name: _feed(captured[name.removesuffix("/cut")]) for name in session.input_names})
     path.unlink()
     return list(_compare(model, captured, outputs, found))
 
@@ -83,7 +86,9 @@ def _capture(model: nn.Module, inputs: dict[str, np.ndarray]) -> Captured:
         if isinstance(module, TensorQuantizer) and module.is_enabled:
 
             def hook(m: TensorQuantizer, args: tuple[torch.Tensor], out: torch.Tensor, name: str = name) -> None:
-                captured[name] = (args[0].detach().clone(), out.detach().clone(), m.axis)
+                read, given = args[0].detach(), out.detach()
+                # weights are all of the model's memory, and nothing writes into them
+                captured[name] = (read.clone(), given.clone(), None) if m.axis is None else (read, given, m.axis)
 
             hooks.append(module.register_forward_hook(hook))
     try:
@@ -95,8 +100,17 @@ def _capture(model: nn.Module, inputs: dict[str, np.ndarray]) -> Captured:
     return captured
 
 
-def _cut(graph: ir.Model, activations: set[str]) -> tuple[ir.Model, dict[str, tuple[str, str]]]:
-    """Returns the graph cut at the activation quantizers, and {quantizer: (its DQ's output, its operator's output)}."""
+def _feed(captured: tuple[torch.Tensor, torch.Tensor, int | None]) -> np.ndarray:
+    """Returns what a quantizer read; of a table, the ids of all its rows."""
+    read, _, axis = captured
+    return read.numpy() if axis is None else np.arange(len(read))
+
+
+def _cut(graph: ir.Model, activations: set[str], tables: dict[str, str]) -> tuple[ir.Model, dict[str, tuple[str, str]]]:
+    """Returns the graph cut at the activation quantizers, and {quantizer: (its DQ's output, its operator's output)}.
+
+    tables: {embedding: its quantizer}; these are cut at their ids, and their Gather's output stands for both.
+    """
     cut = graph.clone()
     outputs: dict[str, tuple[str, str]] = {}
     new_inputs, new_outputs = [], {}
@@ -112,6 +126,14 @@ def _cut(graph: ir.Model, activations: set[str]) -> tuple[ir.Model, dict[str, tu
             new_outputs[value.name] = value
         for name in pair.names:
             outputs[name] = (str(pair.dequantize.outputs[0].name), str(result.name))
+    for node in cut.graph:
+        table = tables.get(str(node.name).removesuffix("/Gather"))
+        if node.op_type == "Gather" and table is not None:
+            ids, result = ir.Value(name=f"{table}/cut", type=ir.TensorType(ir.DataType.INT64)), node.outputs[0]
+            node.replace_input_with(1, ids)
+            new_inputs.append(ids)
+            new_outputs[result.name] = result
+            outputs[table] = (str(result.name), str(result.name))
     cut.graph.outputs.clear()
     cut.graph.outputs.extend(new_outputs.values())
     remove_unused(cut)
@@ -132,6 +154,9 @@ def _operator_output(pair: Pair) -> ir.Value:
             break
         assert node.op_type in BEHIND, f"{pair.names[0]} feeds {node.op_type}"
     follower = list(value.consumers())
+    while SUMMAND in pair.names[0] and len(follower) == 1 and follower[0].op_type == "Add":
+        value = follower[0].outputs[0]  # the other summands'
+        follower = list(value.consumers())
     if node.op_type in ("MatMul", "Gemm") and len(follower) == 1 and follower[0].op_type == "Add":
         bias = [v for v in follower[0].inputs if v is not None and v.const_value is not None]
         if bias:
@@ -143,14 +168,19 @@ def _compare(
     model: nn.Module, captured: Captured, outputs: dict[str, tuple[str, str]], found: dict[str, np.ndarray]
 ) -> Iterator[OperatorParity]:
     sites: dict[str, list[dict[str, Any]]] = {}
+    activations: Counter[str] = Counter()
     for record in describe(model):
+        activations[record["site"]] += record["role"] == "activation"
         if record["name"] in captured:
             sites.setdefault(record["site"], []).append(record)
     for site, records in sites.items():
+        if records[0]["kind"] == "embedding":
+            name = records[0]["name"]
+            yield _table_parity(site, captured[name][1].numpy(), found[outputs[name][1]])
+            continue
         names = [r["name"] for r in records if r["role"] == "activation"]
-        operands = 2 if records[0]["kind"] in ("scores", "context", "local", "residual") else 1
-        if len(names) < operands:
-            continue  # the float operand was not captured
+        if len(names) < activations[site]:
+            continue  # a float operand was not captured
         restored = {name: found[outputs[name][0]] for name in names}
         flips, misplaced = np.sum([_differing(model, n, captured[n], x) for n, x in restored.items()], axis=0)
         expected = _expected(model, site, records, captured, restored).numpy()
@@ -166,6 +196,21 @@ def _compare(
             max_abs_diff=float(difference.max()),
             largest=largest,
         )
+
+
+def _table_parity(site: str, expected: np.ndarray, found: np.ndarray) -> OperatorParity:
+    """Returns the comparison of all rows of an embedding: nothing is summed, so no bit may differ."""
+    difference = np.abs(found - expected)
+    return OperatorParity(
+        site=site,
+        kind="embedding",
+        elements=int(expected.size),
+        flips=0,
+        misplaced=0,
+        beyond=int((found != expected).sum()),  # NaN is beyond
+        max_abs_diff=float(difference.max()),
+        largest=float(np.abs(expected).max()),
+    )
 
 
 def _differing(
@@ -194,7 +239,7 @@ def _expected(
         values = [
             torch.from_numpy(restored[r["name"]]) if r["name"] in restored else captured[r["name"]][1] for r in records
         ]
-        if kind in ("linear", "conv", "depthwise"):
+        if kind in ("linear", "conv", "pointwise", "depthwise"):
             module: Any = model.get_submodule(site)
             x = values[0]
             weight = values[1] if len(values) > 1 else module.weight
@@ -205,4 +250,7 @@ def _expected(
             return torch.matmul(values[0], values[1].transpose(2, 3))
         if kind == "context":
             return torch.matmul(values[0], values[1])
-        return values[0] + values[1]
+        total = values[0]
+        for value in values[1:]:
+            total = total + value
+        return total

@@ -19,7 +19,7 @@ from torch import nn
 
 from pipeline import families, quantization
 from pipeline.errors import InputError
-from pipeline.quantization import QuantConv2d, QuantDescriptor, QuantLinear, TensorQuantizer
+from pipeline.quantization import QuantConv2d, QuantDescriptor, QuantEmbedding, QuantLinear, TensorQuantizer
 from pipeline.quantization.fake_quantize import PER_TENSOR, fake_quantize
 
 QDQBERT_LAYER = [
@@ -32,6 +32,7 @@ QDQBERT_LAYER = [
     ),
     *(f"{x}.add_{y}_input_quantizer" for x in ("attention.output", "output") for y in ("local", "residual")),
 ]
+TABLES = [f"bert.embeddings.{x}_embeddings._weight_quantizer" for x in ("word", "position", "token_type")]
 
 
 def load(name: str, checkpoints: dict[str, Path]) -> nn.Module:
@@ -71,10 +72,10 @@ def outputs(model: nn.Module, name: str) -> torch.Tensor:
 # --- where quantizers are ---
 
 
-def test_bert_has_the_quantizers_of_qdqbert(checkpoints: dict[str, Path]) -> None:
+def test_bert_has_the_quantizers_of_qdqbert_and_its_tables(checkpoints: dict[str, Path]) -> None:
     names = {name for name, _ in quantization.quantizers(quantized("bert", checkpoints))}
     expected = {f"bert.encoder.layer.{i}.{name}" for i in range(2) for name in QDQBERT_LAYER}
-    assert names == expected | {"qa_outputs._input_quantizer", "qa_outputs._weight_quantizer"}
+    assert names == expected | {*TABLES, "qa_outputs._input_quantizer", "qa_outputs._weight_quantizer"}
 
 
 @pytest.mark.parametrize("name", ["bert", "classifier", "encoder", "segformer"])
@@ -93,7 +94,11 @@ def test_every_linear_convolution_product_and_residual_add_has_its_quantizers(
     layers = 4 if name == "segformer" else 2
     for kinds, count in ((("scores",), 2), (("context",), 2), (("local", "residual"), 4)):
         assert sum(r["kind"] in kinds for r in records) == count * layers, kinds
-    pairs = {s: r for s, r in sites.items() if s not in weighted}
+    tables = {n for n, m in before.named_modules() if type(m) is nn.Embedding}
+    assert len(tables) == (0 if name == "segformer" else 3)
+    for site in tables:
+        assert [(r["kind"], r["role"], r["axis"]) for r in sites[site]] == [("embedding", "weight", 0)], site
+    pairs = {s: r for s, r in sites.items() if s not in weighted and s not in tables}
     assert all(len(r) == 2 and {x["axis"] for x in r} == {None} for r in pairs.values())
     assert {r["num_bits"] for r in records} == {8}
     assert len({r["name"] for r in records}) == len(records)
@@ -114,9 +119,12 @@ def test_convolutions_of_segformer_are_told_apart(checkpoints: dict[str, Path]) 
     kinds = {r["site"]: r["kind"] for r in quantization.describe(model) if r["role"] == "weight"}
     for site, kind in kinds.items():
         module = model.get_submodule(site)
-        expected = "linear" if isinstance(module, nn.Linear) else "depthwise" if module.groups > 1 else "conv"
+        if isinstance(module, nn.Linear):
+            expected = "linear"
+        else:
+            expected = "depthwise" if module.groups > 1 else "pointwise" if module.kernel_size == (1, 1) else "conv"
         assert kind == expected, site
-    assert set(kinds.values()) == {"linear", "conv", "depthwise"}
+    assert set(kinds.values()) == {"linear", "conv", "pointwise", "depthwise"}
 
 
 # --- the model stays what it was ---
@@ -182,6 +190,59 @@ def test_an_odd_model_without_attention_takes_quantizers_too() -> None:
     assert model(torch.randn(1, 3, 4, 4)).shape == (1, 2)
 
 
+# --- embeddings ---
+
+
+def table(rows: int = 6, width: int = 5, **options: Any) -> QuantEmbedding:
+    """Returns a quantized embedding of random rows of very different sizes, with its amax."""
+    torch.manual_seed(4)
+    model = nn.Sequential(nn.Embedding(rows, width, **options))
+    with torch.no_grad():
+        model[0].weight.mul_(torch.logspace(-3, 3, rows)[:, None])
+    made: Any = quantization.insert_quantizers(model)[0]
+    made._weight_quantizer.set_amax(made.weight.detach().abs().amax(1))
+    return made  # type: ignore[no-any-return]
+
+
+def test_an_embedding_gives_quantized_rows_each_with_its_own_scale() -> None:
+    made, ids = table(), torch.tensor([[5, 0, 0], [2, 3, 1]])
+    weight = made.weight.detach().numpy()
+    scale = np.abs(weight).max(1) / np.float32(127)
+    expected = numpy_fake_quantize(weight, scale[:, None])
+    np.testing.assert_array_equal(made(ids).detach().numpy(), expected[ids.numpy()])
+    error = np.abs(expected - weight).max(1)
+    assert (error <= scale / 2 * 1.0001).all(), "a small row is as exact as a large one"
+
+
+def test_a_row_of_zeros_stays_zeros_beside_others() -> None:
+    made = table(padding_idx=2)
+    with torch.no_grad():
+        made.weight[2] = 0
+    quantization.apply_amax(nn.Sequential(made), {"0._weight_quantizer": made.weight.detach().abs().amax(1).numpy()})
+    rows = made(torch.arange(6))
+    assert torch.equal(rows[2], torch.zeros(5)) and bool((rows[[0, 1, 3, 4, 5]] != 0).any(1).all())
+    assert torch.isfinite(rows).all()
+
+
+@pytest.mark.parametrize("padding", [None, 3])
+def test_gradients_reach_the_rows_that_were_read(padding: int | None) -> None:
+    made = table(padding_idx=padding)
+    made(torch.tensor([1, 3, 3])).sum().backward()
+    assert made.weight.grad is not None
+    expected = torch.zeros(6, 5)
+    expected[1] = 1
+    expected[3] = 0 if padding == 3 else 2
+    assert torch.equal(made.weight.grad, expected)
+
+
+def test_an_embedding_with_its_quantizer_off_is_the_float_one() -> None:
+    made, ids = table(max_norm=2.0, norm_type=1.0), torch.tensor([0, 5, 5])
+    weight = made.weight.detach().clone()
+    made._weight_quantizer.disable()
+    expected = nn.functional.embedding(ids, weight, max_norm=2.0, norm_type=1.0)
+    assert torch.equal(made(ids), expected) and expected.abs().sum(1).max() < 2.001
+
+
 # --- switching by name ---
 
 
@@ -217,7 +278,9 @@ def test_default_descriptors_are_honoured(checkpoints: dict[str, Path], monkeypa
     QuantLinear.set_default_quant_desc_input(QuantDescriptor(num_bits=6, calib_method="max"))
     QuantLinear.set_default_quant_desc_weight(QuantDescriptor(num_bits=8, axis=None))
     records = quantization.describe(families.get("bert").insert_quantizers(load("bert", checkpoints)))
-    assert {(r["num_bits"], r["axis"]) for r in records if r["role"] == "weight"} == {(8, None)}
+    weights = [r for r in records if r["role"] == "weight"]
+    assert {(r["num_bits"], r["axis"]) for r in weights if r["kind"] == "linear"} == {(8, None)}
+    assert {(r["num_bits"], r["axis"]) for r in weights if r["kind"] == "embedding"} == {(8, 0)}, "its own descriptor"
     # as in QDQBERT, attention products and residual adds take the input descriptor of linear layers
     assert {(r["num_bits"], r["axis"]) for r in records if r["role"] == "activation"} == {(6, None)}
     assert QuantConv2d.default_quant_desc_input.num_bits == 8, "convolutions have their own"

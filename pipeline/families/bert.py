@@ -60,7 +60,7 @@ def rewrites() -> dict[str, Callable[[nn.Module], nn.Module]]:
 
 
 def insert_quantizers(model: nn.Module) -> nn.Module:
-    """Returns the model with quantizers at linear inputs and weights, attention products and residual adds."""
+    """Returns the model with quantizers at embeddings, linear inputs and weights, attention and residual adds."""
     from transformers.models.bert import modeling_bert as hf
 
     from pipeline.quantization import insert_quantizers as insert

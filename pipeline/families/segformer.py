@@ -65,13 +65,15 @@ def rewrites() -> dict[str, Callable[[nn.Module], nn.Module]]:
 
 
 def insert_quantizers(model: nn.Module) -> nn.Module:
-    """Returns the model with quantizers at linear and convolution inputs and weights, attention and residual adds."""
+    """Returns the model with quantizers at linear and convolution inputs and weights, attention and adds."""
     from transformers.models.segformer import modeling_segformer as hf
 
+    from pipeline.families._segformer_rewrites import SummedDecodeHead
     from pipeline.quantization import insert_quantizers as insert
-    from pipeline.quantization.segformer_residual import QuantSegformerLayer
+    from pipeline.quantization.segformer_residual import QuantSegformerLayer, QuantSummedDecodeHead
 
-    return insert(model, attention=hf.SegformerAttention, residual={hf.SegformerLayer: QuantSegformerLayer})
+    adds = {hf.SegformerLayer: QuantSegformerLayer, SummedDecodeHead: QuantSummedDecodeHead}
+    return insert(model, attention=hf.SegformerAttention, residual=adds)
 
 
 def dynamic_axes(inputs: tuple[str, ...]) -> dict[str, dict[int, str]]:

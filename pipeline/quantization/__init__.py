@@ -13,12 +13,13 @@ from torch import nn
 
 from pipeline.errors import InputError, near_names
 from pipeline.quantization import modules
-from pipeline.quantization.modules import WEIGHTED, QuantConv2d, QuantLinear
+from pipeline.quantization.modules import WEIGHTED, QuantConv2d, QuantEmbedding, QuantLinear
 from pipeline.quantization.tensor_quantizer import TensorQuantizer
 
 __all__ = [
     "QuantConv2d",
     "QuantDescriptor",
+    "QuantEmbedding",
     "QuantLinear",
     "TensorQuantizer",
     "apply_amax",
@@ -37,7 +38,7 @@ def insert_quantizers(
 ) -> nn.Module:
     """Returns `model` with a quantizer at every candidate place, converted in place.
 
-    attention: the class of self-attention modules; residual: float class → subclass with quantized residual adds.
+    attention: the class of self-attention modules; residual: float class → subclass with quantized adds.
     """
     found: list[Any] = list(model.modules())
     for module in found:
@@ -65,19 +66,28 @@ def quantizers(model: nn.Module) -> Iterator[tuple[str, TensorQuantizer]]:
 
 
 def kind_of(module: nn.Module, attribute: str) -> str:
-    """Returns the kind of operator a quantizer serves: linear, conv, depthwise, scores, context, local or residual."""
+    """Returns the kind of operator a quantizer serves.
+
+    One of linear, conv, pointwise, depthwise, embedding, scores, context, sum, local and residual.
+    """
     if isinstance(module, QuantConv2d):
-        return "depthwise" if module.groups > 1 else "conv"
+        if module.groups > 1:
+            return "depthwise"
+        return "pointwise" if module.kernel_size == (1, 1) else "conv"
     if isinstance(module, QuantLinear):
         return "linear"
+    if isinstance(module, QuantEmbedding):
+        return "embedding"
     if attribute.startswith("matmul_"):
         return "scores" if attribute[7] in "qk" else "context"
+    if attribute.startswith("sum_"):
+        return "sum"
     return "local" if "add_local" in attribute else "residual"
 
 
 def _operator(attribute: str, kind: str) -> str:
-    """Returns the operator's name below its module: scores, context, or the add that both residual inputs share."""
-    return kind if kind in ("scores", "context") else attribute.partition("add_")[0] + "add"
+    """Returns the operator's name below its module: scores, context, sum, or the add of both residual inputs."""
+    return kind if kind in ("scores", "context", "sum") else attribute.partition("add_")[0] + "add"
 
 
 def describe(model: nn.Module) -> list[dict[str, Any]]:

@@ -4,8 +4,10 @@ A float module is converted in place (its class is swapped), so parameters, name
 Quantizer names follow pytorch-quantization and QDQBERT:
 
     Linear, Conv2d     _input_quantizer (per tensor), _weight_quantizer (per output channel)
+    Embedding          _weight_quantizer (per row: every vocabulary entry has its own amax)
     attention          matmul_q_input_quantizer, matmul_k_…, matmul_a_… (probabilities), matmul_v_…
     residual add       add_local_input_quantizer (the branch), add_residual_input_quantizer (the skip)
+    sum                sum_0_input_quantizer, sum_1_…
 """
 
 from __future__ import annotations
@@ -56,7 +58,31 @@ class QuantConv2d(nn.Conv2d, _Weighted):
         return self._conv_forward(self._input_quantizer(x), self._weight_quantizer(self.weight), self.bias)
 
 
-WEIGHTED: dict[type[nn.Module], type[Any]] = {nn.Linear: QuantLinear, nn.Conv2d: QuantConv2d}
+class QuantEmbedding(nn.Embedding, QuantMixin):
+    """y = Q(W)[ids]. A row of zeros, such as a padding token's, has amax 0 and stays zeros at any scale."""
+
+    default_quant_desc_weight = PER_CHANNEL
+
+    def add_quantizers(self) -> None:
+        self._weight_quantizer = TensorQuantizer(self.default_quant_desc_weight)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return F.embedding(
+            ids,
+            self._weight_quantizer(self.weight),
+            self.padding_idx,
+            self.max_norm,
+            self.norm_type,
+            self.scale_grad_by_freq,
+            self.sparse,
+        )
+
+
+WEIGHTED: dict[type[nn.Module], type[Any]] = {
+    nn.Linear: QuantLinear,
+    nn.Conv2d: QuantConv2d,
+    nn.Embedding: QuantEmbedding,
+}
 
 MATMULS = ("matmul_q", "matmul_k", "matmul_a", "matmul_v")
 
@@ -77,6 +103,12 @@ def add_residual_quantizers(module: nn.Module, prefix: str = "") -> None:
     """Gives a module the two quantizers of one residual add."""
     for side in ("local", "residual"):
         setattr(module, f"{prefix}add_{side}_input_quantizer", TensorQuantizer(QuantLinear.default_quant_desc_input))
+
+
+def add_sum_quantizers(module: nn.Module, summands: int) -> None:
+    """Gives a module one quantizer for each summand of a sum of several tensors."""
+    for i in range(summands):
+        setattr(module, f"sum_{i}_input_quantizer", TensorQuantizer(QuantLinear.default_quant_desc_input))
 
 
 def quantized_attention(

@@ -1,4 +1,4 @@
-"""SegFormer's two residual adds a layer, with quantizers on both inputs of each."""
+"""SegFormer's adds with quantizers on their inputs: two residual adds a layer, the sum in the rewritten head."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from transformers.models.segformer.modeling_segformer import SegformerLayer
 
-from pipeline.quantization.modules import add_residual_quantizers
+from pipeline.families._segformer_rewrites import SummedDecodeHead
+from pipeline.quantization.modules import add_residual_quantizers, add_sum_quantizers
 
 
 class QuantSegformerLayer(SegformerLayer):
@@ -26,3 +27,17 @@ class QuantSegformerLayer(SegformerLayer):
         )
         branch = self.drop_path(self.mlp(self.layernorm_after(hidden_states), height, width))
         return self.mlp_add_local_input_quantizer(branch) + self.mlp_add_residual_input_quantizer(hidden_states)
+
+
+class QuantSummedDecodeHead(SummedDecodeHead):
+    """SummedDecodeHead whose sum reads quantized tensors.
+
+    The upsampled maps are the largest tensors of the model, [B, D, H/4, W/4] each: in float, writing and reading them
+    takes longer than the products that make them.
+    """
+
+    def add_quantizers(self) -> None:
+        add_sum_quantizers(self, len(self.projections))
+
+    def summand(self, stage: int, x: torch.Tensor) -> torch.Tensor:
+        return getattr(self, f"sum_{stage}_input_quantizer")(x)  # type: ignore[no-any-return]
