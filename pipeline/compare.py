@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
 from collections.abc import Callable, Mapping
@@ -10,14 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline import backends, latency, machine, methods, selection, stages, tasks, verdict
-from pipeline.artifacts import Workspace, write_atomic
-from pipeline.bench import PEER_PACKAGES, reason
-from pipeline.evaluation import Reference, one_by_one, read_json
+from pipeline import backends, latency, machine, methods, records, selection, stages, tasks, verdict
+from pipeline.artifacts import Workspace
+from pipeline.bench import PEER_PACKAGES
+from pipeline.evaluation import Reference, read_json
 from pipeline.lowering import Choice
-from pipeline.measures import accuracy
 from pipeline.recipe import Recipe
-from pipeline.selection import SHOWN
 from pipeline.stages.verify import PACKAGES
 
 log = logging.getLogger(__name__)
@@ -35,9 +32,7 @@ def run(
     record: another file to write it to, for the README; command: what the table says it came from. Methods that `auto`
     chooses are chosen on the selection split and, like all others, judged on the evaluation split.
     """
-    automatic = Recipe.model_validate(
-        {**recipe.model_dump(), "calibration": {**recipe.calibration.model_dump(), "method": selection.AUTO}}
-    )
+    automatic = selection.automatic(recipe)
     workspace = Workspace(automatic.folder)
     for name in BEFORE:
         stages.run(name, automatic, workspace=workspace, announce=announce)
@@ -70,10 +65,8 @@ def run(
             recipe.verification.threads or machine.usable_cores(), stages.versions(*PACKAGES, *PEER_PACKAGES)
         ),
     }
-    text = json.dumps(table, indent=1).encode()
     for path in (workspace.folder / FILE, *([record] if record else [])):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, text)
+        records.write(path, table)
     return table
 
 
@@ -123,24 +116,20 @@ def peer_rows(workspace: Workspace, task: Any, reference: Reference, scratch: Pa
     """Returns a row per peer: its accuracy on the same samples, or why there is none."""
     threads = machine.usable_cores()
     rows = []
-    for name in methods.names():
-        method = methods.get(name)
-        if not method.PEER:
-            continue
-        row: dict[str, Any] = {"method": name, "label": method.LABEL, "skipped": method.unavailable_reason()}
-        rows.append(row)
-        if row["skipped"] is not None:
-            continue
+    for method in (m for m in map(methods.get, methods.names()) if m.PEER):
+        name = method.__name__.rpartition(".")[2]
         log.info("compare: %s", method.LABEL)
-        try:
-            found = one_by_one(method.make(workspace, scratch / name, threads), reference.inputs, method.LABEL)
-        except Exception as error:  # whatever a package of others raises
-            row["skipped"] = reason(error)
-            log.debug("compare: %s", method.LABEL, exc_info=True)
-            continue
-        section, _, _ = accuracy(task, reference, found)
-        row.update({key: section[key] for key in SHOWN})
+        work = partial(peer_scores, method, workspace, scratch / name, threads, task, reference)
+        scores, skipped = methods.attempt(method, work)
+        rows.append({"method": name, "label": method.LABEL, "skipped": skipped, **(scores or {})})
     return rows
+
+
+def peer_scores(
+    method: Any, workspace: Workspace, area: Path, threads: int, task: Any, reference: Reference
+) -> dict[str, Any]:
+    """Returns a peer's accuracy."""
+    return selection.scores(task, reference, method.make(workspace, area, threads), method.LABEL)
 
 
 def lines(table: Mapping[str, Any]) -> list[tuple[str, ...]]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from calibration import CalibrationTable, ChannelStatistic, Statistic
     from pipeline.graph.migrate import Moved
+    from pipeline.placement import Policy
 
 
 @dataclass(frozen=True)
@@ -73,12 +74,20 @@ class Candidates:
         self._workspace = workspace
         self.backend = backends.get(backends.choose(recipe.backend))
         self.table: CalibrationTable = CalibrationTable.read(workspace.path("calibration.json"))
-        listed = json.loads(workspace.path("quantizers.json").read_text(encoding="utf-8"))["quantizers"]
+        self.quantizers: list[dict[str, Any]] = json.loads(
+            workspace.path("quantizers.json").read_text(encoding="utf-8")
+        )["quantizers"]
+        self._asked = recipe.placement
+        self.decisions = self.place(placement.default(self.backend.NAME, recipe.family))
+        self.enabled = enabled(self.decisions)
+
+    def place(self, policy: Policy) -> list[placement.Decision]:
+        """Returns what is on with `policy` as the default. Raises InputError where nothing is."""
         degenerate = {n: r.degenerate for n, r in self.table.records.items() if r.degenerate}
-        self.decisions = placement.decide(listed, self.backend.PLACEMENT, recipe.placement, degenerate)
-        self.enabled = {d.name for d in self.decisions if d.enabled}
-        if not self.enabled:
+        decisions = placement.decide(self.quantizers, policy, self._asked, degenerate)
+        if not enabled(decisions):
             raise InputError("the placement leaves no quantizer on: nothing would run in int8.")
+        return decisions
 
     @cached_property
     def histograms(self) -> tuple[dict[str, Statistic], dict[str, ChannelStatistic]]:
@@ -87,30 +96,36 @@ class Candidates:
 
         return read_histograms(self._workspace.path("calibration.npz"))
 
-    def lower(self, choice: Choice) -> Lowered:
-        """Returns the backend's QDQ graph for one way to read amax."""
+    def lower(self, choice: Choice, policy: Policy | None = None) -> Lowered:
+        """Returns the backend's QDQ graph for one way to read amax.
+
+        policy: the default placement to try; None: the stored one.
+        """
         import onnx_ir as ir
 
         from pipeline.graph import BY_NAME, keep_pairs, set_scales
         from pipeline.graph.fold import fold_transposed_weights
         from pipeline.graph.migrate import migrate_outliers
 
+        decisions = self.place(policy) if policy else self.decisions
         graph = ir.load(self._workspace.path("candidates.onnx"))
-        keep_pairs(graph, self.enabled)
+        keep_pairs(graph, enabled(decisions))
         moved = migrate_outliers(graph, self.histograms[1]) if choice.migration else []
         fold_transposed_weights(graph)
-        scales = self._scales(graph, choice, moved)
+        scales = self._scales(graph, choice, moved, enabled(decisions))
         set_scales(graph, scales)
         for name in self.backend.DIALECT:
             BY_NAME[name](graph)
-        return Lowered(graph, self.decisions, scales, moved)
+        return Lowered(graph, decisions, scales, moved)
 
-    def _scales(self, graph: ir.Model, choice: Choice, moved: Sequence[Moved]) -> dict[str, np.ndarray]:
+    def _scales(
+        self, graph: ir.Model, choice: Choice, moved: Sequence[Moved], names: set[str]
+    ) -> dict[str, np.ndarray]:
         from calibration import compute_amax, rescale
         from pipeline.graph import find_pairs
         from pipeline.scales import to_scale
 
-        amax = {name: table_amax(self.table, name, choice) for name in self.enabled}
+        amax = {name: table_amax(self.table, name, choice) for name in names}
         for migration in moved:
             for name in migration.quantizers:
                 divided = rescale(self.histograms[0][name], self.histograms[1][name], migration.factors)
@@ -119,6 +134,11 @@ class Candidates:
             weights = {p.names[0]: p for p in find_pairs(graph) if p.source.const_value is not None}
             amax.update({name: weight_amax_of(pair) for name, pair in weights.items()})
         return {name: to_scale(value) for name, value in amax.items()}
+
+
+def enabled(decisions: Sequence[placement.Decision]) -> set[str]:
+    """Returns the names of the quantizers that are on."""
+    return {d.name for d in decisions if d.enabled}
 
 
 def table_amax(table: CalibrationTable, name: str, choice: Choice) -> Any:

@@ -8,15 +8,15 @@ needed for any of them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from pipeline import backends, verdict
+from pipeline import backends
 from pipeline.artifacts import Workspace, sha256
 from pipeline.evaluation import Reference, one_by_one, read_json
-from pipeline.lowering import Candidates, Choice
+from pipeline.lowering import Candidates, Choice, Lowered
 from pipeline.measures import accuracy
 from pipeline.recipe import Budgets, Recipe
 
@@ -33,6 +33,12 @@ SHOWN = ("metric", "float", "engine", "relative_drop", "agreement", "sqnr_db", "
 def is_asked(recipe: Recipe) -> bool:
     """Returns whether the method is to be chosen by score."""
     return recipe.calibration.method == AUTO
+
+
+def automatic(recipe: Recipe) -> Recipe:
+    """Returns the recipe with the method to be chosen by score; only then the data has a selection split."""
+    calibration = {**recipe.calibration.model_dump(), "method": AUTO}
+    return Recipe.model_validate({**recipe.model_dump(), "calibration": calibration})
 
 
 def choice_of(recipe: Recipe, workspace: Workspace) -> Choice:
@@ -67,32 +73,36 @@ class Scorer:
 
     def score(self, choice: Choice) -> dict[str, Any]:
         """Returns the choice with its accuracy on the samples, as in the report's `accuracy` section."""
-        from pipeline.graph.write import write_checked
-
-        graph = self._area / "model.qdq.onnx"
-        write_checked(self.candidates.lower(choice).graph, graph)
+        graph = write(self.candidates.lower(choice), self._area)
         digest = sha256(graph)
         if digest not in self._seen:
-            self._seen[digest] = self._judge(graph)
+            self._seen[digest] = scores(self._task, self._reference, self._build(graph), "scoring")
         return {"label": choice.label, **vars(choice), **self._seen[digest]}
 
     def engine(self, choice: Choice, folder: Path) -> backends.Engine:
         """Returns the choice's engine, built in `folder`."""
-        from pipeline.graph.write import write_checked
+        return self._build(write(self.candidates.lower(choice), folder))
 
-        folder.mkdir(parents=True)
-        write_checked(self.candidates.lower(choice).graph, folder / "model.qdq.onnx")
-        return self._build(folder / "model.qdq.onnx", folder / "engine")
+    def _build(self, graph: Path) -> backends.Engine:
+        self.candidates.backend.build(graph, graph.parent / "engine", self._recipe)
+        return self.candidates.backend.load(graph.parent / "engine", self._recipe.verification.threads)
 
-    def _build(self, graph: Path, folder: Path) -> backends.Engine:
-        self.candidates.backend.build(graph, folder, self._recipe)
-        return self.candidates.backend.load(folder, self._recipe.verification.threads)
 
-    def _judge(self, graph: Path) -> dict[str, Any]:
-        engine = self._build(graph, self._area / "engine")
-        found = one_by_one(engine, self._reference.inputs, "scoring")
-        section, _, _ = accuracy(self._task, self._reference, found)
-        return {key: section[key] for key in SHOWN}
+def write(lowered: Lowered, folder: Path) -> Path:
+    """Returns the checked file of a QDQ graph in `folder`."""
+    from pipeline.graph.write import write_checked
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_checked(lowered.graph, folder / "model.qdq.onnx")
+    return folder / "model.qdq.onnx"
+
+
+def scores(
+    task: ModuleType, reference: Reference, model: Callable[[dict[str, Any]], Mapping[str, Any]], label: str
+) -> dict[str, Any]:
+    """Returns what of the report's `accuracy` section compares models: SHOWN, on one sample at a time."""
+    section, _, _ = accuracy(task, reference, one_by_one(model, reference.inputs, label))
+    return {key: section[key] for key in SHOWN}
 
 
 def rank(rows: Sequence[Mapping[str, Any]], budgets: Budgets) -> list[Mapping[str, Any]]:
@@ -120,8 +130,3 @@ def score_all(scorer: Scorer, recipe: Recipe) -> Iterator[dict[str, Any]]:
             row["label"], row["metric"], 100 * row["relative_drop"], row["agreement"], row["sqnr_db"],
         )  # fmt: skip
         yield row
-
-
-def budgets_of(recipe: Recipe, task: ModuleType) -> Budgets:
-    """Returns the budgets that weigh the two measures."""
-    return verdict.budgets(recipe.budgets, task)

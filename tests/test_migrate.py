@@ -13,7 +13,7 @@ import onnx_ir as ir
 import pytest
 import tiny
 from conftest import _run, recipe_for
-from test_graph_passes import operators, parse, run
+from onnx_text import operators, parse, run
 
 from calibration import ChannelStatistic, Migration, choose_factors, migration, weight_amax
 from calibration.channel_binning import Axis, channels_along

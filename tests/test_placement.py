@@ -1,17 +1,19 @@
-"""Which quantizers are on: the backend's policy, the recipe's word, and operators that cannot be quantized."""
+"""Which quantizers are on: the stored or the backend's policy, the recipe's word, operators without an amax."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline import backends
+from pipeline import backends, families, placement
 from pipeline.errors import InputError
 from pipeline.placement import KINDS, Decision, Policy, decide
 from pipeline.recipe import Placement
 
-PRODUCTS = Policy(kinds=frozenset({"linear", "conv", "depthwise", "scores", "context"}))
+PRODUCTS = Policy(kinds=frozenset({"linear", "conv", "depthwise", "embedding", "scores", "context"}))
 NOTHING: dict[str, str] = {}
 
 
@@ -32,8 +34,15 @@ QUANTIZERS = [
     quantizer("patch._weight_quantizer", "conv"),
     quantizer("dw._input_quantizer", "depthwise"),
     quantizer("dw._weight_quantizer", "depthwise"),
+    quantizer("words._weight_quantizer", "embedding"),
     quantizer("qa_outputs._input_quantizer", "head"),
     quantizer("qa_outputs._weight_quantizer", "head"),
+    quantizer("embeddings.words._weight_quantizer", "embedding"),
+    quantizer("decoder.sum_0_input_quantizer", "sum", "decoder.sum"),
+    quantizer("decoder.sum_1_input_quantizer", "sum", "decoder.sum"),
+]
+QUANTIZERS += [
+    quantizer(f"{kind}._input_quantizer", kind) for kind in KINDS if kind not in {q["kind"] for q in QUANTIZERS}
 ]
 
 
@@ -49,7 +58,7 @@ def test_the_policy_decides_by_kind() -> None:
     decisions = decided()
     assert [d.name for d in decisions] == [q["name"] for q in QUANTIZERS], "one decision each, in order"
     off = {d.kind for d in decisions if not d.enabled}
-    assert off == {"local", "residual", "head"}
+    assert off == set(KINDS) - PRODUCTS.kinds
     assert {d.kind for d in decisions if d.enabled} == PRODUCTS.kinds
     assert all(d.reason.startswith(f"{d.kind}: {'on' if d.enabled else 'off'}") for d in decisions)
 
@@ -123,9 +132,101 @@ def test_patterns_are_case_sensitive_and_match_the_whole_name() -> None:
             decided(disable=(pattern,))
 
 
+USABLE = [n for n in backends.names() if backends.get(n).unavailable_reason() is None]
+
+
 def test_every_backends_policy_names_kinds_that_exist() -> None:
-    usable = [n for n in backends.names() if backends.get(n).unavailable_reason() is None]
-    assert usable
-    for name in usable:
+    assert USABLE
+    for name in USABLE:
         kinds = backends.get(name).PLACEMENT.kinds
         assert kinds and kinds <= set(KINDS), name
+
+
+# --- stored defaults ---
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Returns the file that takes the place of OpenVINO's stored placements; it is not there yet."""
+    monkeypatch.setattr(placement, "FOLDER", tmp_path / "placements")
+    return tmp_path / "placements" / "openvino.json"
+
+
+def entry(*kinds: Any, **more: Any) -> dict[str, Any]:
+    return {"kinds": list(kinds), "measured": {}, **more}
+
+
+@pytest.mark.parametrize("family", families.names())
+@pytest.mark.parametrize("backend", USABLE)
+def test_what_the_package_stores_can_be_used(backend: str, family: str) -> None:
+    kinds = placement.default(backend, family).kinds
+    assert kinds and kinds <= set(KINDS)
+    found = placement.stored(backend).get(family)
+    assert kinds == (frozenset(found["kinds"]) if found else backends.get(backend).PLACEMENT.kinds)
+
+
+def test_every_stored_file_is_a_backends() -> None:
+    assert {path.stem for path in placement.FOLDER.glob("*")} <= set(backends.names())
+
+
+def test_without_an_entry_the_backends_own_placement_holds(shelf: Path) -> None:
+    assert placement.default("openvino", "bert") == backends.get("openvino").PLACEMENT
+    placement.store("openvino", "segformer", Policy(frozenset({"conv"})), {})
+    assert placement.default("openvino", "bert") == backends.get("openvino").PLACEMENT
+    assert placement.default("openvino", "segformer") == Policy(frozenset({"conv"}))
+    assert placement.default("onnxruntime", "segformer") == backends.get("onnxruntime").PLACEMENT
+
+
+def test_storing_replaces_one_family_and_keeps_the_others(shelf: Path) -> None:
+    assert placement.store("openvino", "segformer", Policy(frozenset({"conv", "linear"})), {"cpu": "A"}) == shelf
+    placement.store("openvino", "bert", Policy(frozenset({"linear"})), {})
+    placement.store("openvino", "segformer", Policy(frozenset({"head", "conv"})), {"cpu": "B"})
+    assert json.loads(shelf.read_text()) == {
+        "bert": {"kinds": ["linear"], "measured": {}},
+        "segformer": {"kinds": ["conv", "head"], "measured": {"cpu": "B"}},
+    }
+    assert [path.name for path in shelf.parent.iterdir()] == ["openvino.json"], "nothing is left beside it"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"brt": entry("linear")}, "unknown model 'brt'. Did you mean bert? Available: bert, segformer."),
+        ({"bert": entry("linear", "heads")}, "bert: unknown kind 'heads'. Did you mean head"),
+        ({"bert": entry("linear", 7)}, "bert: unknown kind 7."),
+        ({"bert": entry()}, "bert: 'kinds' must be a list of at least one of linear, "),
+        ({"bert": {"kinds": "linear", "measured": {}}}, "bert: 'kinds' must be a list"),
+        ({"bert": {"kinds": ["linear"]}}, "with 'kinds' and 'measured' is expected, found an object with 'kinds'."),
+        ({"bert": entry("linear", mesured={})}, "found an object with 'kinds', 'measured', 'mesured'."),
+        ({"bert": ["linear"]}, "bert: an object with 'kinds' and 'measured' is expected, found ['linear']."),
+        (["bert"], "an object of families is expected, found list."),
+    ],
+)
+def test_a_file_that_cannot_be_used_names_what_is_wrong(shelf: Path, content: Any, said: str) -> None:
+    shelf.parent.mkdir()
+    shelf.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(InputError) as error:
+        placement.default("openvino", "segformer")
+    assert str(shelf) in str(error.value) and said in str(error.value)
+
+
+def test_all_faults_of_a_file_are_in_one_message(shelf: Path) -> None:
+    shelf.parent.mkdir()
+    shelf.write_text(json.dumps({"brt": entry("linear"), "bert": entry("lnear", "hed")}), encoding="utf-8")
+    with pytest.raises(InputError) as error:
+        placement.stored("openvino")
+    assert str(error.value).count("\n") == 3
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b""], ids=["half", "no text", "empty"])
+def test_a_file_that_is_no_json_is_named(shelf: Path, content: bytes) -> None:
+    shelf.parent.mkdir()
+    shelf.write_bytes(content)
+    with pytest.raises(InputError, match=r"openvino\.json cannot be read"):
+        placement.default("openvino", "bert")
+
+
+def test_a_folder_that_cannot_be_written_is_named(shelf: Path) -> None:
+    shelf.parent.write_text("a file where the folder should be", encoding="utf-8")
+    with pytest.raises(InputError, match=r"openvino\.json cannot be written .*--no-store"):
+        placement.store("openvino", "bert", Policy(frozenset({"linear"})), {})

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from calibration import CalibrationTable
-from pipeline import compare, methods, selection, stages, tasks
+from pipeline import compare, methods, selection, stages, tasks, verdict
 from pipeline.artifacts import Workspace
 from pipeline.errors import ArtifactError
 from pipeline.lowering import Candidates, Choice
@@ -75,7 +75,7 @@ def test_every_method_is_scored_without_and_with_migration(automatic: Recipe) ->
 
 def test_the_best_row_is_the_choice_and_the_choice_is_what_was_lowered(automatic: Recipe) -> None:
     found = document(automatic, "selection.json")
-    budgets = selection.budgets_of(automatic, tasks.get("question-answering"))
+    budgets = verdict.budgets(automatic.budgets, tasks.get("question-answering"))
     assert found["rows"] == selection.rank(found["rows"], budgets)
     best = {key: found["rows"][0][key] for key in ("method", "percentile", "migration")}
     assert found["chosen"] == best == document(automatic, "placement.json")["calibration"]

@@ -23,8 +23,19 @@ FILES = ("model.ort.onnx",)
 
 # --- placement and dialect (read by the lower stage) ---
 
-PLACEMENT = Policy(kinds=frozenset({"linear", "conv", "depthwise", "scores", "context"}))
-DIALECT = ("hoist_above_layout", "merge_equal_pairs", "store_int8_weights", "unsigned_activations")
+# Convolutions stay float but for 1×1 ones: as int8 they would need a Q/DQ on their outputs as well. Attention stays
+# float: on tensors of its size, quantizing the operands takes what the int8 products save.
+PLACEMENT = Policy(kinds=frozenset({"linear", "pointwise", "embedding"}))
+DIALECT = (
+    "transpose_images",
+    "hoist_above_layout",
+    "merge_equal_pairs",
+    "store_int8_weights",
+    "linear_pointwise",
+    "sink_transposes",
+    "unsigned_activations",
+    "gather_int8_rows",
+)
 
 # --- engine ---
 

@@ -22,10 +22,17 @@ FILES = ("model.xml", "model.bin")
 
 # --- placement and dialect (read by the lower stage) ---
 
-PLACEMENT = Policy(kinds=frozenset({"linear", "conv", "depthwise", "scores", "context"}))
+PLACEMENT = Policy(kinds=frozenset({"linear", "conv", "pointwise", "depthwise", "embedding", "scores", "context"}))
 # Unsigned activations: with signed ones OpenVINO 2026.4 is silently wrong on convolutions behind a Concat (SegFormer's
 # original head); the parity check of the engine stage refuses those engines. Both forms are equally fast.
-DIALECT = ("hoist_above_layout", "merge_equal_pairs", "store_int8_weights", "unsigned_activations")
+DIALECT = (
+    "transpose_images",
+    "hoist_above_layout",
+    "merge_equal_pairs",
+    "store_int8_weights",
+    "unsigned_activations",
+    "gather_int8_rows",
+)
 
 # --- engine ---
 

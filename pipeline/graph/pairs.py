@@ -106,6 +106,15 @@ def initializer(model: ir.Model, name: str, array: np.ndarray) -> ir.Value:
     return value
 
 
+def replace_value(old: ir.Value, new: ir.Value) -> None:
+    """Gives every reader of `old` the value `new`, which takes its name where it is one of the graph's outputs."""
+    name = old.name if old.is_graph_output() else None
+    new.type, new.shape = new.type or old.type, new.shape or old.shape
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+    if name is not None:
+        old.name, new.name = f"{name}/replaced", name
+
+
 def remove_unused(model: ir.Model) -> None:
     """Removes nodes and initializers that nothing reads."""
     common.RemoveUnusedNodesPass()(model)

@@ -20,4 +20,8 @@ def make(workspace: Workspace, area: Path, threads: int) -> Runner:
     recipe = Recipe.load(workspace.manifest.recipe["family"], overrides={"folder": workspace.folder})
     shutil.rmtree(area, ignore_errors=True)
     openvino.build(float_graphs(workspace)["float_ort"], area, recipe)
+    return load(workspace, area, threads)
+
+
+def load(workspace: Workspace, area: Path, threads: int) -> Runner:
     return openvino.load(area, threads)

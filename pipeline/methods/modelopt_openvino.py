@@ -28,6 +28,10 @@ def make(workspace: Workspace, area: Path, threads: int) -> Runner:
     quantized = area / "quantized.onnx"
     _peers.apart(area, quantize, float_graphs(workspace)["float_ort"], quantized, samples)
     backend.build(quantized, area, Recipe.load(workspace.manifest.recipe["family"]))
+    return load(workspace, area, threads)
+
+
+def load(workspace: Workspace, area: Path, threads: int) -> Runner:
     return backend.load(area, threads)
 
 

@@ -25,6 +25,10 @@ def unavailable_reason() -> str | None:
 def make(workspace: Workspace, area: Path, threads: int) -> Runner:
     samples = _calibration_data.arrays(workspace)
     _peers.apart(area, quantize, float_graphs(workspace)["float_ort"], area, samples)
+    return load(workspace, area, threads)
+
+
+def load(workspace: Workspace, area: Path, threads: int) -> Runner:
     return backend.load(area, threads)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.artifacts import Workspace
-from pipeline.backends import openvino as backend
 from pipeline.errors import BackendUnavailable
 from pipeline.facts import float_graphs
 from pipeline.methods import Runner, _calibration_data, _peers, nncf_openvino
@@ -18,6 +17,7 @@ LABEL = "NNCF int8, float depthwise, OpenVINO"
 PEER = True
 DEPTHWISE = "GroupConvolution"
 unavailable_reason = nncf_openvino.unavailable_reason
+load = nncf_openvino.load
 
 
 def make(workspace: Workspace, area: Path, threads: int) -> Runner:
@@ -28,4 +28,4 @@ def make(workspace: Workspace, area: Path, threads: int) -> Runner:
         raise BackendUnavailable(f"the model has no depthwise convolutions: the same as {nncf_openvino.LABEL!r}")
     samples = _calibration_data.arrays(workspace)
     _peers.apart(area, nncf_openvino.quantize, graph, area, samples, (DEPTHWISE,))
-    return backend.load(area, threads)
+    return load(workspace, area, threads)

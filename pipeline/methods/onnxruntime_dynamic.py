@@ -7,17 +7,16 @@ from pathlib import Path
 from pipeline.artifacts import Workspace
 from pipeline.facts import float_graphs
 from pipeline.methods import Runner, _peers, onnxruntime_static
-from pipeline.reference import float_session
 
 LABEL = "ONNX Runtime dynamic int8"
 PEER = True
 unavailable_reason = onnxruntime_static.unavailable_reason
+load = onnxruntime_static.load
 
 
 def make(workspace: Workspace, area: Path, threads: int) -> Runner:
-    quantized = area / "quantized.onnx"
-    _peers.apart(area, quantize, float_graphs(workspace)["float_ort"], quantized)
-    return float_session(quantized, threads)
+    _peers.apart(area, quantize, float_graphs(workspace)["float_ort"], area / onnxruntime_static.QUANTIZED)
+    return load(workspace, area, threads)
 
 
 def quantize(float_onnx: Path, quantized: Path) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 LABEL = "ONNX Runtime static int8"
 PEER = True
+QUANTIZED = "quantized.onnx"
 
 
 def unavailable_reason() -> str | None:
@@ -23,10 +24,13 @@ def unavailable_reason() -> str | None:
 
 
 def make(workspace: Workspace, area: Path, threads: int) -> Runner:
-    quantized = area / "quantized.onnx"
     samples = _calibration_data.arrays(workspace)
-    _peers.apart(area, quantize, float_graphs(workspace)["float_ort"], quantized, samples)
-    return float_session(quantized, threads)
+    _peers.apart(area, quantize, float_graphs(workspace)["float_ort"], area / QUANTIZED, samples)
+    return load(workspace, area, threads)
+
+
+def load(workspace: Workspace, area: Path, threads: int) -> Runner:
+    return float_session(area / QUANTIZED, threads)
 
 
 def prepare(float_onnx: Path, area: Path) -> Path:

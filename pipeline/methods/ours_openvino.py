@@ -13,5 +13,8 @@ PEER = False
 unavailable_reason = openvino.unavailable_reason
 
 
-def make(workspace: Workspace, area: Path, threads: int) -> Runner:
+def load(workspace: Workspace, area: Path, threads: int) -> Runner:
     return built_engine(workspace, openvino.NAME, threads)
+
+
+make = load  # it writes nothing

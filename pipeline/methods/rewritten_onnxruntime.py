@@ -14,5 +14,8 @@ PEER = False
 unavailable_reason = onnxruntime.unavailable_reason
 
 
-def make(workspace: Workspace, area: Path, threads: int) -> Runner:
+def load(workspace: Workspace, area: Path, threads: int) -> Runner:
     return float_session(workspace.path("model.onnx"), threads)
+
+
+make = load  # it writes nothing

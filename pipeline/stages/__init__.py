@@ -40,7 +40,9 @@ PER_BACKEND = ("select", "lower", "engine", "verify")
 
 def order(recipe: Recipe) -> tuple[str, ...]:
     """Returns the stages that a recipe needs: `select` only where the calibration method is to be chosen."""
-    return tuple(name for name in ORDER if name != "select" or recipe.calibration.method == "auto")
+    from pipeline import selection
+
+    return tuple(name for name in ORDER if name != "select" or selection.is_asked(recipe))
 
 
 def load(name: str) -> ModuleType:

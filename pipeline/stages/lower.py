@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline import backends, selection
+from pipeline import backends, placement, selection
 from pipeline.artifacts import Workspace
 from pipeline.lowering import Candidates
 from pipeline.recipe import Recipe
@@ -28,9 +28,16 @@ def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         "percentile": recipe.calibration.percentile,
         "migration": recipe.calibration.migration,
         "placement": recipe.placement.model_dump(mode="json"),
+        **by_default(recipe),
         "code": code_digest(*CODE, "stages/lower.py"),
         **versions("onnx", "onnx-ir"),
     }
+
+
+def by_default(recipe: Recipe) -> dict[str, str]:
+    """Returns the default placement, an entry per kind: `status` then names the one that changed."""
+    kinds = placement.default(backends.choose(recipe.backend), recipe.family).kinds
+    return {f"{kind} by default": "on" if kind in kinds else "off" for kind in placement.KINDS}
 
 
 def outputs(recipe: Recipe) -> list[str]:

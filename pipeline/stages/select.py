@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from pipeline import backends, prepare, selection, tasks
+from pipeline import backends, prepare, selection, tasks, verdict
 from pipeline.artifacts import Workspace
 from pipeline.evaluation import Reference, in_batches
 from pipeline.facts import float_graphs
@@ -30,6 +30,7 @@ def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         "samples": recipe.calibration.selection_samples,
         "migration": recipe.calibration.migration,
         "placement": recipe.placement.model_dump(mode="json"),
+        **lower.by_default(recipe),
         "budgets": recipe.budgets.model_dump(),
         "shapes": recipe.shapes.model_dump(exclude={"batches"}),
         "seed": recipe.seed,
@@ -48,7 +49,7 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     scratch = area / ".scratch"
     scratch.mkdir()
     scorer = selection.Scorer(recipe, workspace, source.task, reference, scratch)
-    rows = selection.rank(list(selection.score_all(scorer, recipe)), selection.budgets_of(recipe, source.task))
+    rows = selection.rank(list(selection.score_all(scorer, recipe)), verdict.budgets(recipe.budgets, source.task))
     shutil.rmtree(scratch)
     log.info("auto: %s is the best of %d on %d held-out samples", rows[0]["label"], len(rows), reference.samples)
     name = backends.choose(recipe.backend)
