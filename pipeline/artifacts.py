@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -92,6 +93,11 @@ class Workspace:
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         self.ran: set[str] = set()  # stages that this process ran on the folder; the others are up to date
+        self._opened = time.perf_counter()
+
+    def seconds(self) -> float:
+        """Returns the seconds since this object was made: of a whole run, which hands it from stage to stage."""
+        return round(time.perf_counter() - self._opened, 3)
 
     @property
     def manifest(self) -> Manifest:

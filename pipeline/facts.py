@@ -24,15 +24,16 @@ def float_graphs(workspace: Workspace) -> dict[str, Path]:
     }
 
 
-def sizes(workspace: Workspace, name: str, float_onnx: Path) -> dict[str, int]:
-    """Returns the `size` section, bytes."""
+def sizes(workspace: Workspace, name: str) -> dict[str, int]:
+    """Returns the `size` section, bytes; the float graph and the engine were read, and so checked, before."""
+    recorded = workspace.manifest.files
 
     def size(file: str) -> int:
-        return workspace.path(file).stat().st_size
+        return int(recorded[file]["bytes"])
 
     return {
-        "float_onnx": float_onnx.stat().st_size,
-        "qdq_onnx": size(f"{name}/model.qdq.onnx"),
+        "float_onnx": size("original.onnx" if "original.onnx" in recorded else "model.onnx"),
+        "qdq_onnx": workspace.path(f"{name}/model.qdq.onnx").stat().st_size,
         "engine": sum(size(f"{name}/{file}") for file in backends.get(name).FILES),
     }
 

@@ -10,6 +10,12 @@ from typing import Any
 Times = dict[str, list[float]]  # seconds per run, in the order of the rounds
 CONFIDENCE = 0.95
 
+# Rounds may end early where more of them would change nothing. The look is at few, fixed rounds, and at the width of
+# the interval alone: what the speed-up is has no say, so the reported interval still covers it (tests/test_latency.py).
+LOOKS = (12, 18, 24)
+LOOK_CONFIDENCE = 0.99
+TIGHT = 0.05  # of the median, from end to end
+
 
 def interleave(
     candidates: Mapping[str, Callable[[], object]],
@@ -17,8 +23,11 @@ def interleave(
     warmup: int,
     runs: int,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    enough: Callable[[Times], bool] = lambda times: False,
 ) -> Times:
     """Returns the seconds of every timed run: `runs` rounds in which each candidate runs once.
+
+    `enough` is asked after every timed round, and ends them early (see `is_tight`).
 
     A busy neighbour or a changing clock then meets all candidates alike. The order rotates from round to
     round, so that no candidate always runs on another one's warm caches. `progress` wraps the rounds, with a
@@ -34,7 +43,17 @@ def interleave(
             seconds = time.perf_counter() - start
             if done >= warmup:
                 times[name].append(seconds)
+        if done >= warmup and enough(times):
+            break
     return times
+
+
+def is_tight(times: Times, base: str, other: str) -> bool:
+    """Returns whether the rounds so far give the speed-up of `other` over `base` within TIGHT; False between LOOKS."""
+    if len(times[base]) not in LOOKS:
+        return False
+    found = speedup(times[base], times[other], LOOK_CONFIDENCE)
+    return found["high"] - found["low"] <= TIGHT * found["median"]
 
 
 def quantile(values: Sequence[float], share: float) -> float:
@@ -70,13 +89,13 @@ def median_ranks(count: int, confidence: float = CONFIDENCE) -> tuple[int, int]:
     return low, count - 1 - low
 
 
-def speedup(base: Sequence[float], other: Sequence[float]) -> dict[str, float]:
-    """Returns {median, low, high} of base/other over the rounds, with a 95 % interval of the median.
+def speedup(base: Sequence[float], other: Sequence[float], confidence: float = CONFIDENCE) -> dict[str, float]:
+    """Returns {median, low, high} of base/other over the rounds, with an interval of the median.
 
     Raises ValueError when the two were not timed in the same rounds.
     """
     ratios = sorted(a / b for a, b in zip(base, other, strict=True))
-    low, high = median_ranks(len(ratios))
+    low, high = median_ranks(len(ratios), confidence)
     return {"median": quantile(ratios, 0.5), "low": ratios[low], "high": ratios[high]}
 
 

@@ -61,7 +61,9 @@ def float_model(source: Source) -> nn.Module:
         raise InputError(
             f"checkpoint {source.folder} does not load as {source.architecture}: {str(error).splitlines()[0]}"
         ) from error
-    bad = [name for name, p in model.named_parameters() if not torch.isfinite(p).all()]
+    # a sum is finite only where all summands are, and takes one read of the weights where isfinite() takes several
+    doubtful = [(name, p) for name, p in model.named_parameters() if not torch.isfinite(p.detach().sum())]
+    bad = [name for name, p in doubtful if not torch.isfinite(p).all()]
     if bad:
         raise InputError(
             f"{source.folder}: {len(bad)} parameters are NaN or infinite after loading, the first is {bad[0]!r}."

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.latency import interleave, median_ranks, quantile, report, speedup, summary
+from pipeline.latency import LOOKS, TIGHT, Times, interleave, is_tight, median_ranks, quantile, report, speedup, summary
 
 
 def test_rounds_are_interleaved_and_rotate() -> None:
@@ -79,3 +79,32 @@ def test_report_has_every_candidate() -> None:
     found = report({"float": [0.004, 0.006], "engine": [0.002, 0.002]}, "float", "engine")
     assert found["speedup"] == {"median": 2.5, "low": 2.0, "high": 3.0}
     assert (found["float"]["p50"], found["engine"]["p50"]) == pytest.approx((5.0, 2.0))
+
+
+def drawn(generator: np.random.Generator, noise: float, runs: int = 30) -> Times:
+    """Returns the times of rounds in which the float model takes twice as long, ended when the speed-up is tight."""
+    pairs = 2.0 * np.exp(noise * generator.standard_normal(runs))
+    times: Times = {"float": [], "engine": []}
+    for ratio in pairs:
+        times["float"].append(float(ratio))
+        times["engine"].append(1.0)
+        if is_tight(times, "float", "engine"):
+            break
+    return times
+
+
+def test_rounds_end_early_only_where_the_speedup_is_known() -> None:
+    assert len(drawn(np.random.default_rng(0), 0.002)["engine"]) == LOOKS[0]
+    assert len(drawn(np.random.default_rng(0), 0.2)["engine"]) == 30
+    calls: list[int] = []
+    times = interleave({"a": lambda: calls.append(1)}, warmup=2, runs=9, enough=lambda seen: len(seen["a"]) == 4)
+    assert len(calls) == 6 and len(times["a"]) == 4
+
+
+@pytest.mark.parametrize("noise", [0.005, 0.02, 0.03, 0.05, 0.2])
+def test_the_interval_covers_the_speedup_where_rounds_may_end_early(noise: float) -> None:
+    generator = np.random.default_rng(1)
+    found = [speedup(*drawn(generator, noise).values()) for _ in range(2000)]
+    assert sum(x["low"] <= 2.0 <= x["high"] for x in found) / len(found) >= 0.94
+    early = [x for x in found if x["high"] - x["low"] <= TIGHT * x["median"]]
+    assert noise > 0.01 or len(early) == len(found)

@@ -227,17 +227,16 @@ def activation_record(name: str, statistic: Statistic, samples: int, percentiles
 
 def weight_records(model: nn.Module) -> list[QuantizerRecord]:
     """Returns the records of every weight: per-channel max, and the mse-optimal amax as an option."""
-    from calibration import QuantizerRecord, weight_amax
     from pipeline.quantization import quantizers
 
-    records = []
-    for name, quantizer in quantizers(model):
-        if quantizer.axis is None:
-            continue
-        owner: Any = model.get_submodule(name.rpartition(".")[0])
-        weight = owner.weight.detach().numpy()
-        amax = {method: weight_amax(weight, quantizer.axis, method).tolist() for method in ("max", "mse")}
-        records.append(
-            QuantizerRecord(name=name, kind="weight", axis=quantizer.axis, amax=amax, elements=int(weight.size))
-        )
-    return records
+    weights = [(name, q.axis, model.get_submodule(name.rpartition(".")[0])) for name, q in quantizers(model)]
+    with batch_workers() as pool:  # NumPy lets go of the interpreter while it computes
+        return list(pool.map(lambda found: weight_record(*found), (w for w in weights if w[1] is not None)))
+
+
+def weight_record(name: str, axis: int, owner: Any) -> QuantizerRecord:
+    from calibration import QuantizerRecord, weight_amax
+
+    weight = owner.weight.detach().numpy()
+    amax = {method: weight_amax(weight, axis, method).tolist() for method in ("max", "mse")}
+    return QuantizerRecord(name=name, kind="weight", axis=axis, amax=amax, elements=int(weight.size))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         "samples": recipe.verification.samples,
         "seed": recipe.seed,
         "code": code_digest("graph", "tasks", "families", "quantization", "export.py", "operator_parity.py",
-                            "prepare.py", "reference.py", "scales.py", "stages/export.py"),
+                            "original.py", "prepare.py", "reference.py", "scales.py", "stages/export.py"),
         **versions("torch", "transformers", "onnx", "onnxscript", "onnx-ir", "onnxruntime"),
     }  # fmt: skip
 
@@ -46,21 +47,35 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     import onnx_ir as ir
 
     from pipeline.graph.write import write_checked
+    from pipeline.original import exported_beside
 
     source = prepare.open_source(recipe)
     samples = held_out(recipe, source, workspace.folder)  # first: bad data shows before minutes of export
-    baseline = "original.onnx" if recipe.rewrites and source.family.rewrites() else None
-    if baseline:
-        log.info("exporting the float model")
-        write_checked(export_float(source, recipe), area / baseline)
-    log.info("exporting the quantized model")
-    model, candidates = export_quantized(source, recipe, workspace)
-    write_checked(candidates, area / "candidates.onnx")
-    write_checked(without_quantizers(ir.load(area / "candidates.onnx")), area / "model.onnx")
-    reference = reference_arrays(recipe, source, samples, area / (baseline or "model.onnx"))
-    same_as_torch(source, recipe, area / (baseline or "model.onnx"))
-    np.savez(area / "reference.npz", allow_pickle=False, **reference)
-    prove_operators(model, candidates, reference, area)
+    rewritten = bool(recipe.rewrites and source.family.rewrites())
+    log.info("exporting the %s", "float and the quantized model" if rewritten else "model")
+    with exported_beside(recipe, area) if rewritten else nullcontext():
+        model, candidates = export_quantized(source, recipe, workspace)
+        write_checked(candidates, area / "candidates.onnx")
+        write_checked(without_quantizers(ir.load(area / "candidates.onnx")), area / "model.onnx")
+        prove_operators(model, candidates, samples[0], area)
+    if not rewritten:
+        judge_float(source, recipe, samples, area / "model.onnx")
+
+
+def export_original(recipe: Recipe, area: Path) -> None:
+    """Writes original.onnx, which is the checkpoint as it is, and what `judge_float` makes with it."""
+    from pipeline.graph.write import write_checked
+
+    source = prepare.open_source(recipe)
+    write_checked(export_float(source, recipe), area / "original.onnx")
+    judge_float(source, recipe, held_out(recipe, source, recipe.folder), area / "original.onnx")
+
+
+def judge_float(source: prepare.Source, recipe: Recipe, samples: tuple[Arrays, Arrays], float_onnx: Path) -> None:
+    """Writes reference.npz beside the float ONNX, after that is proved to compute what PyTorch computes."""
+    same_as_torch(source, recipe, float_onnx)
+    reference = reference_arrays(recipe, source, samples, float_onnx)
+    np.savez(float_onnx.with_name("reference.npz"), allow_pickle=False, **reference)
 
 
 def export_float(source: prepare.Source, recipe: Recipe) -> Any:
@@ -144,12 +159,11 @@ def same_as_torch(source: prepare.Source, recipe: Recipe, float_onnx: Path) -> N
             )
 
 
-def prove_operators(model: Any, candidates: Any, reference: dict[str, np.ndarray], area: Path) -> None:
+def prove_operators(model: Any, candidates: Any, samples: Arrays, area: Path) -> None:
     """Writes parity.json: every quantized operator of the graph against PyTorch's fake quantization."""
     from pipeline.operator_parity import compare_operators
 
-    sample = {k.removeprefix("input/"): v[:1] for k, v in reference.items() if k.startswith("input/")}
-    results = compare_operators(model, candidates, sample, area)
+    results = compare_operators(model, candidates, {name: value[:1] for name, value in samples.items()}, area)
     (area / "parity.json").write_text(json.dumps([r.to_json() for r in results], indent=1), encoding="utf-8")
     flips = sum(r.flips for r in results)
     log.info("%d quantized operators equal PyTorch's; %d values on a rounding boundary", len(results), flips)

@@ -17,7 +17,7 @@ from pipeline.evaluation import Reference, one_by_one, read_json
 from pipeline.measures import accuracy, batch_rows, finite
 from pipeline.progress import track
 from pipeline.recipe import Recipe
-from pipeline.reference import float_session
+from pipeline.reference import Session, float_session
 from pipeline.stages import code_digest, file_digest, versions
 from pipeline.stages import engine as engine_stage
 
@@ -71,7 +71,7 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     reference = Reference.read(workspace)
     budgets = verdict.budgets(recipe.budgets, task)
     threads = threads_of(recipe)
-    graphs = facts.float_graphs(workspace)  # once: every read checks a digest
+    floats = {n: float_session(path, threads) for n, path in facts.float_graphs(workspace).items()}
     engine = ready(workspace, name, threads, reference)
     found = shared_one_by_one(engine, reference.inputs, f"{name} on held-out samples")
     scores, predictions, float_predictions = accuracy(task, reference, found)
@@ -88,14 +88,15 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
         "reasons": [],
         "budgets": budgets.model_dump(),
         "accuracy": scores,
-        "latency": timing(recipe, graphs, reference, engine, threads),
-        "batches": batches(recipe, graphs["float_ort"], task, reference, engine, found, threads),
-        "size": facts.sizes(workspace, name, graphs["float_ort"]),
+        "latency": timing(recipe, floats, reference, engine, threads),
+        "batches": batches(recipe, floats["float_ort"], task, reference, engine, found),
+        "size": facts.sizes(workspace, name),
         "precision_report": precision_report,
         "parity": record["parity"],
         "calibration": facts.calibration(recipe, workspace),
         "environment": machine.environment(threads, versions(*PACKAGES)),
         "stages": [*facts.earlier_stages(recipe, workspace, NAME), facts.this_stage(NAME, start)],
+        "run_seconds": workspace.seconds(),
     }
     report["reasons"] = verdict.reasons(report, budgets)
     report["verdict"] = "fail" if report["reasons"] else "pass"
@@ -159,18 +160,18 @@ def built_from_present_graph(workspace: Workspace, name: str) -> dict[str, Any]:
 
 
 def timing(
-    recipe: Recipe, graphs: dict[str, Path], reference: Reference, engine: Engine, threads: int
+    recipe: Recipe, floats: dict[str, Session], reference: Reference, engine: Engine, threads: int
 ) -> dict[str, Any]:
-    """Returns the `latency` section: batch 1, engine and float ONNX Runtime in turns."""
+    """Returns the `latency` section: batch 1, engine and float ONNX Runtime in turns; the recipe's runs at most."""
     feeds = reference.first(1).inputs
     asked = recipe.verification
-    models: dict[str, Any] = {n: float_session(path, threads) for n, path in graphs.items()}
-    models["engine"] = engine
+    models: dict[str, Any] = {**floats, "engine": engine}
     times = latency.interleave(
         {n: partial(model, feeds) for n, model in models.items()},
         warmup=asked.warmup,
         runs=asked.runs,
         progress=lambda rounds: track(rounds, "timing", asked.warmup + asked.runs),
+        enough=partial(latency.is_tight, base="float_ort", other="engine"),
     )
     return {
         "batch": 1,
@@ -178,7 +179,8 @@ def timing(
         "inputs": {n: list(x.shape) for n, x in feeds.items()},
         "threads": threads,
         "warmup": asked.warmup,
-        "runs": asked.runs,
+        "runs": len(times["engine"]),
+        "runs_asked": asked.runs,
         **latency.report(times, "float_ort", "engine"),
         "samples": {n: [round(1e3 * x, 4) for x in values] for n, values in times.items()},
     }
@@ -186,16 +188,14 @@ def timing(
 
 def batches(
     recipe: Recipe,
-    float_onnx: Path,
+    model: Session,
     task: ModuleType,
     reference: Reference,
     engine: Engine,
     found: dict[str, Array],
-    threads: int,
 ) -> list[dict[str, Any]]:
     """Returns the `batches` section: every size against single samples in both models."""
     several = reference.first(max(recipe.shapes.batches))
-    model = float_session(float_onnx, threads)
     exact = one_by_one(model, several.inputs, "float on batch samples")
     alone = {n: x[[i % reference.samples for i in range(several.samples)]] for n, x in found.items()}
     return batch_rows(task, several, engine, exact, alone, recipe.shapes.batches)
