@@ -9,7 +9,7 @@ RUN := $(VENV)/bin/python -m pipeline
 OPTIONS := $(MODEL) $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)') $(if $(DATA),--data '$(DATA)') \
            $(if $(BACKEND),--backend '$(BACKEND)') $(if $(CALIBRATION),--calibration '$(CALIBRATION)') $(ARGS)
 
-.PHONY: engine check bench compare bench-calibration tables status doctor lint test clean
+.PHONY: engine check bench compare place bench-calibration scaling tables status doctor lint test clean
 .DEFAULT_GOAL := engine
 
 engine: $(VENV)/ready      ## checkpoint -> verified int8 engine in exports/$(MODEL)/
@@ -24,8 +24,14 @@ bench: $(VENV)/ready-bench ## every method side by side, e.g. ARGS='--shape bert
 compare: $(VENV)/ready-bench  ## accuracy of every calibration method, beside the quantizers of others
 	@$(RUN) compare $(OPTIONS)
 
+place: $(VENV)/ready       ## search the fastest placement within the budgets, e.g. BACKEND=openvino ARGS='--shape bert-base'
+	@$(RUN) place $(OPTIONS)
+
 bench-calibration: $(VENV)/ready-bench  ## time and memory of calibration, e.g. ARGS='--record results/calibration.json'
 	@$(RUN) bench-calibration $(ARGS)
+
+scaling: $(VENV)/ready-bench  ## latency and memory against batch, length and image size, e.g. ARGS='--shape bert-base'
+	@$(RUN) scaling $(ARGS)
 
 tables: $(VENV)/ready      ## README tables from results/*.json
 	@$(RUN) tables

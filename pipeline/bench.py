@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline import latency, machine, methods, parity, tasks
-from pipeline.artifacts import Workspace, write_atomic
-from pipeline.errors import InputError, PipelineError
+from pipeline import latency, machine, methods, parity, records, tasks
+from pipeline.artifacts import Workspace
+from pipeline.errors import InputError
 from pipeline.evaluation import Reference, read_json
 from pipeline.progress import track
 from pipeline.recipe import Recipe
@@ -22,7 +22,7 @@ from pipeline.stages.verify import PACKAGES
 log = logging.getLogger(__name__)
 
 FILE = "bench.json"
-BASE = "float_onnxruntime"
+BASE = methods.BASE
 ACCURACY_SAMPLES = 32
 PEER_PACKAGES = ("nncf", "nvidia-modelopt")
 
@@ -45,22 +45,15 @@ def run(
     rows: dict[str, dict[str, Any]] = {}
     runners: dict[str, methods.Runner] = {}
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
-        for name in wanted or methods.names():
+        for name in methods.with_base(wanted or methods.names()):
             method = methods.get(name)
-            rows[name] = {"method": name, "label": method.LABEL, "skipped": method.unavailable_reason()}
-            if rows[name]["skipped"] is not None:
-                continue
             log.info("bench: preparing %s", method.LABEL)
-            try:
-                runner = method.make(workspace, Path(scratch) / name, threads)
-                rows[name]["accuracy"] = checked(runner, feeds, judged)
-                runners[name] = runner
-            except Exception as error:  # whatever a package of others raises
-                if not method.PEER:
-                    raise
-                rows[name]["skipped"] = reason(error)
-                log.warning("bench: %s is left out: %s", method.LABEL, reason(error))
-                log.debug("bench: %s", method.LABEL, exc_info=True)
+            ready, skipped = methods.attempt(
+                method, partial(prepared, method, workspace, Path(scratch) / name, threads, feeds, judged)
+            )
+            rows[name] = {"method": name, "label": method.LABEL, "skipped": skipped}
+            if ready is not None:
+                runners[name], rows[name]["accuracy"] = ready
         asked = recipe.verification
         times = latency.interleave(
             {name: partial(runner, feeds) for name, runner in runners.items()},
@@ -95,41 +88,27 @@ def shape_recipe(
 
     if shapes.get(name).family != model:
         raise InputError(f"the shape {name} is a {shapes.get(name).family}, not a {model}.")
-    folder = output or Path("exports") / f"bench-{name}"
-    checkpoint = folder / "checkpoint"
-    if not (checkpoint / "model.safetensors").exists():
-        shapes.write_checkpoint(name, checkpoint)
-    count = 24
-    data = shapes.write_data(name, folder / "data", 2 * count)
-    common = {
-        "folder": folder,
-        "checkpoint": str(checkpoint),
-        "data": str(data) if data else None,
-        "calibration.samples": count,
-        "verification.samples": count,
-        **settings,
-    }
+    folder = output or shapes.folder(name)
+    made = {"folder": folder, **shapes.settings(name, folder), **settings}
     for backend in backends.names():
         if backends.get(backend).unavailable_reason() is None:
-            recipe = Recipe.load(model, overrides={**common, "backend": backend})
+            recipe = Recipe.load(model, overrides={**made, "backend": backend})
             build(recipe, announce=announce)
     return recipe
 
 
-def checked(
-    runner: methods.Runner, feeds: dict[str, Any], judged: Callable[[methods.Runner], dict[str, Any]]
-) -> dict[str, Any]:
-    """Returns the accuracy of a method that is then ready to be timed on `feeds`."""
-    if hasattr(runner, "prepare"):
-        runner.prepare({key: value.shape for key, value in feeds.items()})
-    runner(feeds)
-    return judged(runner)
-
-
-def reason(error: Exception) -> str:
-    """Returns the first line of what a fault says; a package's own fault begins with its class."""
-    said = (str(error).strip().splitlines() or ["no message"])[0]
-    return said if isinstance(error, PipelineError) else f"{type(error).__name__}: {said}"
+def prepared(
+    method: Any,
+    workspace: Workspace,
+    area: Path,
+    threads: int,
+    feeds: dict[str, Any],
+    judged: Callable[[methods.Runner], dict[str, Any]],
+) -> tuple[methods.Runner, dict[str, Any]]:
+    """Returns a method ready to be timed on `feeds`, and its accuracy."""
+    runner: methods.Runner = method.make(workspace, area, threads)
+    methods.prepare(runner, feeds)
+    return runner, judged(runner)
 
 
 def compare(task: Any, reference: Reference, runner: methods.Runner) -> dict[str, Any]:
@@ -152,6 +131,4 @@ def keep(path: Path, table: dict[str, Any]) -> None:
     """Adds a table to the file; one of the same checkpoint and batch is replaced."""
     tables = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     same = [t for t in tables if (t["checkpoint"], t["batch"]) == (table["checkpoint"], table["batch"])]
-    tables = [t for t in tables if t not in same] + [table]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, json.dumps(tables, indent=1).encode())
+    records.write(path, [t for t in tables if t not in same] + [table])

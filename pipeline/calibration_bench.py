@@ -12,8 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline import calibration_rows, machine
-from pipeline.artifacts import write_atomic
+from pipeline import calibration_rows, machine, records
 from pipeline.calibration_cases import Workload
 from pipeline.errors import BudgetMissed
 from pipeline.stages import versions
@@ -120,5 +119,4 @@ def require_equal(checks: list[dict[str, Any]]) -> None:
 
 def keep(path: Path, table: dict[str, Any]) -> None:
     """Writes the table; a file holds one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, json.dumps(table, indent=1).encode())
+    records.write(path, table)

@@ -93,7 +93,9 @@ def bench(
         str | None, typer.Option(help="bert-base, segformer-b0, segformer-b2: random weights, for speed only")
     ] = None,
     batch: Annotated[int, typer.Option(help="samples a call")] = 1,
-    methods: Annotated[str, typer.Option(help="comma-separated; default: all")] = "",
+    methods: Annotated[
+        str, typer.Option(help="comma-separated; default: all. Float ONNX Runtime is always among them")
+    ] = "",
     record: Annotated[Path | None, typer.Option(help="also add the table to this file, for the README")] = None,
     output: Output = None,
     settings: Settings = None,
@@ -108,7 +110,7 @@ def bench(
     else:
         made = benchmark.shape_recipe(model, shape, output, option_values(settings), announce)
     command = f"make bench MODEL={model}" + (f" ARGS='--shape {shape} --batch {batch}'" if shape else "")
-    wanted = [m for m in methods.split(",") if m]
+    wanted = _listed(methods)
     table = benchmark.run(made, batch=batch, wanted=wanted, record=record, command=command)
     show.bench(table, as_json=as_json)
 
@@ -132,6 +134,44 @@ def bench_calibration(
 
 
 @app.command()
+def scaling(
+    shape: Annotated[str, typer.Option(help="bert-base, segformer-b0, segformer-b2: random weights, for speed only")],
+    axis: Annotated[str | None, typer.Option(help="batch, length or size; default: all that the shape has")] = None,
+    values: Annotated[str, typer.Option(help="comma-separated values of the axis; default: its own")] = "",
+    methods: Annotated[
+        str, typer.Option(help="comma-separated; float ONNX Runtime is always among them; default: it, NNCF and ours")
+    ] = "",
+    record: Annotated[
+        Path | None, typer.Option(help="also write this file, for the README, and the picture beside it")
+    ] = None,
+    output: Output = None,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Time every method and take its memory against batch, sequence length and image size; outputs are checked."""
+    from pipeline import scaling as benchmark
+    from pipeline import show
+
+    given = {"shape": shape, "axis": axis, "values": values, "methods": methods}
+    options = [f"--{name} {value}" for name, value in given.items() if value]
+    options += [f"--set {setting}" for setting in settings or ()]
+    command = f"make scaling ARGS='{' '.join(options)}'"
+    document = benchmark.run(
+        shape,
+        axis=axis,
+        values=_whole_numbers("--values", values),
+        wanted=_listed(methods),
+        output=output,
+        settings=option_values(settings),
+        command=command,
+        announce=announce,
+    )
+    if record:
+        benchmark.keep(record, document)
+    show.scaling(document, as_json=as_json)
+
+
+@app.command()
 @takes_recipe
 def compare(
     recipe: Any,
@@ -149,6 +189,34 @@ def compare(
             recipe, record=record, command=f"make compare MODEL={recipe.family}{options}", announce=announce
         )
     show.compare(table, as_json=as_json)
+
+
+@app.command()
+@takes_recipe
+def place(
+    recipe: Any,
+    shape: Annotated[
+        str | None, typer.Option(help="bert-base, segformer-b0, …: measure latency on a random checkpoint of it")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=6, help="timed runs of each engine")] = 100,
+    store: Annotated[
+        bool, typer.Option("--store/--no-store", help="make the winner the family's default on this backend")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Search the groups of quantizers for the fastest placement within the accuracy budgets, by measuring."""
+    from pipeline import place as placing
+    from pipeline import show
+    from pipeline.errors import BudgetMissed
+
+    table = placing.run(
+        recipe, shape=shape, rounds=rounds, command=placing.command_of(recipe, shape), announce=announce
+    )
+    show.place(table, as_json=as_json)
+    if table["missed"]:
+        raise BudgetMissed(f"no placement that was tried meets the budgets ({table['missed']}); nothing is stored.")
+    if store:
+        announce(f"place: stored in {placing.store(table)}")
 
 
 @app.command()
@@ -211,6 +279,18 @@ for _name, _summary in {
     "verify": f"Judge the engine against the float reference. {_SHARED}",
 }.items():
     _stage_command(_name, _summary)
+
+
+def _listed(text: str) -> list[str]:
+    """Returns the words of a comma-separated option."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _whole_numbers(option: str, text: str) -> list[int]:
+    try:
+        return [int(word) for word in _listed(text)]
+    except ValueError as error:
+        raise InputError(f"{option} {text}: expected whole numbers with commas between them, e.g. 32,64.") from error
 
 
 def announce(line: str) -> None:

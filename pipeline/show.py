@@ -92,6 +92,73 @@ def compare(table: dict[str, Any], *, as_json: bool) -> None:
         print(f"latency with migration over without: {ratio['median']:.3f} ({ratio['low']:.3f}-{ratio['high']:.3f})")
 
 
+def place(table: dict[str, Any], *, as_json: bool) -> None:
+    """Prints a line per placement that was tried, and what the winner changes."""
+    if as_json:
+        print(json.dumps(table, indent=1))
+        return
+    shapes = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in table["inputs"].items())
+    timed = table["shape"] or table["model"]
+    print(
+        f"{table['model']} on {table['backend']}: accuracy of {table['checkpoint']}, latency of {timed} at {shapes}, "
+        f"{table['environment']['threads']} threads, {table['rounds']} rounds"
+    )
+    cells = ("p50 ms", "speed-up", "95 % interval", "drop", "agreement", "SQNR dB")
+    print(f"{'round, toggled':<28}" + "".join(f"{cell:>14}" for cell in cells) + "  taken")
+    for row in table["rows"]:
+        change = f" {'off -> on' if row['on'] else 'on -> off'}" if row["toggled"] else "default"
+        name = f"{row['round']}  {' + '.join(row['toggled'])}{change}"
+        ms, ratio, fit = row["latency"], row["again"] or row["speedup"], row["accuracy"]
+        shown = (
+            f"{ms['p50']:.2f}" if ms else "",
+            f"{ratio['median']:.3f}" if ratio else "",
+            f"{ratio['low']:.3f}-{ratio['high']:.3f}" if ratio else "",
+            f"{fit['relative_drop']:+.2%}" if fit else "",
+            f"{fit['agreement']:.4f}" if fit else "",
+            f"{fit['sqnr_db']:.1f}" if fit else "",
+        )
+        taken = f"  {'yes' if row['taken'] else 'no'}: {row['why']}" if row["round"] else ""
+        print(f"{name:<28}" + "".join(f"{cell:>14}" for cell in shown) + taken)
+    before, after = set(table["default"]), set(table["winner"])
+    changes = [f"+ {kind}" for kind in table["winner"] if kind not in before]
+    changes += [f"- {kind}" for kind in table["default"] if kind not in after]
+    print(f"default: {', '.join(table['default'])}")
+    if not changes:
+        print(f"winner:  the default{', ' + table['kept'] if table['kept'] else ''}")
+        return
+    ms, ratio = table["latency"], table["latency"]["speedup"]
+    print(
+        f"winner:  {' '.join(changes)}, {ratio['median']:.3f}x the default's speed ({ratio['low']:.3f}-"
+        f"{ratio['high']:.3f}), {ms['default']['p50']:.2f} -> {ms['winner']['p50']:.2f} ms"
+    )
+
+
+def scaling(document: dict[str, Any], *, as_json: bool) -> None:
+    """Prints a line per point and method: latency, speed-up over float ONNX Runtime with its interval, peak memory."""
+    if as_json:
+        print(json.dumps(document, indent=1))
+        return
+    header = ("p50 ms", "p90 ms", "speed-up", "95 % interval", "cosine", "peak MiB", "rounds")
+    print(f"{document['shape']}, random weights, {document['environment']['threads']} threads")
+    print(f"{'point':<13}{'method':<36}" + "".join(f"{name:>15}" for name in header))
+    for row in document["rows"]:
+        place = f"{row['axis'] + ' ' + str(row['value']):<13}{row['label']:<36}"
+        if row["skipped"]:
+            print(f"{place}not timed: {row['skipped']}")
+            continue
+        ms, ratio = row["latency"], row["speedup"]
+        cells = (
+            f"{ms['p50']:.1f}",
+            f"{ms['p90']:.1f}",
+            f"{ratio['median']:.2f}",
+            f"{ratio['low']:.2f}-{ratio['high']:.2f}",
+            f"{row['cosine']:.4f}",
+            f"{row['peak_rss_bytes'] / 2**20:.0f}",
+            str(row["rounds"]),
+        )
+        print(place + "".join(f"{cell:>15}" for cell in cells))
+
+
 def calibration_bench(table: dict[str, Any], *, as_json: bool) -> None:
     """Prints the tables of collecting, computing and equality."""
     if as_json:

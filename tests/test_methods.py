@@ -17,7 +17,7 @@ import pytest
 
 from pipeline import bench, methods, parity, prepare
 from pipeline.artifacts import Workspace, sha256
-from pipeline.errors import ArtifactError, BackendUnavailable
+from pipeline.errors import ArtifactError, BackendUnavailable, InputError
 from pipeline.evaluation import Reference, one_by_one
 from pipeline.facts import float_graphs
 from pipeline.methods import _calibration_data, _peers
@@ -143,6 +143,41 @@ def test_a_peer_is_close_to_float_silent_and_tidy(
     if (name, model) == ("nncf_openvino", "segformer"):
         limit = -1  # OpenVINO computes its depthwise convolutions wrong on some CPUs
     assert limit < cosine(workspace, runner) < 0.999999, "not close to float, or float itself"
+
+
+@pytest.mark.parametrize("name", ["onnxruntime_static", "nncf_openvino", "float_openvino", "float_onnxruntime"])
+def test_what_was_made_is_loaded_again_without_making_it(
+    name: str, workspace_of: Callable[[str], Workspace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method, workspace = methods.get(name), workspace_of("bert")
+    if (reason := method.unavailable_reason()) is not None:
+        pytest.skip(reason)
+    feeds = Reference.read(workspace).first(2).inputs
+    first = method.make(workspace, tmp_path / "area", 1)(feeds)
+    before = {p: sha256(p) for p in tmp_path.rglob("*") if p.is_file()}
+    monkeypatch.setattr(_peers, "apart", raises(AssertionError("quantized again")))
+    again = method.load(workspace, tmp_path / "area", 1)(feeds)
+    assert {p: sha256(p) for p in tmp_path.rglob("*") if p.is_file()} == before
+    for output, value in first.items():
+        np.testing.assert_allclose(again[output], value, atol=1e-6)
+
+
+def test_an_unknown_method_offers_the_near_ones() -> None:
+    with pytest.raises(InputError, match=r"unknown method 'ours_openvno'\. Did you mean ours_openvino"):
+        methods.get("ours_openvno")
+
+
+def test_what_all_are_compared_with_is_always_timed(
+    workspace_of: Callable[[str], Workspace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = workspace_of("bert")
+    recipe = Recipe.load("bert", overrides={"folder": workspace.folder, "verification.runs": 5})
+    table = bench.run(recipe, batch=1, wanted=["float_openvino", "float_openvino"])
+    assert [row["method"] for row in table["methods"]] == [methods.BASE, "float_openvino"]
+    assert all(row["speedup"]["median"] > 0 for row in table["methods"])
+    monkeypatch.setattr(methods.get(methods.BASE), "unavailable_reason", lambda: "not installed: pip install it")
+    with pytest.raises(BackendUnavailable, match=r"float_onnxruntime, which all .* here: not installed"):
+        bench.run(recipe, batch=1, wanted=["float_openvino"])
 
 
 def test_static_ranges_come_from_the_samples(workspace_of: Callable[[str], Workspace], tmp_path: Path) -> None:
