@@ -26,7 +26,7 @@ from pipeline.reference import exact_session
 ROUNDING = 2e-5  # float32 rounding of a product summed in another order, relative to the largest output
 BOUNDARY = 2.0**-15  # in steps: twice what float32 resolves at ±128, so x/scale this near to k + ½ may fall either way
 OPERATORS = ("MatMul", "Conv", "Gemm", "Add")
-SUMMAND = ".sum_"  # in the name of a quantizer whose operator is a chain of adds
+SUMMAND = ".sum_"  # in the name of a quantizer of one summand; what it is added to may be float
 BEHIND = ("Transpose", "Reshape", "DequantizeLinear")
 
 
@@ -147,6 +147,8 @@ def _cut(graph: ir.Model, activations: set[str], tables: dict[str, str]) -> tupl
 
 def _operator_output(pair: Pair) -> ir.Value:
     value = pair.dequantize.outputs[0]
+    if SUMMAND in pair.names[0]:
+        return value
     while True:
         (node,) = {id(n): n for n in value.consumers()}.values()
         value = node.outputs[0]
@@ -154,9 +156,6 @@ def _operator_output(pair: Pair) -> ir.Value:
             break
         assert node.op_type in BEHIND, f"{pair.names[0]} feeds {node.op_type}"
     follower = list(value.consumers())
-    while SUMMAND in pair.names[0] and len(follower) == 1 and follower[0].op_type == "Add":
-        value = follower[0].outputs[0]  # the other summands'
-        follower = list(value.consumers())
     if node.op_type in ("MatMul", "Gemm") and len(follower) == 1 and follower[0].op_type == "Add":
         bias = [v for v in follower[0].inputs if v is not None and v.const_value is not None]
         if bias:
@@ -250,7 +249,4 @@ def _expected(
             return torch.matmul(values[0], values[1].transpose(2, 3))
         if kind == "context":
             return torch.matmul(values[0], values[1])
-        total = values[0]
-        for value in values[1:]:
-            total = total + value
-        return total
+        return values[0] if kind == "sum" else values[0] + values[1]

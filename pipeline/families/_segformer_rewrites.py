@@ -45,15 +45,15 @@ class SummedDecodeHead(nn.Module):
     def forward(self, encoder_hidden_states: tuple[torch.Tensor, ...], **kwargs: object) -> torch.Tensor:
         # stage i: [B, Cᵢ, H/2^(i+2), W/2^(i+2)] -> logits [B, classes, H/4, W/4]
         first, *rest = encoder_hidden_states
-        total = self.summand(0, self.projections[0](first))
+        total = self.projections[0](first)
         for i, stage in enumerate(rest, start=1):
             projected = self.projections[i](stage)
             upsampled = F.interpolate(projected, size=first.shape[2:], mode="bilinear", align_corners=False)
-            total = total + self.summand(i, upsampled)
+            total = total + self.upsampled(i, upsampled)
         return self.classifier(self.dropout(self.activation(total)))  # type: ignore[no-any-return]
 
-    def summand(self, stage: int, x: torch.Tensor) -> torch.Tensor:
-        """Returns what is added for one stage, [B, D, H/4, W/4]; the quantized head rounds it."""
+    def upsampled(self, stage: int, x: torch.Tensor) -> torch.Tensor:
+        """Returns what is added for one of the coarser stages, [B, D, H/4, W/4]; the quantized head rounds it."""
         return x
 
 

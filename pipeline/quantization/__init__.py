@@ -86,8 +86,10 @@ def kind_of(module: nn.Module, attribute: str) -> str:
 
 
 def _operator(attribute: str, kind: str) -> str:
-    """Returns the operator's name below its module: scores, context, sum, or the add of both residual inputs."""
-    return kind if kind in ("scores", "context", "sum") else attribute.partition("add_")[0] + "add"
+    """Returns the operator's name below its module: scores, context, a summand, or the add of both residual inputs."""
+    if kind == "sum":
+        return attribute.removesuffix("_input_quantizer")
+    return kind if kind in ("scores", "context") else attribute.partition("add_")[0] + "add"
 
 
 def describe(model: nn.Module) -> list[dict[str, Any]]:

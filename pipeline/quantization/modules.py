@@ -7,7 +7,7 @@ Quantizer names follow pytorch-quantization and QDQBERT:
     Embedding          _weight_quantizer (per row: every vocabulary entry has its own amax)
     attention          matmul_q_input_quantizer, matmul_k_…, matmul_a_… (probabilities), matmul_v_…
     residual add       add_local_input_quantizer (the branch), add_residual_input_quantizer (the skip)
-    sum                sum_0_input_quantizer, sum_1_…
+    sum                sum_1_input_quantizer, sum_2_…, one a summand
 """
 
 from __future__ import annotations
@@ -105,10 +105,9 @@ def add_residual_quantizers(module: nn.Module, prefix: str = "") -> None:
         setattr(module, f"{prefix}add_{side}_input_quantizer", TensorQuantizer(QuantLinear.default_quant_desc_input))
 
 
-def add_sum_quantizers(module: nn.Module, summands: int) -> None:
-    """Gives a module one quantizer for each summand of a sum of several tensors."""
-    for i in range(summands):
-        setattr(module, f"sum_{i}_input_quantizer", TensorQuantizer(QuantLinear.default_quant_desc_input))
+def add_sum_quantizer(module: nn.Module, name: str) -> None:
+    """Gives a module the quantizer of one summand, whose other summands may be float."""
+    setattr(module, f"{name}_input_quantizer", TensorQuantizer(QuantLinear.default_quant_desc_input))
 
 
 def quantized_attention(

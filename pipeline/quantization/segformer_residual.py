@@ -8,7 +8,7 @@ import torch
 from transformers.models.segformer.modeling_segformer import SegformerLayer
 
 from pipeline.families._segformer_rewrites import SummedDecodeHead
-from pipeline.quantization.modules import add_residual_quantizers, add_sum_quantizers
+from pipeline.quantization.modules import add_residual_quantizers, add_sum_quantizer
 
 
 class QuantSegformerLayer(SegformerLayer):
@@ -30,14 +30,16 @@ class QuantSegformerLayer(SegformerLayer):
 
 
 class QuantSummedDecodeHead(SummedDecodeHead):
-    """SummedDecodeHead whose sum reads quantized tensors.
+    """SummedDecodeHead that adds quantized tensors to the finest stage's.
 
     The upsampled maps are the largest tensors of the model, [B, D, H/4, W/4] each: in float, writing and reading them
-    takes longer than the products that make them.
+    takes longer than the products that make them. The finest stage's product is not upsampled; as int8 OpenVINO would
+    copy it back to float in front of the sum.
     """
 
     def add_quantizers(self) -> None:
-        add_sum_quantizers(self, len(self.projections))
+        for stage in range(1, len(self.projections)):
+            add_sum_quantizer(self, f"sum_{stage}")
 
-    def summand(self, stage: int, x: torch.Tensor) -> torch.Tensor:
+    def upsampled(self, stage: int, x: torch.Tensor) -> torch.Tensor:
         return getattr(self, f"sum_{stage}_input_quantizer")(x)  # type: ignore[no-any-return]
