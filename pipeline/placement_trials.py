@@ -11,6 +11,9 @@ from pipeline.recipe import Budgets
 from pipeline.selection import rank
 
 CURRENT = "the current placement"
+WORTH = (
+    1.02  # speed-up for which a group becomes int8: the rounding that costs nothing here may ruin another checkpoint
+)
 LEAST_GAIN_DB = 1.0  # of SQNR, for which a group is switched off that costs no time
 NO_TIME = 0.98  # the least that a speed-up may be, its interval included, where the time is equal
 
@@ -118,9 +121,13 @@ def _faster(best: Candidate, fit: list[Trial], engines: Engines) -> list[Trial]:
             continue
         times = engines.time({CURRENT: best, trial.label: trial.candidate})
         again = speedup(times[CURRENT], times[trial.label])
-        if again["low"] > 1:
+        if again["low"] <= 1:
+            refusal = "faster, but not when timed again"
+        elif not trial.off and again["median"] < WORTH:
+            refusal = f"faster by less than {WORTH - 1:.0%} when timed again"
+        else:
             return [*changed, replace(trial, again=again, why="the fastest within the budgets", taken=True)]
-        changed.append(replace(trial, again=again, why="faster, but not when timed again"))
+        changed.append(replace(trial, again=again, why=refusal))
     return changed
 
 

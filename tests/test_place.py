@@ -120,6 +120,13 @@ def test_one_lucky_measurement_is_not_taken() -> None:
     assert trials[1, "head"].again is not None and fake.asked[1:] == [{"head on"}]
 
 
+def test_a_little_speed_is_no_reason_for_more_int8_but_one_for_less() -> None:
+    winner, trials = found(Fake(seconds={"head": -0.01, "linear": 0.01}))
+    assert winner == ["scores"] and trials[1, "linear"].taken
+    assert trials[1, "head"].why == "faster, another one more so" or trials[1, "head"].why.startswith("faster by less")
+    assert trials[2, "head"].why == "faster by less than 2% when timed again"
+
+
 def test_the_next_fastest_is_taken_where_the_fastest_was_luck() -> None:
     winner, trials = found(Fake(seconds={"context": -0.05}, lies=[{"head on": 0.5}]))
     assert winner == ["linear", "scores", "context"] and trials[1, "context"].taken
