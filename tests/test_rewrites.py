@@ -21,6 +21,8 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "heads of 16": {},
         "heads of 20": {"hidden_size": 60, "num_attention_heads": 3},
         "relu": {"hidden_act": "relu"},
+        "classifier": {"architecture": "BertForSequenceClassification"},
+        "encoder": {"architecture": "BertModel"},
     },
     "segformer": {
         "plain": {},
@@ -107,6 +109,21 @@ def test_a_rewrite_that_is_applied_twice_changes_nothing_more(
     once = rewrite(prepare.float_model(opened))
     expected = prepare.run_torch(once, sample, opened.outputs)
     assert difference(expected, prepare.run_torch(rewrite(once), sample, opened.outputs)) == 0
+
+
+@pytest.mark.parametrize(("variant", "tokens"), [("classifier", 1), ("heads of 16", 64)])
+def test_the_last_layer_computes_the_tokens_that_the_head_reads(
+    variant: str, tokens: int, source: Callable[[str, str], prepare.Source], tmp_path: Path
+) -> None:
+    opened = source("bert", variant)
+    model: Any = prepare.rewritten_model(opened, recipe_for("bert", tmp_path, opened.folder, tmp_path))
+    seen: list[int] = []
+    for layer in model.bert.encoder.layer:
+        layer.intermediate.register_forward_hook(lambda _, args, out: seen.append(out.shape[1]))
+    sample = inputs(opened, tmp_path, 2)
+    prepare.run_torch(model, sample, opened.outputs)
+    length = sample["input_ids"].shape[1]
+    assert seen == [length] * (len(seen) - 1) + [min(tokens, length)]
 
 
 def test_the_summed_head_carries_batch_norm_statistics(source: Callable[[str, str], prepare.Source]) -> None:

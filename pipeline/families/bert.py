@@ -54,9 +54,13 @@ def rewrites() -> dict[str, Callable[[nn.Module], nn.Module]]:
     """Returns the exact float rewrites, in the order of their application."""
     from transformers.models.bert.modeling_bert import BertSelfAttention
 
+    from pipeline.families._bert_rewrites import attend_from_first_token
     from pipeline.families._rewrites import fold_attention_scale
 
-    return {"folded_attention_scale": fold_attention_scale(BertSelfAttention, "query")}
+    return {
+        "last_layer_of_first_token": attend_from_first_token,
+        "folded_attention_scale": fold_attention_scale(BertSelfAttention, "query"),
+    }
 
 
 def insert_quantizers(model: nn.Module) -> nn.Module:
