@@ -183,7 +183,7 @@ def compare(
     from pipeline import show
     from pipeline.build import locked
 
-    options = f" CHECKPOINT={'/'.join(['…', *Path(recipe.checkpoint).parts[-2:]])}" if recipe.checkpoint else ""
+    options = f" CHECKPOINT={recipe.checkpoint_name}" if recipe.checkpoint else ""
     with locked(recipe):
         table = comparison.run(
             recipe, record=record, command=f"make compare MODEL={recipe.family}{options}", announce=announce

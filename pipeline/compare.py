@@ -48,7 +48,7 @@ def run(
     table = {
         "command": command,
         "model": automatic.model,
-        "checkpoint": automatic.checkpoint or "embedded",
+        "checkpoint": automatic.checkpoint_name,
         "backend": backends.choose(automatic.backend),
         "metric": task.METRIC,
         "float": ours[0]["float"],

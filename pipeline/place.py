@@ -56,7 +56,7 @@ def run(
         table = {
             "command": command,
             "model": recipe.model,
-            "checkpoint": recipe.checkpoint or "embedded",
+            "checkpoint": recipe.checkpoint_name,
             "family": recipe.family,
             "backend": backend,
             "shape": shape,
@@ -175,8 +175,8 @@ def store(table: Mapping[str, Any]) -> Path:
 
 
 def command_of(recipe: Recipe, shape: str | None) -> str:
-    """Returns the command line that a table says it came from; of a checkpoint's path the last two folders."""
+    """Returns the command line that a table says it came from."""
     parts = [f"make place MODEL={recipe.family} BACKEND={backends.choose(recipe.backend)}"]
     if recipe.checkpoint:
-        parts.append(f"CHECKPOINT={'/'.join(['…', *Path(recipe.checkpoint).parts[-2:]])}")
+        parts.append(f"CHECKPOINT={recipe.checkpoint_name}")
     return " ".join([*parts, *([f"ARGS='--shape {shape}'"] if shape else [])])

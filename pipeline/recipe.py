@@ -93,6 +93,14 @@ class Recipe(_Section):
         """The name of the artifact folder."""
         return self.folder.name
 
+    @property
+    def checkpoint_name(self) -> str:
+        """What tables that leave the machine call the checkpoint: of a path its last two folders."""
+        if self.checkpoint is None:
+            return "embedded"
+        parts = Path(self.checkpoint).parts
+        return self.checkpoint if len(parts) <= 2 else "/".join(["…", *parts[-2:]])
+
     @classmethod
     def load(
         cls,

@@ -137,3 +137,12 @@ def test_files_that_are_no_recipe(name: str, content: bytes, message: str, tmp_p
 def test_a_folder_is_no_recipe(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         Recipe.load("bert", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "name"),
+    [(None, "embedded"), ("nvidia/mit-b0", "nvidia/mit-b0"), ("/home/somebody/models/bert/best", "…/bert/best")],
+)
+def test_tables_name_no_folders_of_the_machine(checkpoint: str | None, name: str) -> None:
+    overrides = {"checkpoint": checkpoint} if checkpoint else {}
+    assert Recipe.load("bert", overrides=overrides).checkpoint_name == name
