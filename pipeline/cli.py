@@ -34,7 +34,6 @@ app = typer.Typer(
     help="A Hugging Face SegFormer or BERT checkpoint goes in, a verified int8 engine comes out.",
 )
 log = logging.getLogger("pipeline")
-INTERRUPTED = 130
 
 
 @app.command()
@@ -318,7 +317,7 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except SystemExit as stop:
-        if stop.code == INTERRUPTED:  # what typer makes of Ctrl-C
+        if stop.code == distributed.INTERRUPTED:  # what typer makes of Ctrl-C
             print("interrupted; earlier artifacts are unchanged.", file=sys.stderr)
             sys.exit(InputError.exit_code)
         raise

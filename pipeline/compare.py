@@ -42,7 +42,8 @@ def run(
     with tempfile.TemporaryDirectory(prefix="compare-") as scratch:
         scorer = selection.Scorer(automatic, workspace, task, reference, Path(scratch))
         ours = list(selection.score_all(scorer, automatic))
-        best = selection.rank(scored(workspace, automatic), limits)[0]
+        selected = scored(workspace, automatic)
+        best = selection.rank(selected, limits)[0]
         cost = migration_cost(scorer, best, reference, Path(scratch)) if best["migration"] else None
         peers = list(peer_rows(workspace, task, reference, Path(scratch)))
     table = {
@@ -58,7 +59,7 @@ def run(
         },
         "budgets": limits.model_dump(),
         "methods": ours,
-        "auto": [chosen(scored(workspace, automatic), ours, migration, limits) for migration in (False, True)],
+        "auto": [chosen(selected, ours, migration, limits) for migration in (False, True)],
         "migration_cost": cost,
         "peers": peers,
         "environment": machine.environment(

@@ -76,13 +76,7 @@ def one_by_one(
     model: Callable[[Arrays], Mapping[str, NDArray[np.generic]]], inputs: Arrays, label: str = "running"
 ) -> Arrays:
     """Returns the outputs of a model that sees one sample at a time, stacked again [N, ...]."""
-    import numpy as np
-
-    count = len(next(iter(inputs.values())))
-    rows: list[Mapping[str, NDArray[Any]]] = []
-    for i in track(range(count), label, count):
-        rows.append(model({name: x[i : i + 1] for name, x in inputs.items()}))
-    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    return in_batches(model, inputs, 1, label)
 
 
 def in_batches(

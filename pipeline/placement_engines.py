@@ -13,15 +13,13 @@ from pipeline import latency, selection
 from pipeline.artifacts import Workspace, sha256
 from pipeline.backends import Engine
 from pipeline.errors import EngineRefused, InputError
-from pipeline.evaluation import Reference, one_by_one
+from pipeline.evaluation import Reference
 from pipeline.lowering import Candidates, Choice
 from pipeline.methods import prepare
-from pipeline.parity import compare
 from pipeline.placement import Policy
 from pipeline.placement_trials import Candidate, Kinds
 from pipeline.progress import track
 from pipeline.recipe import Recipe
-from pipeline.reference import exact_session
 from pipeline.stages import engine as engine_stage
 
 WARMUP = 5
@@ -116,13 +114,11 @@ class BuiltEngines:
 
 
 def parity_fault(engine: Engine, graph: Path, reference: Reference, recipe: Recipe) -> str | None:
-    """Returns why the engine stage would refuse an engine: samples one by one, and as a batch; None if it would not."""
-    exact = exact_session(graph, recipe.verification.threads)(reference.inputs)
-    found = {"one by one": one_by_one(engine, reference.inputs), "as one batch": engine(reference.inputs)}
+    """Returns why the engine stage would refuse an engine, None if it would not."""
     faults = [
         f"{parity.output}, {way}: {parity.reason}"
-        for way, outputs in found.items()
-        for parity in compare(exact, outputs, reference.outputs)
+        for way, parities in engine_stage.check(engine, graph, reference, recipe).items()
+        for parity in parities
         if parity.reason
     ]
     return "; ".join(faults) or None

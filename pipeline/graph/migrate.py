@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from calibration import ChannelStatistic, choose_factors
 from pipeline.graph.hoist import LAYOUT
-from pipeline.graph.pairs import Pair, find_pairs, initializer
+from pipeline.graph.pairs import Pair, find_pairs, initializer, pairs_of
 
 # Decibels of quantization noise that a migration must save: a fold is free, a multiplication costs time.
 LEAST_GAIN = {"fold": 0.1, "multiply": 1.0}
@@ -200,7 +200,7 @@ def _through_attention(product: ir.Node, channels: Mapping[str, ChannelStatistic
         quantize = node.inputs[0].producer()
         if quantize is None or len(node.outputs[0].uses()) != 1 or len(quantize.outputs[0].uses()) != 1:
             return None
-        between = tuple(p for p in find_pairs_of(quantize))
+        between = tuple(p for p in pairs_of(quantize))
         if any(name not in channels for pair in between for name in pair.names):
             return None
         value = quantize.inputs[0]
@@ -208,12 +208,6 @@ def _through_attention(product: ir.Node, channels: Mapping[str, ChannelStatistic
         return None
     linear = _linear(_above_layout(value))
     return _Fold(linear.name, linear.values, between) if linear else None
-
-
-def find_pairs_of(quantize: ir.Node) -> Iterator[Pair]:
-    """Yields the pairs of one QuantizeLinear."""
-    for user in quantize.outputs[0].consumers():
-        yield Pair(tuple(quantize.metadata_props.get("quantizer", "").split()), quantize, user)
 
 
 def _read_only_by(value: ir.Value, readers: set[int]) -> bool:

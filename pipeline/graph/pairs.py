@@ -54,9 +54,14 @@ def find_pairs(model: ir.Model) -> Iterator[Pair]:
     """Yields every Q/DQ pair in graph order; a DQ on stored int8 weights has no Q and is not a pair."""
     for node in model.graph:
         if node.op_type == "QuantizeLinear":
-            for user in list(node.outputs[0].consumers()):
-                if user.op_type == "DequantizeLinear":
-                    yield Pair(tuple(node.metadata_props.get(QUANTIZER, node.name or "").split()), node, user)
+            yield from pairs_of(node)
+
+
+def pairs_of(quantize: ir.Node) -> Iterator[Pair]:
+    """Yields the pairs of one QuantizeLinear."""
+    for user in list(quantize.outputs[0].consumers()):
+        if user.op_type == "DequantizeLinear":
+            yield Pair(tuple(quantize.metadata_props.get(QUANTIZER, quantize.name or "").split()), quantize, user)
 
 
 def keep_pairs(model: ir.Model, enabled: set[str]) -> bool:

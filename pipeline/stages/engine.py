@@ -60,9 +60,7 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     seconds = time.perf_counter() - start
     log.info("engine: %s built in %.1f s, checking it against the graph", name, seconds)
     engine = backend.load(area / name, recipe.verification.threads)
-    exact = exact_session(graph, recipe.verification.threads)(reference.inputs)
-    found = {"one by one": one_by_one(engine, reference.inputs), "as one batch": engine(reference.inputs)}
-    results = {way: compare(exact, outputs, reference.outputs) for way, outputs in found.items()}
+    results = check(engine, graph, reference, recipe)
     refuse(results, name)
     rows = [{"way": way, **parity.to_json()} for way, parities in results.items() for parity in parities]
     record = {
@@ -86,6 +84,13 @@ def build(backend: backends.Backend, graph: Path, area: Path, recipe: Recipe) ->
             raise OSError(errno.ENOSPC, "no space left for the engine", str(area)) from error
         said = str(error).strip()[:500] or type(error).__name__
         raise EngineRefused(f"{backend.NAME} builds no engine from {graph}: {said}") from error
+
+
+def check(engine: backends.Engine, graph: Path, reference: Reference, recipe: Recipe) -> dict[str, list[Parity]]:
+    """Returns the parity of an engine with its graph, by the way that it ran: samples one by one, and as one batch."""
+    exact = exact_session(graph, recipe.verification.threads)(reference.inputs)
+    found = {"one by one": one_by_one(engine, reference.inputs), "as one batch": engine(reference.inputs)}
+    return {way: compare(exact, outputs, reference.outputs) for way, outputs in found.items()}
 
 
 def refuse(results: Mapping[str, list[Parity]], backend: str) -> None:
