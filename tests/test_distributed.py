@@ -28,7 +28,8 @@ FILES = ("calibration.json", "calibration.npz")
 # `python -m pipeline` in which rank 1 does something else than collecting
 FAULTY = """
 import os
-from pipeline import cli, distributed
+import runpy
+from pipeline import distributed
 from pipeline.errors import BackendUnavailable
 from pipeline.stages import calibrate
 
@@ -37,7 +38,7 @@ def fault(*arguments):
 
 honest = calibrate.collect
 calibrate.collect = lambda *arguments: (fault if distributed.world().rank == 1 else honest)(*arguments)
-cli.main()
+runpy.run_module("pipeline", run_name="__main__")
 """
 
 
