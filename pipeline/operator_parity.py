@@ -9,8 +9,9 @@ output is compared with PyTorch's. Embedding tables are read whole, every row, a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ BOUNDARY = 2.0**-15  # in steps: twice what float32 resolves at ±128, so x/scal
 OPERATORS = ("MatMul", "Conv", "Gemm", "Add")
 SUMMAND = ".sum_"  # in the name of a quantizer of one summand; what it is added to may be float
 BEHIND = ("Transpose", "Reshape", "DequantizeLinear")
+MOST_HELD = 1 << 30  # bytes of quantized inputs compared at a time; outputs, both sides' copies come on top
+
+Captured = dict[str, tuple[torch.Tensor, torch.Tensor, int | None]]  # quantizer -> input, output, axis
 
 
 @dataclass(frozen=True)
@@ -64,10 +68,16 @@ def compare_operators(
     model: the quantized PyTorch model, calibrated, its enabled quantizers those of `graph` (Q → DQ on float weights
     or stored int8 weights). `scratch`: a folder for the cut graph.
     """
-    captured = _capture(model, inputs)
+    found: list[OperatorParity] = []
+    for names in _portions(model, inputs):
+        found += _compare_portion(model, graph, _capture(model, inputs, names), scratch / "operators.onnx")
+    return found
+
+
+def _compare_portion(model: nn.Module, graph: ir.Model, captured: Captured, path: Path) -> list[OperatorParity]:
+    """Returns the comparison of the operators whose quantizers were captured. path: where the cut graph may lie."""
     tables = {r["site"]: r["name"] for r in describe(model) if r["kind"] == "embedding" and r["name"] in captured}
     cut, outputs = _cut(graph, {n for n in captured if captured[n][2] is None}, tables)
-    path = scratch / "operators.onnx"
     ir.save(cut, path)
     session = exact_session(path)
     found = session({name: _feed(captured[name.removesuffix("/cut")]) for name in session.input_names})
@@ -75,29 +85,58 @@ def compare_operators(
     return list(_compare(model, captured, outputs, found))
 
 
-Captured = dict[str, tuple[torch.Tensor, torch.Tensor, int | None]]  # quantizer -> input, output, axis
+def _portions(model: nn.Module, inputs: dict[str, np.ndarray]) -> Iterator[set[str]]:
+    """Yields the enabled quantizers in portions whose inputs take MOST_HELD bytes at most, those of a site together.
+
+    All at once they would need tens of gigabytes for a large image: attention over 65536 positions alone is 270 MB.
+    """
+    sizes: dict[str, int] = {}
+
+    def measure(m: TensorQuantizer, args: tuple[torch.Tensor], out: torch.Tensor, name: str) -> None:
+        sizes[name] = args[0].nbytes if m.axis is None else 0  # weights are not copied
+
+    _watch(model, inputs, measure)
+    sites: dict[str, set[str]] = {}
+    for record in describe(model):
+        if record["name"] in sizes:
+            sites.setdefault(record["site"], set()).add(record["name"])
+    portion: set[str] = set()
+    for names in sites.values():
+        if portion and sum(sizes[n] for n in portion | names) > MOST_HELD:
+            yield portion
+            portion = set()
+        portion = portion | names
+    if portion:
+        yield portion
 
 
-def _capture(model: nn.Module, inputs: dict[str, np.ndarray]) -> Captured:
-    """Returns what every enabled quantizer read and gave in one forward pass."""
+def _capture(model: nn.Module, inputs: dict[str, np.ndarray], names: set[str]) -> Captured:
+    """Returns what these quantizers read and gave in one forward pass."""
     captured: Captured = {}
-    hooks = []
-    for name, module in model.named_modules():
-        if isinstance(module, TensorQuantizer) and module.is_enabled:
 
-            def hook(m: TensorQuantizer, args: tuple[torch.Tensor], out: torch.Tensor, name: str = name) -> None:
-                read, given = args[0].detach(), out.detach()
-                # weights are all of the model's memory, and nothing writes into them
-                captured[name] = (read.clone(), given.clone(), None) if m.axis is None else (read, given, m.axis)
+    def keep(m: TensorQuantizer, args: tuple[torch.Tensor], out: torch.Tensor, name: str) -> None:
+        if name in names:
+            read, given = args[0].detach(), out.detach()
+            # weights are all of the model's memory, and nothing writes into them
+            captured[name] = (read.clone(), given.clone(), None) if m.axis is None else (read, given, m.axis)
 
-            hooks.append(module.register_forward_hook(hook))
+    _watch(model, inputs, keep)
+    return captured
+
+
+def _watch(model: nn.Module, inputs: dict[str, np.ndarray], see: Callable[..., None]) -> None:
+    """Runs the model once; `see(quantizer, its arguments, its output, name=…)` is called for every enabled one."""
+    hooks = [
+        module.register_forward_hook(partial(see, name=name))
+        for name, module in model.named_modules()
+        if isinstance(module, TensorQuantizer) and module.is_enabled
+    ]
     try:
         with torch.no_grad():
             model(**{name: torch.from_numpy(value) for name, value in inputs.items()})
     finally:
-        for h in hooks:
-            h.remove()
-    return captured
+        for hook in hooks:
+            hook.remove()
 
 
 def _feed(captured: tuple[torch.Tensor, torch.Tensor, int | None]) -> np.ndarray:
@@ -115,9 +154,10 @@ def _cut(graph: ir.Model, activations: set[str], tables: dict[str, str]) -> tupl
     outputs: dict[str, tuple[str, str]] = {}
     new_inputs, new_outputs = [], {}
     for pair in list(find_pairs(cut)):
-        if pair.names[0] not in activations:
+        name = next((n for n in pair.names if n in activations), None)
+        if name is None:
             continue
-        source = ir.Value(name=f"{pair.names[0]}/cut", type=ir.TensorType(ir.DataType.FLOAT))
+        source = ir.Value(name=f"{name}/cut", type=ir.TensorType(ir.DataType.FLOAT))
         pair.quantize.replace_input_with(0, source)
         new_inputs.append(source)
         result = _operator_output(pair)

@@ -15,7 +15,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from pipeline import backends, build, prepare
+from pipeline import backends, build, operator_parity, prepare
 from pipeline.artifacts import Workspace
 from pipeline.graph import find_pairs, keep_pairs
 from pipeline.graph.pairs import initializer
@@ -90,6 +90,18 @@ def test_every_operator_equals_pytorchs_fake_quantization(case: Case, tmp_path: 
     assert [r for r in results if not r.equal] == []
     assert all(r.largest > 0 and r.elements > 0 for r in results)
     assert sum(r.flips for r in results) <= 1e-4 * sum(r.elements for r in results)
+
+
+def test_comparing_in_portions_finds_the_same(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a large image needs: not all activations fit the memory at a time."""
+    whole = compare_operators(case.model, case.graph, case.inputs, tmp_path)
+    runs: list[set[str]] = []
+    capture = operator_parity._capture
+    monkeypatch.setattr(operator_parity, "MOST_HELD", 1 << 13)
+    monkeypatch.setattr(operator_parity, "_capture", lambda *given: (runs.append(given[2]), capture(*given))[1])
+    assert compare_operators(case.model, case.graph, case.inputs, tmp_path) == whole
+    assert len(runs) > 3 and len(set.union(*runs)) == sum(map(len, runs)) == len(case.quantizers)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_export_wrote_down_the_same_comparison(case: Case) -> None:
@@ -321,7 +333,7 @@ def test_the_dialect_changes_no_output(
     recipe = case.recipe.model_copy(update={"folder": folder.parent, "backend": folder.name})
     workspace = Workspace(folder.parent)
     candidates = Candidates(recipe, workspace)
-    monkeypatch.setattr(candidates.backend, "DIALECT", ())
+    monkeypatch.setattr(candidates.backend, "dialect", lambda recipe: ())
     plain = candidates.lower(choice_of(recipe, workspace))
     assert sorted(d.name for d in plain.decisions if d.enabled) == sorted(plain.scales)
     ir.save(plain.graph, tmp_path / "plain.onnx")
