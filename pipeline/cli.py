@@ -114,6 +114,35 @@ def bench(
     show.bench(table, as_json=as_json)
 
 
+@app.command()
+def bound(
+    model: Model,
+    backend: Backend = None,
+    shape: Annotated[
+        str | None, typer.Option(help="bert-base, segformer-b0, segformer-b2: random weights, for speed only")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="samples a call")] = 1,
+    rounds: Annotated[int, typer.Option(min=6, help="interleaved rounds")] = 30,
+    record: Annotated[Path | None, typer.Option(help="also write the tables to this file, for the README")] = None,
+    output: Output = None,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Say how fast the engine could be at most on this machine, its peak rates measured, and where its time goes."""
+    from pipeline import bench as benchmark
+    from pipeline import bound as roofline
+    from pipeline import show
+
+    if shape is None:
+        made = recorded_recipe(model, backend, None, output, settings)
+    else:
+        made = benchmark.shape_recipe(model, shape, output, option_values(settings), announce)
+        made = made.model_copy(update={"backend": backend or "auto"})
+    options = [f"--{name} {value}" for name, value in {"shape": shape, "batch": batch}.items() if value]
+    command = f"make bound MODEL={model}{f' BACKEND={backend}' if backend else ''} ARGS='{' '.join(options)}'"
+    show.bound(roofline.run(made, batch=batch, rounds=rounds, record=record, command=command), as_json=as_json)
+
+
 @app.command("bench-calibration")
 def bench_calibration(
     record: Annotated[Path | None, typer.Option(help="also write the tables to this file, for the README")] = None,
@@ -130,6 +159,26 @@ def bench_calibration(
     if record:
         benchmark.keep(record, table)
     show.calibration_bench(table, as_json=as_json)
+
+
+@app.command("bench-build")
+def bench_build(
+    model: Model,
+    shape: Annotated[str, typer.Option(help="bert-base, segformer-b0, segformer-b2: random weights, for time only")],
+    rounds: Annotated[int, typer.Option(min=1, help="runs of each, in turns")] = 3,
+    record: Annotated[Path | None, typer.Option(help="also write the table to this file, for the README")] = None,
+    output: Output = None,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Time the whole of `engine` at a published shape, stage by stage, beside NNCF's quantization and compilation."""
+    from pipeline import build_bench as benchmark
+    from pipeline import show
+
+    made = benchmark.recipe_of(model, shape, output, option_values(settings))
+    command = f"make bench-build MODEL={model} ARGS='--shape {shape} --rounds {rounds}'"
+    table = benchmark.run(made, rounds=rounds, record=record, command=command, announce=announce)
+    show.build_bench(table, as_json=as_json)
 
 
 @app.command()
@@ -254,6 +303,21 @@ def doctor(as_json: Json = False) -> None:
     from pipeline import show
 
     show.doctor(facts.examine(), as_json=as_json)
+
+
+@app.command()
+def lint(
+    file: Annotated[Path, typer.Argument(help="any ONNX file with Q/DQ pairs, ours or not")],
+    target: Annotated[str, typer.Option(help="8.6, 10 (TensorRT 10 and 11) or all")] = "all",
+    as_json: Json = False,
+) -> None:
+    """Say what TensorRT would refuse, run slowly or run in float; exit 1 on an error, 0 on warnings alone."""
+    from pipeline import show
+    from pipeline.lint import lint as examine
+
+    report = examine(file, target)
+    show.lint(report, as_json=as_json)
+    raise typer.Exit(1 if report.errors else 0)
 
 
 def _stage_command(name: str, summary: str) -> None:

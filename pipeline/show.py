@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.recipe import Recipe
+
+if TYPE_CHECKING:
+    from pipeline.lint import Report
 
 
 def result(report: dict[str, Any], recipe: Recipe, *, as_json: bool) -> None:
@@ -74,6 +77,31 @@ def bench(table: dict[str, Any], *, as_json: bool) -> None:
             f"{row['label']:<40}{ms['p50']:>9.1f}{ms['p90']:>9.1f}{ratio['median']:>10.2f}{interval:>16}"
             f"{fit['agreement']:>11.4f}{fit['cosine']:>9.4f}"
         )
+
+
+def bound(document: dict[str, Any], *, as_json: bool) -> None:
+    """Prints the limits, the bound and the profile of one engine."""
+    if as_json:
+        print(json.dumps(document, indent=1))
+        return
+    from pipeline.tables import bound as text
+
+    print(text.headline(document))
+    for header, rows in text.tables(document):
+        print()
+        _columns(header, rows)
+    print(f"\n{text.conclusion(document)}")
+
+
+def build_bench(document: dict[str, Any], *, as_json: bool) -> None:
+    """Prints the seconds of a whole run by stage, and of the peer."""
+    if as_json:
+        print(json.dumps(document, indent=1))
+        return
+    from pipeline.tables import build as text
+
+    print(text.headline(document) + "\n")
+    _columns(*text.table(document))
 
 
 def compare(table: dict[str, Any], *, as_json: bool) -> None:
@@ -168,12 +196,8 @@ def calibration_bench(table: dict[str, Any], *, as_json: bool) -> None:
 
     print(calibration.headline(table))
     for header, rows in calibration.tables(table):
-        full = [row for row in rows if "" not in row]  # a reason may be longer than its column
-        widths = [max(len(row[i]) for row in [header, *full]) + 2 for i in range(len(header))]
-        widths[0] = max(len(row[0]) for row in [header, *rows]) + 2
         print()
-        for row in [header, *rows]:
-            print("".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+        _columns(header, rows)
 
 
 def status(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
@@ -195,6 +219,26 @@ def doctor(facts: dict[str, Any], *, as_json: bool) -> None:
     _aligned([(name, str(value)) for name, value in facts["machine"].items()])
     for row in facts["backends"]:
         print(f"{row['backend']:<14}{'works, ' + row['version'] if row['available'] else row['reason']}")
+
+
+def lint(report: Report, *, as_json: bool) -> None:
+    """Prints what the linter found, the worst first, and the facts beside it."""
+    if as_json:
+        print(json.dumps(report.to_json(), indent=1))
+        return
+    from pipeline.lint import text
+
+    for line in text.lines(report):
+        print(line)
+
+
+def _columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints a table whose columns are as wide as their widest cell."""
+    full = [row for row in rows if "" not in row]  # a reason may be longer than its column
+    widths = [max(len(row[i]) for row in [header, *full]) + 2 for i in range(len(header))]
+    widths[0] = max(len(row[0]) for row in [header, *rows]) + 2
+    for row in [header, *rows]:
+        print("".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _aligned(rows: Sequence[tuple[str, str]]) -> None:
