@@ -9,7 +9,7 @@ RUN := $(VENV)/bin/python -m pipeline
 OPTIONS := $(MODEL) $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)') $(if $(DATA),--data '$(DATA)') \
            $(if $(BACKEND),--backend '$(BACKEND)') $(if $(CALIBRATION),--calibration '$(CALIBRATION)') $(ARGS)
 
-.PHONY: engine check bench compare place bench-calibration scaling tables status doctor lint test clean
+.PHONY: engine check bench bound bench-build compare place bench-calibration scaling tables status doctor lint test clean
 .DEFAULT_GOAL := engine
 
 engine: $(VENV)/ready      ## checkpoint -> verified int8 engine in exports/$(MODEL)/
@@ -21,6 +21,9 @@ check: $(VENV)/ready       ## verify again, compare with the stored baseline
 bench: $(VENV)/ready-bench ## every method side by side, e.g. ARGS='--shape bert-base'
 	@$(RUN) bench $(MODEL) $(ARGS)
 
+bound: $(VENV)/ready       ## how fast the engine could be at most here, and its profile, e.g. ARGS='--shape bert-base'
+	@$(RUN) bound $(MODEL) $(if $(BACKEND),--backend '$(BACKEND)') $(ARGS)
+
 compare: $(VENV)/ready-bench  ## accuracy of every calibration method, beside the quantizers of others
 	@$(RUN) compare $(OPTIONS)
 
@@ -29,6 +32,9 @@ place: $(VENV)/ready       ## search the fastest placement within the budgets, e
 
 bench-calibration: $(VENV)/ready-bench  ## time and memory of calibration, e.g. ARGS='--record results/calibration.json'
 	@$(RUN) bench-calibration $(ARGS)
+
+bench-build: $(VENV)/ready-bench  ## seconds of a whole `make engine`, e.g. ARGS='--shape bert-base'
+	@$(RUN) bench-build $(MODEL) $(ARGS)
 
 scaling: $(VENV)/ready-bench  ## latency and memory against batch, length and image size, e.g. ARGS='--shape bert-base'
 	@$(RUN) scaling $(ARGS)

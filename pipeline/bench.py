@@ -12,7 +12,6 @@ from typing import Any
 
 from pipeline import latency, machine, methods, parity, records, tasks
 from pipeline.artifacts import Workspace
-from pipeline.errors import InputError
 from pipeline.evaluation import Reference, read_json
 from pipeline.progress import track
 from pipeline.recipe import Recipe
@@ -86,8 +85,7 @@ def shape_recipe(
     from pipeline import backends, shapes
     from pipeline.build import build
 
-    if shapes.get(name).family != model:
-        raise InputError(f"the shape {name} is a {shapes.get(name).family}, not a {model}.")
+    shapes.require_family(name, model)
     folder = output or shapes.folder(name)
     made = {"folder": folder, **shapes.settings(name, folder), **settings}
     for backend in backends.names():

@@ -74,9 +74,7 @@ def shaped(recipe: Recipe, shape: str) -> Recipe:
 
     Raises InputError for a shape that does not exist or is another family's.
     """
-    family = shapes.get(shape).family
-    if family != recipe.family:
-        raise InputError(f"the shape {shape} is a {family}, not a {recipe.family}.")
+    shapes.require_family(shape, recipe.family)
     folder = recipe.folder.parent / shapes.folder(shape).name
     if folder == recipe.folder:
         raise InputError(f"{folder} is the shape's own folder; accuracy needs another checkpoint's --output.")

@@ -48,6 +48,12 @@ def get(name: str) -> Shape:
     return SHAPES[name]
 
 
+def require_family(name: str, family: str) -> None:
+    """Raises InputError for a shape that does not exist or is another family's."""
+    if get(name).family != family:
+        raise InputError(f"the shape {name} is a {get(name).family}, not a {family}.")
+
+
 def write_checkpoint(name: str, folder: Path) -> Path:
     """Returns `folder` with a randomly initialized checkpoint of the shape, and the data set data/ for segmentation."""
     import torch
@@ -114,15 +120,18 @@ def up_to_date(name: str, checkpoint: Path) -> bool:
     return bool(config.get("weights") == WEIGHTS.get(get(name).family))
 
 
-def settings(name: str, root: Path) -> dict[str, Any]:
-    """Returns the recipe settings of a shape; its checkpoint and data are written to `root` when they are not there."""
+def settings(name: str, root: Path, calibration: int = SAMPLES) -> dict[str, Any]:
+    """Returns the recipe settings of a shape; its checkpoint and data are written to `root` when they are not there.
+
+    calibration: samples to calibrate on.
+    """
     checkpoint = root / "checkpoint"
     if not up_to_date(name, checkpoint):
         write_checkpoint(name, checkpoint)
-    data = write_data(name, root / "data", 2 * SAMPLES)
+    data = write_data(name, root / ("data" if calibration == SAMPLES else f"data-{calibration}"), calibration + SAMPLES)
     return {
         "checkpoint": str(checkpoint),
         "data": str(data) if data else None,
-        "calibration.samples": SAMPLES,
+        "calibration.samples": calibration,
         "verification.samples": SAMPLES,
     }
