@@ -9,7 +9,7 @@ output is compared with PyTorch's. Embedding tables are read whole, every row, a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -68,9 +68,12 @@ def compare_operators(
     model: the quantized PyTorch model, calibrated, its enabled quantizers those of `graph` (Q → DQ on float weights
     or stored int8 weights). `scratch`: a folder for the cut graph.
     """
+    site_of = {record["name"]: record["site"] for record in describe(model)}
+    done: set[str] = set()  # sites
     found: list[OperatorParity] = []
-    for names in _portions(model, inputs):
-        found += _compare_portion(model, graph, _capture(model, inputs, names), scratch / "operators.onnx")
+    while captured := _capture(model, inputs, site_of, done):
+        found += _compare_portion(model, graph, captured, scratch / "operators.onnx")
+        done |= {site_of[name] for name in captured}
     return found
 
 
@@ -85,49 +88,31 @@ def _compare_portion(model: nn.Module, graph: ir.Model, captured: Captured, path
     return list(_compare(model, captured, outputs, found))
 
 
-def _portions(model: nn.Module, inputs: dict[str, np.ndarray]) -> Iterator[set[str]]:
-    """Yields the enabled quantizers in portions whose inputs take MOST_HELD bytes at most, those of a site together.
+def _capture(model: nn.Module, inputs: dict[str, np.ndarray], site_of: dict[str, str], done: set[str]) -> Captured:
+    """Returns what the quantizers of some sites, none of them `done`, read and gave in one forward pass.
 
-    All at once they would need tens of gigabytes for a large image: attention over 65536 positions alone is 270 MB.
+    No site is begun beyond MOST_HELD bytes: a large image has tens of gigabytes of activations, attention over 65536
+    positions alone is 270 MB.
     """
-    sizes: dict[str, int] = {}
-
-    def measure(m: TensorQuantizer, args: tuple[torch.Tensor], out: torch.Tensor, name: str) -> None:
-        sizes[name] = args[0].nbytes if m.axis is None else 0  # weights are not copied
-
-    _watch(model, inputs, measure)
-    sites: dict[str, set[str]] = {}
-    for record in describe(model):
-        if record["name"] in sizes:
-            sites.setdefault(record["site"], set()).add(record["name"])
-    portion: set[str] = set()
-    for names in sites.values():
-        if portion and sum(sizes[n] for n in portion | names) > MOST_HELD:
-            yield portion
-            portion = set()
-        portion = portion | names
-    if portion:
-        yield portion
-
-
-def _capture(model: nn.Module, inputs: dict[str, np.ndarray], names: set[str]) -> Captured:
-    """Returns what these quantizers read and gave in one forward pass."""
     captured: Captured = {}
+    begun: set[str] = set()
+    held = 0
 
     def keep(m: TensorQuantizer, args: tuple[torch.Tensor], out: torch.Tensor, name: str) -> None:
-        if name in names:
-            read, given = args[0].detach(), out.detach()
-            # weights are all of the model's memory, and nothing writes into them
-            captured[name] = (read.clone(), given.clone(), None) if m.axis is None else (read, given, m.axis)
+        nonlocal held
+        site = site_of[name]
+        if site in done or (held > MOST_HELD and site not in begun):
+            return
+        begun.add(site)
+        read, given = args[0].detach(), out.detach()
+        if m.axis is None:
+            captured[name] = read.clone(), given.clone(), None
+            held += read.nbytes
+        else:  # weights are all of the model's memory, and nothing writes into them
+            captured[name] = read, given, m.axis
 
-    _watch(model, inputs, keep)
-    return captured
-
-
-def _watch(model: nn.Module, inputs: dict[str, np.ndarray], see: Callable[..., None]) -> None:
-    """Runs the model once; `see(quantizer, its arguments, its output, name=…)` is called for every enabled one."""
     hooks = [
-        module.register_forward_hook(partial(see, name=name))
+        module.register_forward_hook(partial(keep, name=name))
         for name, module in model.named_modules()
         if isinstance(module, TensorQuantizer) and module.is_enabled
     ]
@@ -137,6 +122,7 @@ def _watch(model: nn.Module, inputs: dict[str, np.ndarray], see: Callable[..., N
     finally:
         for hook in hooks:
             hook.remove()
+    return captured
 
 
 def _feed(captured: tuple[torch.Tensor, torch.Tensor, int | None]) -> np.ndarray:
