@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from pipeline.placement import Policy
 
 
+SEQUENCE = "sequence"  # what families call the dynamic axis of tokens
+
+
 @dataclass(frozen=True)
 class Choice:
     """How amax is read from the statistics. percentile: per cent, of no meaning for the other methods."""
@@ -45,7 +48,7 @@ class Lowered:
 
     graph: ir.Model
     decisions: Sequence[placement.Decision]
-    scales: Mapping[str, np.ndarray]  # of the quantizers that are on
+    scales: Mapping[str, np.ndarray]  # of the quantizers that are on, as the dialect left them
     moved: Sequence[Moved]
 
     def to_json(self) -> dict[str, Any]:
@@ -72,19 +75,19 @@ class Candidates:
         from calibration import CalibrationTable
 
         self._workspace = workspace
-        self.backend = backends.get(backends.choose(recipe.backend))
+        self.backend = backends.get(backends.name_of(recipe.backend))
+        self._recipe = recipe
         self.table: CalibrationTable = CalibrationTable.read(workspace.path("calibration.json"))
         self.quantizers: list[dict[str, Any]] = json.loads(
             workspace.path("quantizers.json").read_text(encoding="utf-8")
         )["quantizers"]
-        self._asked = recipe.placement
         self.decisions = self.place(placement.default(self.backend.NAME, recipe.family))
         self.enabled = enabled(self.decisions)
 
     def place(self, policy: Policy) -> list[placement.Decision]:
         """Returns what is on with `policy` as the default. Raises InputError where nothing is."""
         degenerate = {n: r.degenerate for n, r in self.table.records.items() if r.degenerate}
-        decisions = placement.decide(self.quantizers, policy, self._asked, degenerate)
+        decisions = placement.decide(self.quantizers, policy, self._recipe.placement, degenerate)
         if not enabled(decisions):
             raise InputError("the placement leaves no quantizer on: nothing would run in int8.")
         return decisions
@@ -103,7 +106,7 @@ class Candidates:
         """
         import onnx_ir as ir
 
-        from pipeline.graph import BY_NAME, keep_pairs, set_scales
+        from pipeline.graph import BOUNDS, BY_NAME, dropped, keep_pairs, scales_of, set_scales
         from pipeline.graph.fold import fold_transposed_weights
         from pipeline.graph.migrate import migrate_outliers
 
@@ -114,9 +117,11 @@ class Candidates:
         fold_transposed_weights(graph)
         scales = self._scales(graph, choice, moved, enabled(decisions))
         set_scales(graph, scales)
-        for name in self.backend.DIALECT:
+        graph.meta[BOUNDS] = {SEQUENCE: self._recipe.shapes.sequence_length}
+        for name in self.backend.dialect(self._recipe):
             BY_NAME[name](graph)
-        return Lowered(graph, decisions, scales, moved)
+        decisions = placement.without(decisions, dropped(graph))
+        return Lowered(graph, decisions, {**scales, **scales_of(graph)}, moved)
 
     def _scales(
         self, graph: ir.Model, choice: Choice, moved: Sequence[Moved], names: set[str]

@@ -164,6 +164,13 @@ def _decide(quantizer: Mapping[str, Any], policy: Policy, choice: Placement) -> 
     return Decision(name, kind, enabled, reason)
 
 
+def without(decisions: Sequence[Decision], dropped: Mapping[str, str]) -> list[Decision]:
+    """Returns the decisions after a dialect that dropped some quantizers, {name: why}, of those that were on."""
+    return [
+        Decision(d.name, d.kind, False, dropped[d.name]) if d.enabled and d.name in dropped else d for d in decisions
+    ]
+
+
 def _check(names: Sequence[str], patterns: Sequence[str]) -> None:
     unknown = [p for p in patterns if not any(fnmatchcase(name, p) for name in names)]
     if unknown:

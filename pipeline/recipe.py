@@ -72,6 +72,25 @@ class Verification(_Section):
     threads: int | None = Field(None, ge=1, description="None: the machine's physical cores")
 
 
+class TensorRT(_Section):
+    """What only the TensorRT backend reads."""
+
+    target: Literal["auto", "8.6", "10"] = Field(
+        "auto", description="8.6, or 10 and 11; auto: the installed TensorRT, 10 where there is none"
+    )
+    precision: Literal["auto", "int8", "fp16", "fp32"] = Field(
+        "auto", description="of the engine that ships; auto: the fastest of the three within the budgets"
+    )
+    workspace_mib: int = Field(4096, ge=1, description="memory that a kernel may use while it runs, MiB at most")
+    optimization_level: int = Field(3, ge=0, le=5, description="builder effort, 0 to 5; below 3 fusions are lost")
+
+    @field_validator("target", mode="before")
+    @classmethod
+    def _as_text(cls, value: object) -> object:
+        # YAML and TOML read 8.6 and 10 as numbers
+        return f"{value:g}" if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+
+
 class Recipe(_Section):
     """One run: `family` and the folder are the only fields without a default."""
 
@@ -87,6 +106,7 @@ class Recipe(_Section):
     placement: Placement = Placement()  # type: ignore[call-arg]
     budgets: Budgets = Budgets()  # type: ignore[call-arg]
     verification: Verification = Verification()  # type: ignore[call-arg]
+    tensorrt: TensorRT = TensorRT()  # type: ignore[call-arg]
 
     @property
     def model(self) -> str:

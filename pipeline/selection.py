@@ -46,7 +46,7 @@ def choice_of(recipe: Recipe, workspace: Workspace) -> Choice:
     calibration = recipe.calibration
     if not is_asked(recipe):
         return Choice(calibration.method, calibration.percentile, calibration.migration)
-    chosen = read_json(workspace, f"{backends.choose(recipe.backend)}/{FILE}")["chosen"]
+    chosen = read_json(workspace, f"{backends.name_of(recipe.backend)}/{FILE}")["chosen"]
     return Choice(chosen["method"], chosen["percentile"], chosen["migration"])
 
 

@@ -133,7 +133,7 @@ def test_a_backend_that_cannot_run_here_is_exit_code_3(
     shutil.copytree(exported("bert").folder, folder)
     before = snapshot(folder)
     recipe = exported("bert").model_copy(update={"folder": folder})
-    answer = cli("lower", "bert", *options_of(recipe), "--backend", missing[0])
+    answer = cli("verify", "bert", *options_of(recipe), "--backend", missing[0])
     assert answer.code == 3 and answer.err.count("error: ") == 1
     assert missing[0] in answer.err and str(backends.get(missing[0]).unavailable_reason()) in answer.err
     assert snapshot(folder) == before

@@ -19,6 +19,7 @@ from pipeline.graph.merge import merge_equal_pairs
 from pipeline.graph.pairs import QUANTIZER
 from pipeline.graph.tidy import SCOPES, tidy
 from pipeline.graph.unsigned import unsigned_activations
+from pipeline.recipe import Recipe
 from pipeline.scales import to_scale
 
 RNG = np.random.default_rng(0)
@@ -417,7 +418,7 @@ agraph (float[N, 4, 6] x) => (float[N, 4, 4] y) {
     model = parse(text, **constants, s1=np.float32(0.02), s2=np.float32(0.03), z=Z)
 
     def dialect(graph: ir.Model) -> bool:
-        for name in backends.get(backend).DIALECT:
+        for name in backends.get(backend).dialect(Recipe.load("bert")):
             BY_NAME[name](graph)
         return True
 
@@ -430,10 +431,11 @@ agraph (float[N, 4, 6] x) => (float[N, 4, 4] y) {
 def test_every_dialect_names_passes_that_exist() -> None:
     from pipeline import backends
 
-    usable = [n for n in backends.names() if backends.get(n).unavailable_reason() is None]
-    assert usable
-    for name in usable:
-        assert set(backends.get(name).DIALECT) <= set(BY_NAME), name
+    for name in backends.names():
+        for target in ("auto", "8.6", "10"):
+            recipe = Recipe.load("bert", overrides={"tensorrt.target": target})
+            dialect = backends.get(name).dialect(recipe)
+            assert dialect and set(dialect) <= set(BY_NAME), (name, target)
 
 
 # --- tidy ---

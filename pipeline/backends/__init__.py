@@ -1,8 +1,9 @@
 """The engines a QDQ graph can become. One backend is one file here, found by its name; none needs torch.
 
 NAME, RANK                          the command-line name; `auto` takes the available one of lowest rank
-PLACEMENT, DIALECT                  which quantizers are on, and the graph passes, in order
+PLACEMENT                           which quantizers are on
 FILES                               what build() writes, relative to <backend>/
+def dialect(recipe)                 -> names of the graph passes, in order; needs no runtime, as PLACEMENT and FILES
 def unavailable_reason()            -> None, or one sentence with the one thing to install
 def version()                       -> {package: version}, part of what makes an engine stale
 def build(qdq_onnx, area, recipe)   writes FILES into `area`
@@ -54,8 +55,8 @@ class Backend(Protocol):
     RANK: int
     FILES: tuple[str, ...]
     PLACEMENT: Policy
-    DIALECT: tuple[str, ...]
 
+    def dialect(self, recipe: Recipe) -> tuple[str, ...]: ...
     def unavailable_reason(self) -> str | None: ...
     def version(self) -> dict[str, str]: ...
     def build(self, qdq_onnx: Path, area: Path, recipe: Recipe) -> None: ...
@@ -76,6 +77,14 @@ def get(name: str) -> Backend:
         if error.name != f"{__name__}.{name}":
             raise
     raise InputError(f"unknown backend {name!r}.{near_names(name, [AUTO, *names()])}")
+
+
+def name_of(asked: str) -> str:
+    """Returns the backend to lower for: `asked`, which need not run here, or for "auto" the first that can.
+
+    Raises InputError for an unknown name.
+    """
+    return choose(AUTO) if asked == AUTO else get(asked).NAME
 
 
 def choose(asked: str) -> str:

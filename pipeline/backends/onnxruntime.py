@@ -37,6 +37,12 @@ DIALECT = (
     "gather_int8_rows",
 )
 
+
+def dialect(recipe: Recipe) -> tuple[str, ...]:
+    """Returns the graph passes, in order, the same for every recipe."""
+    return DIALECT
+
+
 # --- engine ---
 
 # MatMul + bias becomes a Gemm, which matches no int8 pattern here (QGemm wants an int32 bias behind a DQ):

@@ -34,6 +34,12 @@ DIALECT = (
     "gather_int8_rows",
 )
 
+
+def dialect(recipe: Recipe) -> tuple[str, ...]:
+    """Returns the graph passes, in order, the same for every recipe."""
+    return DIALECT
+
+
 # --- engine ---
 
 Shapes = tuple[tuple[int, ...], ...]

@@ -10,6 +10,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common
 
 QUANTIZER = "quantizer"  # metadata of both nodes: the quantizer's name, several joined by a space after a merge
+DROPPED = "dropped"  # meta of the model, not written to files: {quantizer: why a pass removed its pair}
 
 
 @dataclass(frozen=True)
@@ -144,3 +145,25 @@ def insert_pair(model: ir.Model, names: tuple[str, ...], source: ir.Value, like:
     quantize.outputs[0].name, dequantize.outputs[0].name = f"{names[0]}/int8", f"{names[0]}/output"
     model.graph.insert_before(before, [quantize, dequantize])
     return Pair(names, quantize, dequantize)
+
+
+def drop_pairs(model: ir.Model, reasons: Mapping[str, str]) -> bool:
+    """Removes the pairs of some quantizers, {quantizer: why}, which `dropped` tells afterwards."""
+    present = {name for pair in find_pairs(model) for name in pair.names}
+    model.meta[DROPPED] = {**dropped(model), **reasons}
+    return keep_pairs(model, present - set(reasons))
+
+
+def dropped(model: ir.Model) -> dict[str, str]:
+    """Returns {quantizer: why} of what passes dropped."""
+    return dict(model.meta.get(DROPPED, {}))
+
+
+def scales_of(model: ir.Model) -> dict[str, np.ndarray]:
+    """Returns {quantizer: float32 scale} as a graph has them, also of weights that are stored as int8."""
+    return {
+        name: constant(node.inputs[1]).astype(np.float32)
+        for node in model.graph
+        if node.op_type == "DequantizeLinear"
+        for name in node.metadata_props.get(QUANTIZER, "").split()
+    }

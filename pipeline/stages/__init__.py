@@ -56,7 +56,7 @@ def record_name(name: str, recipe: Recipe) -> str:
         return name
     from pipeline import backends
 
-    return f"{name}/{backends.choose(recipe.backend)}"
+    return f"{name}/{backends.name_of(recipe.backend)}"
 
 
 def why_stale(name: str, recipe: Recipe) -> list[str]:

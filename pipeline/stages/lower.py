@@ -17,7 +17,7 @@ CODE = ("graph", "backends", "placement.py", "scales.py", "lowering.py", "select
 
 
 def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
-    name = backends.choose(recipe.backend)
+    name = backends.name_of(recipe.backend)
     return {
         "candidates.onnx": file_digest(workspace, "candidates.onnx"),
         "calibration.json": file_digest(workspace, "calibration.json"),
@@ -28,6 +28,8 @@ def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         "percentile": recipe.calibration.percentile,
         "migration": recipe.calibration.migration,
         "placement": recipe.placement.model_dump(mode="json"),
+        "dialect": list(backends.get(name).dialect(recipe)),
+        "sequence_length": recipe.shapes.sequence_length,
         **by_default(recipe),
         "code": code_digest(*CODE, "stages/lower.py"),
         **versions("onnx", "onnx-ir"),
@@ -36,19 +38,19 @@ def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
 
 def by_default(recipe: Recipe) -> dict[str, str]:
     """Returns the default placement, an entry per kind: `status` then names the one that changed."""
-    kinds = placement.default(backends.choose(recipe.backend), recipe.family).kinds
+    kinds = placement.default(backends.name_of(recipe.backend), recipe.family).kinds
     return {f"{kind} by default": "on" if kind in kinds else "off" for kind in placement.KINDS}
 
 
 def outputs(recipe: Recipe) -> list[str]:
-    backend = backends.choose(recipe.backend)
+    backend = backends.name_of(recipe.backend)
     return [f"{backend}/model.qdq.onnx", f"{backend}/placement.json"]
 
 
 def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     from pipeline.graph.write import write_checked
 
-    name = backends.choose(recipe.backend)
+    name = backends.name_of(recipe.backend)
     choice = selection.choice_of(recipe, workspace)
     lowered = Candidates(recipe, workspace).lower(choice)
     (area / name).mkdir()

@@ -1,0 +1,176 @@
+"""The strongly typed graph of TensorRT 10 and 11: what is not int8 is fp16."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+
+from pipeline.errors import InputError
+from pipeline.graph.half_scales import LARGEST, to_half
+from pipeline.graph.half_types import HALF, SINGLE, Types, is_float
+from pipeline.graph.hoist import LAYOUT
+from pipeline.graph.pairs import constant, initializer
+from pipeline.graph.walks import producer
+
+log = logging.getLogger(__name__)
+
+MASKED = -(2.0**15)  # half of fp16's range below 0: scores may be as large before their sum with it overflows
+ON_THE_WAY = LAYOUT | {"Add", "Cast", "Concat", "Expand", "Gather", "Identity", "Max", "Min", "Mul", "Slice", "Sub"}
+ON_THE_WAY |= {"Tile", "Where"}  # from a mask to the softmax
+
+
+def half_precision(model: ir.Model) -> bool:
+    """Computes in fp16 what was computed in fp32; inputs and outputs of the graph keep their types.
+
+        x → op → Q(s) → DQ(s) → MatMul → y     ->     x → Cast → op → Q(s') → DQ(s') → MatMul → Cast → y
+                                                              fp16   fp16     fp16
+
+    A strongly typed network computes in the types that the graph writes, so no Cast may separate a DQ from the product
+    that reads it, nor an operator from the Q behind it: the scales are fp16 as well. A Q that reads an input of the
+    graph reads it in fp32, with an fp32 scale of the same value, without a Cast.
+
+    What fp16 could spoil:
+    LayerNormalization stays one node of fp16 tensors: with stash_type = 1, which is written out here, ONNX defines its
+        mean and variance in fp32, whatever the tensors are. Fp32 tensors around it would cost two Casts and the fusion
+        with the residual add in front of it.
+    Softmax stays fp16: it subtracts the maximum first, so nothing in it exceeds 1 but the sum, which is the number of
+        keys at most, and Casts would break the attention block that TensorRT fuses.
+    Sums over many elements are computed in fp32 between two Casts (`half_types`).
+    Masks, constants that reach nothing but a softmax, are raised to −2¹⁵: −3.4e38 is −∞ in fp16, as is −65504 with
+        a score of −16, and a row of −∞ has no softmax.
+
+    Behind `half_scales`. Raises InputError for constants beyond 65504. A graph that has fp16 already is left as it is.
+    """
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    common.ShapeInferencePass()(model)
+    values = [*model.graph.initializers.values(), *(v for node in model.graph for v in node.outputs)]
+    if any(v.dtype == HALF for v in values) or not any(map(is_float, values)):
+        return False
+    untyped = [v.name for v in values if v.dtype is None and v.name]
+    assert not untyped, f"the type of {untyped[0]} is not known"
+    _check_scales(model)
+    types = Types(model)
+    _convert_constants(model, types)
+    for value in types.halves:
+        _retype(value)
+    _cast_operands(model, types)
+    _cast_outputs(model)
+    _check_fusions(model)
+    return True
+
+
+def _check_scales(model: ir.Model) -> None:
+    for node in model.graph:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            scale = constant(node.inputs[1])
+            if not np.array_equal(scale, to_half(scale)):
+                raise ValueError(f"{node.name}: its scale is not a normal number of fp16; `half_scales` comes first")
+
+
+def _convert_constants(model: ir.Model, types: Types) -> None:
+    """Stores constants as fp16; one that fp32 operators read too is stored twice."""
+    faults = []
+    for value in [v for v in model.graph.initializers.values() if is_float(v)]:
+        uses = list(value.uses())
+        readers = [use for use in uses if types.wanted[use.node, use.idx] == HALF]
+        if not readers or value.const_value is None:
+            continue
+        array = _in_range(value, value.const_value.numpy())
+        if array is None:
+            faults.append(str(value.name))
+            continue
+        alone = len(readers) == len(uses) and not value.is_graph_output()
+        half = initializer(model, str(value.name) if alone else f"{value.name}.half", array)
+        for use in readers:
+            use.node.replace_input_with(use.idx, half)
+    for node in model.graph:
+        if node.op_type == "ConstantOfShape" and types.made.get(node.outputs[0]) == HALF:
+            stored = node.attributes["value"].as_tensor().numpy() if "value" in node.attributes else np.zeros(1)
+            array = _in_range(node.outputs[0], stored)
+            if array is None:
+                faults.append(str(node.name))
+            else:
+                node.attributes["value"] = ir.AttrTensor("value", ir.tensor(array))
+    if faults:
+        raise InputError(
+            f"{len(faults)} constants are beyond {LARGEST:.0f}, the largest number of fp16: {', '.join(faults[:5])}. "
+            "Build for TensorRT 8.6 (--set tensorrt.target=8.6) or another backend."
+        )
+
+
+def _in_range(value: ir.Value, array: np.ndarray) -> np.ndarray | None:
+    """Returns a constant in fp16, masks raised to MASKED; None where it does not fit."""
+    if array.size and array.min() < MASKED and _only_masks(value):
+        array = np.maximum(array, MASKED)
+    with np.errstate(over="ignore"):
+        return array.astype(np.float16) if (np.abs(array) <= LARGEST).all() else None
+
+
+def _only_masks(value: ir.Value) -> bool:
+    """Returns whether a tensor reaches softmaxes and nothing else."""
+    nodes = value.consumers()
+    return (
+        bool(nodes)
+        and not value.is_graph_output()
+        and all(n.op_type == "Softmax" or (n.op_type in ON_THE_WAY and _only_masks(n.outputs[0])) for n in nodes)
+    )
+
+
+def _retype(value: ir.Value) -> None:
+    """Makes a tensor fp16, and its operator say so."""
+    node = value.producer()
+    assert node is not None
+    value.dtype = HALF
+    for name in ("to", "dtype"):
+        if node.attributes.get_int(name, 0) == SINGLE.value:
+            node.attributes[name] = ir.AttrInt64(name, HALF.value)
+    if node.op_type == "LayerNormalization":
+        node.attributes["stash_type"] = ir.AttrInt64("stash_type", SINGLE.value)
+
+
+def _cast_operands(model: ir.Model, types: Types) -> None:
+    """Puts a Cast where an operand comes in another type, one for all operands of that type."""
+    casts: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
+    for (node, index), kind in types.wanted.items():
+        value = node.inputs[index]
+        assert value is not None
+        if kind is None or value.dtype == kind:
+            continue
+        if (value, kind) not in casts:
+            casts[value, kind] = _cast(model, value, kind, f"{value.name}/{kind.name.lower()}")
+        node.replace_input_with(index, casts[value, kind])
+
+
+def _cast(model: ir.Model, value: ir.Value, kind: ir.DataType, name: str) -> ir.Value:
+    node = ir.node("Cast", [value], attributes={"to": kind.value}, name=f"{name}/Cast")
+    output, above = node.outputs[0], value.producer()
+    output.name, output.dtype, output.shape = name, kind, value.shape
+    if above is None:
+        model.graph.insert_before(model.graph[0], node)
+    else:
+        model.graph.insert_after(above, node)
+    return output
+
+
+def _cast_outputs(model: ir.Model) -> None:
+    for i, value in enumerate(model.graph.outputs):
+        if value.dtype == HALF:
+            name, value.name = str(value.name), f"{value.name}/float16"
+            model.graph.outputs[i] = _cast(model, value, SINGLE, name)
+
+
+def _check_fusions(model: ir.Model) -> None:
+    """The post-condition: no Cast stands between a DQ and what it feeds, or between an operator and its Q."""
+    for node in model.graph:
+        source = producer(node.inputs[0]) if node.inputs else None
+        if source is None or node.op_type not in ("Cast", "QuantizeLinear"):
+            continue
+        if node.op_type == "QuantizeLinear" and source.op_type == "Cast":
+            original = source.inputs[0]
+            assert original is None or original.dtype not in (HALF, SINGLE), f"{source.name} in front of a Q"
+        if node.op_type == "Cast" and source.op_type == "DequantizeLinear":
+            readers = {reader.op_type for reader in node.outputs[0].consumers()}
+            assert not readers & {"MatMul", "Gemm", "Conv", "ConvTranspose"}, f"{node.name} behind a DQ"

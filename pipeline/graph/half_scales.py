@@ -1,0 +1,93 @@
+"""Scales that fp16 holds exactly."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from pipeline.errors import InputError
+from pipeline.graph.hoist import LAYOUT
+from pipeline.graph.pairs import Pair, drop_pairs, find_pairs, initializer, remove_unused
+from pipeline.graph.walks import pair_above
+
+LARGEST = 65504.0  # of fp16
+SMALLEST = 2.0**-14  # the smallest of fp16 that has all 11 bits
+LEAST = 2.0**-17  # a step below it would become more than 8 times as coarse
+PRODUCTS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose"})
+
+
+def to_half(scale: np.ndarray) -> np.ndarray:
+    """Returns the float32 scale that stands for `scale` in fp16: max(round to 11 bits, 2⁻¹⁴)."""
+    return np.maximum(np.asarray(scale, np.float32).astype(np.float16).astype(np.float32), np.float32(SMALLEST))
+
+
+def half_scales(model: ir.Model) -> bool:
+    """Gives every pair a scale that is a normal number of fp16.
+
+        Q(s) → DQ(s)     ->     Q(s') → DQ(s')          s' = max(round(s), 2⁻¹⁴)
+
+    Ahead of `keep_fused_attention`, which sees what is dropped here, and of `store_int8_weights`: weights are then
+    rounded to multiples of s' themselves, so that nothing is left of the difference between s and s' but the width of
+    the step. It grows by 2⁻¹¹ of itself at most, or to 2⁻¹⁴ in a channel of tiny weights, each of which is then off by
+    2⁻¹⁵ at most: half a step of any channel whose largest weight is 0.0078. A product one of whose operands has no step
+    of 2⁻¹⁷ or more would lose more than 3 of 8 bits everywhere in it; it stays float. Raises InputError for a tensor
+    that reaches beyond fp16.
+    """
+    beyond = [pair for pair in find_pairs(model) if _reach(pair) > LARGEST]
+    if beyond:
+        raise InputError(
+            f"{len(beyond)} tensors reach beyond {LARGEST:.0f}, the largest number of fp16: "
+            + ", ".join(f"{pair.names[0]} ({_reach(pair):.3g})" for pair in beyond[:5])
+            + ". Build for TensorRT 8.6 (--set tensorrt.target=8.6) or another backend."
+        )
+    reasons = _too_fine(model)
+    changed = drop_pairs(model, reasons) if reasons else False
+    for pair in find_pairs(model):
+        scale = to_half(pair.scale)
+        shared = pair.dequantize.inputs[1] is pair.quantize.inputs[1]
+        if not (shared and np.array_equal(scale, pair.scale)):
+            value = initializer(model, f"{pair.names[0]}.scale_half", scale)
+            for node in (pair.quantize, pair.dequantize):
+                node.replace_input_with(1, value)
+            changed = True
+    remove_unused(model)
+    assert all(np.array_equal(to_half(pair.scale), pair.scale) for pair in find_pairs(model))
+    return changed
+
+
+def _reach(pair: Pair) -> float:
+    """Returns the largest value that a pair represents."""
+    return 127 * float(pair.scale.max())
+
+
+def _too_fine(model: ir.Model) -> dict[str, str]:
+    """Returns {quantizer: why} of the pairs that are too fine for fp16, and of the products' other operands."""
+    reasons: dict[str, str] = {}
+    for pair in find_pairs(model):
+        step = _coarsest_step(pair)
+        if step < LEAST:
+            partners = [pair, *(p for node in _products(pair.dequantize.outputs[0]) for p in _operands(node))]
+            why = f"stays float: the step of {pair.names[0]}, {step:.1e}, is too fine for a scale in fp16"
+            reasons.update({name: why for partner in partners for name in partner.names})
+    return reasons
+
+
+def _coarsest_step(pair: Pair) -> float:
+    """Returns the largest scale; that of a weight by its values, because a channel of zeros has scale 1."""
+    stored = pair.source.const_value
+    return float(pair.scale.max()) if stored is None else float(np.abs(stored.numpy()).max()) / 127 or 1.0
+
+
+def _products(value: ir.Value) -> list[ir.Node]:
+    """Returns the products that read a tensor, layout operators aside."""
+    found = []
+    for node in value.consumers():
+        if node.op_type in PRODUCTS:
+            found.append(node)
+        elif node.op_type in LAYOUT:
+            found += _products(node.outputs[0])
+    return found
+
+
+def _operands(product: ir.Node) -> list[Pair]:
+    return [pair for value in product.inputs if (pair := pair_above(value)) is not None]

@@ -1,0 +1,83 @@
+"""Q/DQ below the operators that only move data, directly in front of what computes with them."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+
+from pipeline.graph.hoist import LAYOUT
+from pipeline.graph.pairs import Pair, find_pairs, initializer, insert_pair, remove_unused
+
+
+def sink_below_layout(model: ir.Model) -> bool:
+    """Moves pairs down through layout operators, one copy to each reader; stored weights are transposed instead.
+
+        p → Q → DQ → Transpose → MatMul                ->     p → Transpose → Q → DQ → MatMul
+        W [N, K] → Q → DQ(axis 0) → Transpose → MatMul     ->     W [K, N] → Q → DQ(axis 1) → MatMul
+
+    Exact. The opposite of `hoist_above_layout`: TensorRT's int8 attention wants both operands of a product straight
+    from their DQ, and moves a Q back to the operator in front of a transpose by itself.
+    """
+    moved = False
+    for pair in list(find_pairs(model)):
+        queue = [pair]
+        while queue:
+            pair = queue.pop()
+            for layout in [node for node in pair.dequantize.outputs[0].consumers() if _can_rise(node, pair)]:
+                queue.append(_step_down(model, pair, layout))
+                moved = True
+    moved |= _join_transposes(model)
+    if moved:
+        remove_unused(model)
+        common.NameFixPass()(model)  # a pair with several readers is there several times
+    return moved
+
+
+def _can_rise(node: ir.Node, pair: Pair) -> bool:
+    """Returns whether a reader of a pair can stand above it."""
+    if node.op_type not in LAYOUT or node.outputs[0].is_graph_output():
+        return False
+    if node.inputs[0] is not pair.dequantize.outputs[0]:
+        return False  # reads the tensor as a shape
+    return pair.axis is None or (node.op_type == "Transpose" and "perm" in node.attributes)
+
+
+def _step_down(model: ir.Model, pair: Pair, layout: ir.Node) -> Pair:
+    """Returns the pair that stands below a layout operator now, in place of its reader."""
+    order = layout.attributes.get_ints("perm") if layout.op_type == "Transpose" else None
+    source = pair.source
+    if order is not None and source.const_value is not None:
+        array = np.ascontiguousarray(source.const_value.numpy().transpose(order))
+        above = initializer(model, f"{source.name}.transposed", array)
+    else:
+        attributes = {a.name: a.value for a in layout.attributes.values()}
+        copy = ir.node(layout.op_type, [source, *layout.inputs[1:]], attributes=attributes, name=layout.name)
+        above = copy.outputs[0]
+        above.name, above.shape, above.dtype = layout.outputs[0].name, layout.outputs[0].shape, ir.DataType.FLOAT
+        model.graph.insert_before(layout, copy)
+    new = insert_pair(model, pair.names, above, pair, before=layout)
+    if pair.axis is not None and order is not None:
+        for node in (new.quantize, new.dequantize):
+            node.attributes["axis"] = ir.AttrInt64("axis", list(order).index(pair.axis))
+    layout.outputs[0].replace_all_uses_with(new.dequantize.outputs[0])
+    model.graph.remove([layout], safe=True)
+    return new
+
+
+def _join_transposes(model: ir.Model) -> bool:
+    """Makes one of two transposes in a row:  x → Transpose(p) → Transpose(q) → y   ->   x → Transpose(p[q]) → y."""
+    joined = False
+    for node in model.graph:
+        above = node.inputs[0].producer() if node.op_type == "Transpose" and node.inputs[0] is not None else None
+        if (
+            above is None
+            or above.op_type != "Transpose"
+            or not {"perm"} <= above.attributes.keys() & node.attributes.keys()
+        ):
+            continue
+        first, second = (list(n.attributes["perm"].as_ints()) for n in (above, node))
+        node.attributes["perm"] = ir.AttrInt64s("perm", [first[i] for i in second])
+        node.replace_input_with(0, above.inputs[0])
+        joined = True
+    return joined
