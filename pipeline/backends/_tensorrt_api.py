@@ -1,0 +1,84 @@
+"""TensorRT's Python module: its version, and the one logger that collects what it says.
+
+The names that these files use exist in TensorRT 8.6, 10 and 11 alike, or stand behind hasattr or getattr;
+tests/test_tensorrt_names.py reads them off the sources, by the names of the variables: `trt`, `builder`, `network`,
+`parser`, `parser_error`, `network_input`, `config`, `profile`, `cache`, `runtime`, `engine`, `context`, `inspector`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+from functools import cache as remembered
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+OLDEST = (8, 6)
+FAULTS = ("INTERNAL_ERROR", "ERROR")
+
+
+def module() -> Any:
+    """Returns the package `tensorrt`."""
+    return importlib.import_module("tensorrt")
+
+
+def installed() -> str | None:
+    """Returns the version of the TensorRT that can be imported here, None without one."""
+    try:
+        trt = module()
+        return str(trt.__version__)
+    except (ImportError, OSError, AttributeError):  # AttributeError: a folder of that name is a package without content
+        return None
+
+
+def version_numbers(version: str) -> tuple[int, int]:
+    """Returns (major, minor) of a version."""
+    major, minor = version.split(".")[:2]
+    return int(major), int(minor)
+
+
+def install_command() -> str:
+    """Returns what installs TensorRT for this Python: 8.6.0 has wheels for CPython 3.8 to 3.10 alone."""
+    newer = "pip install tensorrt-cu12 --extra-index-url https://pypi.nvidia.com"
+    if sys.version_info[:2] == (3, 10):
+        return f"pip install tensorrt==8.6.0, or for 10 and later {newer}"
+    return f"{newer} (TensorRT 8.6.0 needs CPython 3.10)"
+
+
+@remembered
+def collector(trt: Any) -> Any:
+    """Returns this process's TensorRT logger; `take_faults` reads what it collected.
+
+    One for all: TensorRT keeps the first logger that it is given and ignores the others.
+    """
+
+    class Collector(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.faults: list[str] = []
+            self.warned: set[str] = set()
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity.name in FAULTS:
+                self.faults.append(message.strip())
+                log.debug("%s", message)
+            elif severity.name == "WARNING" and message not in self.warned:
+                self.warned.add(message)
+                log.warning("TensorRT: %s", message.strip())
+
+    return Collector()
+
+
+def take_faults(trt: Any) -> list[str]:
+    """Returns the errors that TensorRT logged since the last call, each once, in their order."""
+    collected = collector(trt)
+    found = list(dict.fromkeys(collected.faults))
+    collected.faults.clear()
+    return found
+
+
+def listed(faults: list[str]) -> str:
+    """Returns errors as the indented lines of a message."""
+    return "\n".join(f"  {fault}" for fault in faults) or "  TensorRT logged no error"
