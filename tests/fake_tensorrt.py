@@ -24,7 +24,7 @@ import pytest
 from fake_cuda import FakeDriver
 from fake_tensorrt_running import PREFIX, Strict, add_running
 
-from pipeline.backends import _tensorrt_api, _tensorrt_cuda
+from pipeline.backends._tensorrt import api, cuda
 
 VERSIONS = ("8.6.0", "10.13.3", "11.4.0")
 CACHE = b"FAKE CACHE "
@@ -289,9 +289,9 @@ def install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: str, drive
     """Returns the module after putting it, and a GPU, in place of the real ones; timing caches go to `tmp_path`."""
     trt, present = make(version), driver or FakeDriver()
     monkeypatch.setitem(sys.modules, "tensorrt", trt)
-    monkeypatch.setattr(_tensorrt_cuda, "library", lambda: present)
+    monkeypatch.setattr(cuda, "library", lambda: present)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("TENSORRT_TACTIC_SOURCES", raising=False)
-    _tensorrt_api.collector.cache_clear()
+    api.collector.cache_clear()
     trt.driver = present
     return trt

@@ -17,7 +17,8 @@ import qdq_models as models
 from fake_cuda import OUT_OF_MEMORY, FakeDriver
 
 from pipeline import backends, stages
-from pipeline.backends import _tensorrt_cuda, _tensorrt_plan, tensorrt
+from pipeline.backends import tensorrt
+from pipeline.backends._tensorrt import cuda, plan
 from pipeline.errors import ArtifactError, BackendUnavailable, EngineRefused, InputError
 from pipeline.recipe import Recipe
 from pipeline.reference import exact_session
@@ -59,7 +60,7 @@ def token_graph(path: Path) -> Path:
 
 
 def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_tensorrt_cuda, "library", lambda: None)
+    monkeypatch.setattr(cuda, "library", lambda: None)
     assert "NVIDIA GPU" in str(tensorrt.unavailable_reason())
     for call in (lambda: tensorrt.load(Path("nowhere"), None), tensorrt.version, tensorrt.maker):
         with pytest.raises(BackendUnavailable, match="BACKEND=openvino"):
@@ -67,13 +68,13 @@ def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_driver_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_tensorrt_cuda, "library", lambda: FakeDriver(gpus=0))
+    monkeypatch.setattr(cuda, "library", lambda: FakeDriver(gpus=0))
     assert "NVIDIA GPU" in str(tensorrt.unavailable_reason())
 
 
 @pytest.mark.parametrize(("python", "command"), [((3, 10), "pip install tensorrt==8.6.0"), ((3, 11), "tensorrt-cu12")])
 def test_without_tensorrt(python: tuple[int, int], command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_tensorrt_cuda, "library", FakeDriver)
+    monkeypatch.setattr(cuda, "library", FakeDriver)
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setattr(sys, "version_info", (*python, 0, "final", 0))
     assert f"'tensorrt' is not installed: {'pip install'}" in str(tensorrt.unavailable_reason())
@@ -224,7 +225,7 @@ def test_without_onnx_the_share_comes_from_the_engine(tmp_path: Path, monkeypatc
     feeds = models.feeds(qdq, 1)
     monkeypatch.setitem(sys.modules, "onnx", None)
     tensorrt.build(qdq, qdq.parent, recipe(tmp_path, **{"tensorrt.precision": "int8"}))
-    assert _tensorrt_plan.read(qdq.parent).flops == {}
+    assert plan.read(qdq.parent).flops == {}
     assert tensorrt.load(qdq.parent, None).precision_report(feeds)["int8_ops"] == 2
 
 
@@ -257,7 +258,7 @@ def test_float_engines_are_built_from_the_float_graph(
     monkeypatch.setattr(tensorrt, "DIALECTS", {"8.6": (), "10": ()})
     folder = built(tmp_path, "linear", **{"tensorrt.precision": precision})
     assert {flag.name for flag in trt.state.last_config._flags} == flags
-    assert _tensorrt_plan.read(folder).precision == precision
+    assert plan.read(folder).precision == precision
     feeds = models.feeds(tmp_path / "model.onnx", 1)
     expected = exact_session(tmp_path / "model.onnx", 1)(feeds)["logits"]
     np.testing.assert_allclose(tensorrt.load(folder, None)(feeds)["logits"], expected, atol=1e-6)
@@ -326,7 +327,7 @@ def test_tactic_sources_of_the_environment(tmp_path: Path, monkeypatch: pytest.M
     sources = trt.TacticSource
     wanted = 1 << int(sources.EDGE_MASK_CONVOLUTIONS) | 1 << int(sources.JIT_CONVOLUTIONS)
     assert trt.state.last_config._sources == wanted
-    assert "JIT_CONVOLUTIONS" in _tensorrt_plan.read(tmp_path / "tensorrt").settings["tactic_sources"]
+    assert "JIT_CONVOLUTIONS" in plan.read(tmp_path / "tensorrt").settings["tactic_sources"]
     monkeypatch.setenv("TENSORRT_TACTIC_SOURCES", "JIT_CONVOLUTION")
     with pytest.raises(InputError, match="Did you mean JIT_CONVOLUTIONS"):
         built(tmp_path, "linear")
@@ -377,7 +378,7 @@ def test_a_builder_that_gives_nothing_says_why(version: str, tmp_path: Path, mon
 def test_the_fake_refuses_what_the_real_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Q/DQ without the flag INT8; otherwise the tests above would prove nothing of the flags."""
     fake_tensorrt.install(monkeypatch, tmp_path, "8.6.0")
-    monkeypatch.setattr("pipeline.backends._tensorrt_build.FLAGS", {"int8": ("FP16",)})
+    monkeypatch.setattr("pipeline.backends._tensorrt.build.FLAGS", {"int8": ("FP16",)})
     with pytest.raises(EngineRefused, match="INT8 mode needs to be enabled"):
         built(tmp_path, "linear")
 
@@ -515,7 +516,7 @@ def test_auto_ships_a_sound_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert seen == {"int8": 2, "fp16": 0, "fp32": 0}
     assert {row["precision"]: row["chosen"] for row in rows} == {"int8": False, "fp16": True, "fp32": False}
     assert sorted(p.name for p in (tmp_path / "area").iterdir()) == sorted(tensorrt.FILES)
-    assert _tensorrt_plan.read(tmp_path / "area").precision == "fp16"
+    assert plan.read(tmp_path / "area").precision == "fp16"
 
 
 def test_what_is_wrong_at_a_batch_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.backends._tensorrt_choice import Candidate, choose, ship_fastest
+from pipeline.backends._tensorrt.choice import Candidate, choose, ship_fastest
 from pipeline.errors import EngineRefused
 
 NOISE = (0.98, 1.01, 1.0, 0.99, 1.02, 1.0, 1.01, 0.98, 1.0, 1.02, 0.99, 1.0)

@@ -50,7 +50,8 @@ RETURNS = {  # what a call gives must be called so
     "create_engine_inspector": "inspector",
 }
 IN_PACKAGE = {"__version__"}  # set by the package around the extension module
-SOURCES = sorted(Path(backends.__file__).parent.glob("*tensorrt*.py"))
+FOLDER = Path(backends.__file__).parent
+SOURCES = [FOLDER / "tensorrt.py", *sorted((FOLDER / "_tensorrt").glob("*.py"))]
 BINDINGS = {
     found["version"]: found["names"]
     for path in (Path(__file__).parent / "data").glob("tensorrt-names-*.json")

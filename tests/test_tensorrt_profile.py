@@ -12,8 +12,8 @@ import pytest
 import qdq_models as models
 
 from pipeline import precision
-from pipeline.backends import _tensorrt_profile as profile
-from pipeline.backends._tensorrt_nodes import flops, is_pair_operator, is_product, module_of
+from pipeline.backends._tensorrt import profile
+from pipeline.backends._tensorrt.nodes import flops, is_pair_operator, is_product, module_of
 from pipeline.errors import EngineRefused
 from pipeline.recipe import Shapes
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import qdq_models as models
 
-from pipeline.backends import _tensorrt_api, tensorrt
-from pipeline.backends import _tensorrt_shapes as shapes
+from pipeline.backends import tensorrt
+from pipeline.backends._tensorrt import api
+from pipeline.backends._tensorrt import shapes as shapes
 from pipeline.errors import InputError
 from pipeline.recipe import Shapes
 
@@ -57,7 +58,7 @@ def test_other_shapes_name_the_profiles(shape: tuple[int, ...]) -> None:
 
 
 def line(tmp_path: Path, version: str | None, monkeypatch: pytest.MonkeyPatch, **more: object) -> list[str]:
-    monkeypatch.setattr(_tensorrt_api, "installed", lambda: version)
+    monkeypatch.setattr(api, "installed", lambda: version)
     qdq = models.attention(tmp_path / "model.qdq.onnx")
     recipe = models.recipe(tmp_path, "tensorrt", **{"shapes.sequence_length": 12, "shapes.batches": (1, 4), **more})
     return tensorrt.trtexec(qdq, tmp_path / "model.plan", recipe)

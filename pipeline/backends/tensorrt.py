@@ -1,8 +1,8 @@
 """TensorRT, 8.6 to 11: the engine on NVIDIA GPUs. Its kernels read the Q/DQ pairs of the graph as they stand.
 
-_tensorrt_build.py     ONNX -> plan           _tensorrt_engine.py     plan -> outputs
-_tensorrt_shapes.py    optimization profiles  _tensorrt_profile.py    the engine inspector -> precision report
-_tensorrt_plan.py      plan.json              _tensorrt_choice.py     which of int8, fp16 and fp32 ships
+_tensorrt/build.py     ONNX -> plan           _tensorrt/engine.py     plan -> outputs
+_tensorrt/shapes.py    optimization profiles  _tensorrt/profile.py    the engine inspector -> precision report
+_tensorrt/plan.py      plan.json              _tensorrt/choice.py     which of int8, fp16 and fp32 ships
 """
 
 from __future__ import annotations
@@ -13,18 +13,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.backends import _tensorrt_api as api
-from pipeline.backends import _tensorrt_choice as choice
-from pipeline.backends import _tensorrt_plan as plans
-from pipeline.backends import _tensorrt_shapes as shapes
 from pipeline.backends import missing_package
-from pipeline.backends._tensorrt_cuda import device
+from pipeline.backends._tensorrt import api, choice, shapes
+from pipeline.backends._tensorrt import plan as plans
+from pipeline.backends._tensorrt.cuda import device
 from pipeline.errors import BackendUnavailable, InputError
 from pipeline.placement import Policy
 
 if TYPE_CHECKING:
     from pipeline.backends import Engine
-    from pipeline.backends._tensorrt_build import Settings
+    from pipeline.backends._tensorrt.build import Settings
     from pipeline.recipe import Recipe
 
 NAME = "tensorrt"
@@ -111,13 +109,14 @@ def build(qdq_onnx: Path, area: Path, recipe: Recipe, precision: str | None = No
     precision: "int8" (the QDQ graph), "fp16" or "fp32" (the float graph); None: the recipe's, for "auto" int8. Which of
     them is fastest is no matter of building: see `build_fastest`.
     """
-    from pipeline.backends import _tensorrt_build, _tensorrt_nodes
+    from pipeline.backends._tensorrt import build as building
+    from pipeline.backends._tensorrt import nodes
 
     present = maker()
     precision = precision or precisions(recipe)[0]
     graph, name = graph_for(qdq_onnx, recipe, precision)
     settings = _settings(recipe, precision, present)
-    plan, profiles = _tensorrt_build.build_plan(graph, name, settings)
+    plan, profiles = building.build_plan(graph, name, settings)
     area.mkdir(parents=True, exist_ok=True)
     (area / plans.PLAN).write_bytes(plan)
     plans.Note(
@@ -129,15 +128,15 @@ def build(qdq_onnx: Path, area: Path, recipe: Recipe, precision: str | None = No
         settings={
             "workspace_mib": settings.workspace_mib,
             "optimization_level": settings.optimization_level,
-            "tactic_sources": _tensorrt_build.tactic_sources(),
+            "tactic_sources": building.tactic_sources(),
         },
-        flops=_tensorrt_nodes.flops(graph, recipe.shapes),
+        flops=nodes.flops(graph, recipe.shapes),
     ).write(area)
 
 
 def _settings(recipe: Recipe, precision: str, present: plans.Maker) -> Settings:
-    from pipeline.backends._tensorrt_build import Settings
-    from pipeline.backends._tensorrt_cache import Key
+    from pipeline.backends._tensorrt.build import Settings
+    from pipeline.backends._tensorrt.cache import Key
 
     asked = target(recipe)
     return Settings(
@@ -213,7 +212,7 @@ def _build_in(qdq_onnx: Path, recipe: Recipe, precision: str, area: Path) -> Non
 def load(folder: Path, threads: int | None) -> Engine:
     """Returns the engine of `folder`; threads are a CPU's. Raises ArtifactError for a plan of another machine."""
     _require()
-    from pipeline.backends._tensorrt_engine import TensorRtEngine
+    from pipeline.backends._tensorrt.engine import TensorRtEngine
 
     note = plans.read(folder)
     plans.check(note, maker(), folder)

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import precision
-from pipeline.backends import _tensorrt_profile, ordered_feeds
-from pipeline.backends._tensorrt_api import collector, listed, module, take_faults
-from pipeline.backends._tensorrt_cuda import Buffers, Cuda
-from pipeline.backends._tensorrt_plan import PLAN, Note, rebuild
-from pipeline.backends._tensorrt_shapes import DYNAMIC, Profile, Shape, serving
+from pipeline.backends import ordered_feeds
+from pipeline.backends._tensorrt import profile as inspection
+from pipeline.backends._tensorrt.api import collector, listed, module, take_faults
+from pipeline.backends._tensorrt.cuda import Buffers, Cuda
+from pipeline.backends._tensorrt.plan import PLAN, Note, rebuild
+from pipeline.backends._tensorrt.shapes import DYNAMIC, Profile, Shape, serving
 from pipeline.errors import ArtifactError, EngineRefused
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class TensorRtEngine:
         self._close(index)
         batch = next(iter(shapes.values()))[0]
         flops = {node: count * batch for node, count in self._flops.items()}
-        return _tensorrt_profile.report(json.loads(text), flops, times, profile=index)
+        return inspection.report(json.loads(text), flops, times, profile=index)
 
     def _for(self, shapes: Mapping[str, Shape]) -> Run:
         """Returns the run of the profile that takes these shapes, set to them."""

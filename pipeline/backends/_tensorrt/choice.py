@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.backends._tensorrt_plan import NOTE, PLAN
+from pipeline.backends._tensorrt.plan import NOTE, PLAN
 from pipeline.errors import EngineRefused
 from pipeline.latency import quantile, speedup
 

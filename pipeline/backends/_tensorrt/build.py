@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.backends import _tensorrt_cache as timing
-from pipeline.backends._tensorrt_api import collector, listed, module, take_faults, version_numbers
-from pipeline.backends._tensorrt_shapes import DYNAMIC, Profile, profiles
+from pipeline.backends._tensorrt import cache as timing
+from pipeline.backends._tensorrt.api import collector, listed, module, take_faults, version_numbers
+from pipeline.backends._tensorrt.shapes import DYNAMIC, Profile, profiles
 from pipeline.errors import EngineRefused, InputError, near_names
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pipeline import precision
-from pipeline.backends._tensorrt_shapes import DYNAMIC, sized
+from pipeline.backends._tensorrt.shapes import DYNAMIC, sized
 
 if TYPE_CHECKING:
     from pipeline.recipe import Shapes

@@ -1,0 +1,1 @@
+"""TensorRT, piece by piece; `pipeline/backends/tensorrt.py` puts them together."""
