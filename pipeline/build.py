@@ -5,13 +5,14 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
-from pipeline import backends, distributed, families, stages
+from pipeline import backends, distributed, families, selection, stages
 from pipeline.artifacts import Workspace
-from pipeline.errors import InputError, near_names
+from pipeline.errors import BackendUnavailable, EngineRefused, InputError, near_names
 from pipeline.recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -32,14 +33,50 @@ def build(
     families.get(recipe.family)
     if first not in stages.ORDER:
         raise InputError(f"unknown stage {first!r}.{near_names(first, stages.ORDER)}")
-    backends.choose(recipe.backend)  # minutes of work are not for a backend that cannot run
+    here = can_run(recipe)
+    asked = stages.order(recipe) if here else stages.WITHOUT_RUNTIME
     workspace = Workspace(recipe.folder)
     with locked(recipe):
         for name in stages.ORDER[stages.ORDER.index(first) :]:
-            if name not in stages.order(recipe):
-                continue
-            stages.run(name, recipe, workspace=workspace, force=force, announce=announce)
+            if name in asked:
+                stages.run(name, recipe, workspace=workspace, force=force, announce=announce)
+        if not here:
+            hand_over(recipe, workspace, announce)
         return read_report(recipe)
+
+
+def can_run(recipe: Recipe) -> bool:
+    """Returns whether the backend runs here; False for one whose engines another machine can build from the QDQ graph.
+
+    Raises BackendUnavailable for all others: minutes of work are not for a backend that cannot run.
+    """
+    backend = backends.get(backends.name_of(recipe.backend))
+    if not hasattr(backend, "command") or selection.is_asked(recipe):  # choosing a calibration method needs engines
+        backends.choose(recipe.backend)
+    return backend.unavailable_reason() is None
+
+
+def hand_over(recipe: Recipe, workspace: Workspace, announce: Callable[[str], None]) -> NoReturn:
+    """Raises BackendUnavailable naming what is missing, the QDQ graph, and the command that builds it elsewhere.
+
+    Raises EngineRefused where the backend's own rules forbid the graph.
+    """
+    from pipeline.lint import lint, text
+
+    backend: Any = backends.get(backends.name_of(recipe.backend))
+    graph = workspace.path(f"{backend.NAME}/model.qdq.onnx")
+    report = lint(graph, backend.lint_target(recipe))
+    for line in text.lines(report):
+        announce(line)
+    if report.errors:
+        raise EngineRefused(f"{graph} breaks {len(report.errors)} rules of {backend.NAME}; see the lines above.")
+    raise BackendUnavailable(
+        f"backend {backend.NAME!r} cannot run here: {backend.unavailable_reason()}.\n"
+        f"{graph} is written and keeps the rules. On a machine that has what is missing, build it with\n"
+        f"  {shlex.join(backend.command(graph, graph.parent, recipe))}\n"
+        f"or copy {recipe.folder} there and run\n"
+        f"  python -m pipeline engine {recipe.family} --backend {backend.NAME} --from engine"
+    )
 
 
 def run_stage(name: str, recipe: Recipe, *, announce: Callable[[str], None] = log.info) -> dict[str, Any]:

@@ -115,10 +115,5 @@ class BuiltEngines:
 
 def parity_fault(engine: Engine, graph: Path, reference: Reference, recipe: Recipe) -> str | None:
     """Returns why the engine stage would refuse an engine, None if it would not."""
-    faults = [
-        f"{parity.output}, {way}: {parity.reason}"
-        for way, parities in engine_stage.check(engine, graph, reference, recipe).items()
-        for parity in parities
-        if parity.reason
-    ]
-    return "; ".join(faults) or None
+    source = engine_stage.Source(graph, graph, reference)
+    return "; ".join(engine_stage.faults(engine_stage.check(engine, source, recipe))) or None

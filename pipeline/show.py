@@ -19,6 +19,7 @@ def result(report: dict[str, Any], recipe: Recipe, *, as_json: bool) -> None:
         return
     accuracy, latency, size = report["accuracy"], report["latency"], report["size"]
     speedup, quant = latency["speedup"], report["precision_report"]
+    rivals = ", ".join(map(rival, report.get("precisions") or []))
     rows = [
         ("verdict", report["verdict"].upper() + "".join(f"\n  - {reason}" for reason in report["reasons"])),
         ("model", f"{report['model']} ({report['task']}), {report['checkpoint']}"),
@@ -35,6 +36,7 @@ def result(report: dict[str, Any], recipe: Recipe, *, as_json: bool) -> None:
             f"(p50, batch {latency['batch']}, {latency['threads']} threads)",
         ),
         ("speed-up", f"{speedup['median']:.2f}x, 95 % interval {speedup['low']:.2f}-{speedup['high']:.2f}"),
+        *([("precisions", rivals)] if rivals else []),
         (
             "size",
             f"{size['engine'] / 2**20:.1f} MiB, QDQ ONNX {size['qdq_onnx'] / 2**20:.1f}, "
@@ -43,6 +45,12 @@ def result(report: dict[str, Any], recipe: Recipe, *, as_json: bool) -> None:
         ("report", str(recipe.folder / "report.html")),
     ]
     _aligned(rows)
+
+
+def rival(row: dict[str, Any]) -> str:
+    """Returns one of the precisions that were built: its latency, and whether it ships or why it may not."""
+    said = row["fault"] or f"{row['p50_ms']:.3f} ms"
+    return f"{row['precision']} {said}{' (ships)' if row['chosen'] else ''}"
 
 
 def comparison(report: dict[str, Any], changes: Sequence[Any], *, as_json: bool) -> None:

@@ -16,7 +16,19 @@ def budgets(asked: Budgets, task: ModuleType) -> Budgets:
 
 def reasons(report: Mapping[str, Any], budgets: Budgets) -> list[str]:
     """Returns why a report fails, nothing when it passes."""
-    accuracy, speedup = report["accuracy"], report["latency"]["speedup"]
+    speedup = report["latency"]["speedup"]
+    found = accuracy_reasons(report["accuracy"], budgets)
+    if not speedup["median"] >= budgets.speedup:
+        found.append(
+            f"the speed-up is {speedup['median']:.2f} (95 % interval {speedup['low']:.2f} to "
+            f"{speedup['high']:.2f}); the budget is {budgets.speedup:g}"
+        )
+    found += [f"batch {row['batch']}: {row['fault']}" for row in report["batches"] if row["fault"]]
+    return found
+
+
+def accuracy_reasons(accuracy: Mapping[str, Any], budgets: Budgets) -> list[str]:
+    """Returns the accuracy budgets that an `accuracy` section misses."""
     found = []
     if not accuracy["relative_drop"] <= budgets.relative_drop:
         found.append(
@@ -29,12 +41,6 @@ def reasons(report: Mapping[str, Any], budgets: Budgets) -> list[str]:
             f"a share of {accuracy['agreement']:.4f} of the predictions equals the float model's; "
             f"the budget is {budgets.agreement}"
         )
-    if not speedup["median"] >= budgets.speedup:
-        found.append(
-            f"the speed-up is {speedup['median']:.2f} (95 % interval {speedup['low']:.2f} to "
-            f"{speedup['high']:.2f}); the budget is {budgets.speedup:g}"
-        )
-    found += [f"batch {row['batch']}: {row['fault']}" for row in report["batches"] if row["fault"]]
     return found
 
 

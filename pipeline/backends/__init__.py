@@ -8,6 +8,20 @@ def unavailable_reason()            -> None, or one sentence with the one thing 
 def version()                       -> {package: version}, part of what makes an engine stale
 def build(qdq_onnx, area, recipe)   writes FILES into `area`
 def load(folder, threads)           -> Engine
+
+One whose build() reads more of the recipe than the graph already shows, and one that can ship another precision than
+int8, have these too:
+
+def settings(recipe)                                   -> what of the recipe build() reads, as a flat dict
+
+def precisions(recipe)                                 -> what to build, some of "int8", "fp16" and "fp32"
+def float_graph(model_onnx, recipe, precision)         -> the bytes of the graph that a float engine is built from
+def build_fastest(qdq_onnx, area, recipe, judge, time)  builds them all and keeps the fastest sound one; -> a row for each
+
+And one whose engines can be built by a tool of the runtime's own, on another machine:
+
+def command(qdq_onnx, area, recipe)                    -> the command line, as a list of arguments
+def lint_target(recipe)                                -> the target to lint its QDQ graph for
 """
 
 from __future__ import annotations

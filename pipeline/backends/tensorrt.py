@@ -103,17 +103,16 @@ def _require() -> None:
         raise BackendUnavailable(f"backend {NAME!r} cannot run here: {reason}")
 
 
-def build(qdq_onnx: Path, area: Path, recipe: Recipe, precision: str | None = None) -> None:
+def build(qdq_onnx: Path, area: Path, recipe: Recipe, precision: str = "int8") -> None:
     """Writes model.plan and plan.json.
 
-    precision: "int8" (the QDQ graph), "fp16" or "fp32" (the float graph); None: the recipe's, for "auto" int8. Which of
-    them is fastest is no matter of building: see `build_fastest`.
+    precision: "int8" (the QDQ graph), "fp16" or "fp32" (the float graph). Which of them is fastest is no matter of
+    building: see `build_fastest`.
     """
     from pipeline.backends._tensorrt import build as building
     from pipeline.backends._tensorrt import nodes
 
     present = maker()
-    precision = precision or precisions(recipe)[0]
     graph, name = graph_for(qdq_onnx, recipe, precision)
     settings = _settings(recipe, precision, present)
     plan, profiles = building.build_plan(graph, name, settings)
@@ -147,6 +146,11 @@ def _settings(recipe: Recipe, precision: str, present: plans.Maker) -> Settings:
         optimization_level=recipe.tensorrt.optimization_level,
         cache=Key(present.tensorrt, present.gpu, present.compute_capability, asked),
     )
+
+
+def settings(recipe: Recipe) -> dict[str, Any]:
+    """Returns what of the recipe a plan depends on: its own section, and the shapes of its profiles."""
+    return {"tensorrt": recipe.tensorrt.model_dump(), "shapes": recipe.shapes.model_dump(mode="json")}
 
 
 def precisions(recipe: Recipe) -> tuple[str, ...]:
@@ -217,6 +221,16 @@ def load(folder: Path, threads: int | None) -> Engine:
     note = plans.read(folder)
     plans.check(note, maker(), folder)
     return TensorRtEngine(folder, note)
+
+
+def lint_target(recipe: Recipe) -> str:
+    """Returns whose rules the QDQ graph is held to."""
+    return target(recipe)
+
+
+def command(qdq_onnx: Path, area: Path, recipe: Recipe) -> list[str]:
+    """Returns the command that builds the plan in `area` where TensorRT and a GPU are."""
+    return trtexec(qdq_onnx, area / plans.PLAN, recipe)
 
 
 def trtexec(qdq: Path, plan: Path, recipe: Recipe) -> list[str]:

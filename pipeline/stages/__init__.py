@@ -35,6 +35,7 @@ from pipeline.recipe import Recipe
 log = logging.getLogger(__name__)
 
 ORDER = ("quantize", "calibrate", "export", "select", "lower", "engine", "verify")
+WITHOUT_RUNTIME = ("quantize", "calibrate", "export", "lower")  # what the QDQ graph needs, and no backend's packages
 PER_BACKEND = ("select", "lower", "engine", "verify")
 
 

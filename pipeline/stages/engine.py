@@ -1,4 +1,8 @@
-"""engine: <backend>/model.qdq.onnx becomes the runtime's own file, kept only if it computes that graph."""
+"""engine: <backend>/model.qdq.onnx becomes the runtime's own file, kept only if it computes that graph.
+
+On a backend with several precisions, float engines of the same model are built beside it, and the fastest one that is
+sound and within the accuracy budgets is kept: never an int8 engine that is slower.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +12,23 @@ import logging
 import shutil
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import backends
 from pipeline.artifacts import Workspace
 from pipeline.errors import EngineRefused, PipelineError
 from pipeline.evaluation import FILE as REFERENCE
-from pipeline.evaluation import Reference, one_by_one
+from pipeline.evaluation import Reference, one_by_one, read_json
 from pipeline.parity import Parity, compare
 from pipeline.recipe import Recipe
 from pipeline.reference import exact_session
-from pipeline.stages import code_digest, file_digest
+from pipeline.stages import code_digest, file_digest, lower
+
+if TYPE_CHECKING:
+    from pipeline.evaluation import Arrays
 
 log = logging.getLogger(__name__)
 
@@ -31,12 +40,16 @@ SAMPLES = 4  # held-out samples of the parity check, run one by one and as one b
 def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
     """Returns everything the engine depends on."""
     name = backends.choose(recipe.backend)
+    backend: Any = backends.get(name)
+    graphs = [f"{name}/model.{p}.onnx" for p in lower.float_precisions(recipe)]
     return {
         "backend": name,
         "qdq": file_digest(workspace, f"{name}/model.qdq.onnx"),
+        **(backend.settings(recipe) if hasattr(backend, "settings") else {}),
+        **{graph: file_digest(workspace, graph) for graph in graphs},
         "reference": file_digest(workspace, REFERENCE),
         "code": code_digest("backends", "parity.py", "reference.py", "evaluation.py", "stages/engine.py"),
-        **{f"version {package}": found for package, found in backends.get(name).version().items()},
+        **{f"version {package}": found for package, found in backend.version().items()},
     }
 
 
@@ -52,25 +65,77 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     Raises EngineRefused, and leaves the earlier files as they are, when the engine is not the graph.
     """
     name = backends.choose(recipe.backend)
-    backend = backends.get(name)
+    backend: Any = backends.get(name)
     graph = workspace.path(f"{name}/model.qdq.onnx")
-    reference = Reference.read(workspace).first(SAMPLES)
+    source = Source(graph, workspace.path("model.onnx"), Reference.read(workspace))
     start = time.perf_counter()
-    build(backend, graph, area / name, recipe)
+    if hasattr(backend, "build_fastest"):
+        rows = build_fastest(backend, source, area / name, recipe, workspace)
+    else:
+        rows = []
+        build(backend, graph, area / name, recipe)
     seconds = time.perf_counter() - start
     log.info("engine: %s built in %.1f s, checking it against the graph", name, seconds)
     engine = backend.load(area / name, recipe.verification.threads)
-    results = check(engine, graph, reference, recipe)
+    results = check(engine, source, recipe)
     refuse(results, name)
-    rows = [{"way": way, **parity.to_json()} for way, parities in results.items() for parity in parities]
     record = {
         "backend": name,
         "qdq_sha256": file_digest(workspace, f"{name}/model.qdq.onnx"),
         "versions": backend.version(),
         "build_seconds": round(seconds, 3),
-        "parity": {"samples": reference.samples, "outputs": rows},
+        "parity": {
+            "samples": min(SAMPLES, source.reference.samples),
+            "outputs": [{"way": way, **p.to_json()} for way, parities in results.items() for p in parities],
+        },
+        "precisions": rows,
     }
     (area / name / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What engines are held to: their graph, computed exactly as written, and the held-out samples."""
+
+    qdq: Path
+    float_graph: Path
+    reference: Reference
+
+    def exact(self, precision: str, samples: Reference, threads: int | None) -> tuple[Arrays, Arrays | None]:
+        """Returns what an engine should give, and for int8 the float outputs that say how much quantization moved."""
+        if precision != "int8":
+            return exact_session(self.float_graph, threads)(samples.inputs), None
+        return exact_session(self.qdq, threads)(samples.inputs), samples.outputs
+
+
+def build_fastest(
+    backend: Any, source: Source, area: Path, recipe: Recipe, workspace: Workspace
+) -> list[dict[str, Any]]:
+    """Returns a row for each precision that was built; the fastest one that may ship is in `area`."""
+    from pipeline import latency, tasks, verdict
+    from pipeline.measures import accuracy
+
+    task = tasks.get(read_json(workspace, "quantizers.json")["task"])
+    budgets = verdict.budgets(recipe.budgets, task)
+    feeds = source.reference.first(1).inputs
+
+    def judge(precision: str, engine: backends.Engine) -> str | None:
+        wrong = faults(check(engine, source, recipe))
+        if not wrong:
+            found = one_by_one(engine, source.reference.inputs, f"{precision} on held-out samples")
+            wrong = verdict.accuracy_reasons(accuracy(task, source.reference, found)[0], budgets)
+        return "; ".join(wrong) or None
+
+    def seconds(engines: Mapping[str, backends.Engine]) -> Mapping[str, list[float]]:
+        for engine in engines.values():
+            engine.prepare({name: x.shape for name, x in feeds.items()})
+        asked = recipe.verification
+        return latency.interleave(
+            {name: partial(engine, feeds) for name, engine in engines.items()}, warmup=asked.warmup, runs=asked.runs
+        )
+
+    rows: list[dict[str, Any]] = backend.build_fastest(source.qdq, area, recipe, judge, seconds)
+    return rows
 
 
 def build(backend: backends.Backend, graph: Path, area: Path, recipe: Recipe) -> None:
@@ -86,21 +151,43 @@ def build(backend: backends.Backend, graph: Path, area: Path, recipe: Recipe) ->
         raise EngineRefused(f"{backend.NAME} builds no engine from {graph}: {said}") from error
 
 
-def check(engine: backends.Engine, graph: Path, reference: Reference, recipe: Recipe) -> dict[str, list[Parity]]:
-    """Returns the parity of an engine with its graph, by the way that it ran: samples one by one, and as one batch."""
-    exact = exact_session(graph, recipe.verification.threads)(reference.inputs)
-    found = {"one by one": one_by_one(engine, reference.inputs), "as one batch": engine(reference.inputs)}
-    return {way: compare(exact, outputs, reference.outputs) for way, outputs in found.items()}
+def check(engine: backends.Engine, source: Source, recipe: Recipe) -> dict[str, list[Parity]]:
+    """Returns the parity of an engine with its graph, by the way that it ran: samples one by one, and as one batch.
+
+    The batch is not larger than the largest that the recipe asks for: an engine may take no larger one.
+    """
+    samples = source.reference.first(SAMPLES)
+    exact, original = source.exact(precision_of(engine), samples, recipe.verification.threads)
+    count = min(SAMPLES, max(recipe.shapes.batches))
+    together = engine(samples.first(count).inputs)
+    return {
+        "one by one": compare(exact, one_by_one(engine, samples.inputs), original),
+        "as one batch": compare(first(exact, count), together, original and first(original, count)),
+    }
+
+
+def first(arrays: Arrays, count: int) -> Arrays:
+    return {name: x[:count] for name, x in arrays.items()}
+
+
+def precision_of(engine: backends.Engine) -> str:
+    """Returns "fp16" or "fp32" for an engine of the float model, "int8" for all others."""
+    return str(getattr(engine, "precision", "int8"))
+
+
+def faults(results: Mapping[str, list[Parity]]) -> list[str]:
+    """Returns a sentence for every output that is wrong, with whether alone or in a batch."""
+    return [f"{p.output}, {way}: {p.reason}" for way, found in results.items() for p in found if p.reason]
 
 
 def refuse(results: Mapping[str, list[Parity]], backend: str) -> None:
-    """Raises EngineRefused naming every output that is wrong, and whether alone or in a batch."""
-    wrong = [f"  {p.output}, {way}: {p.reason}" for way, found in results.items() for p in found if p.reason]
+    """Raises EngineRefused naming every output that is wrong."""
+    wrong = faults(results)
     if wrong:
         others = [n for n in backends.names() if n != backend and backends.get(n).unavailable_reason() is None]
         raise EngineRefused(
-            f"the {backend} engine does not compute its QDQ graph and is refused; earlier artifacts are unchanged:\n"
-            + "\n".join(wrong)
+            f"the {backend} engine does not compute its QDQ graph and is refused; earlier artifacts are unchanged:\n  "
+            + "\n  ".join(wrong)
             + f"\nUse BACKEND={' or '.join(others) or '…'}, keep the family's rewrites on, or switch off the "
             "quantizers before the operator at fault (--set placement.disable=…)."
         )

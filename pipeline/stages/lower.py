@@ -30,6 +30,8 @@ def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         "placement": recipe.placement.model_dump(mode="json"),
         "dialect": list(backends.get(name).dialect(recipe)),
         "sequence_length": recipe.shapes.sequence_length,
+        "float engines": float_precisions(recipe),
+        "model.onnx": file_digest(workspace, "model.onnx") if float_precisions(recipe) else None,
         **by_default(recipe),
         "code": code_digest(*CODE, "stages/lower.py"),
         **versions("onnx", "onnx-ir"),
@@ -44,16 +46,27 @@ def by_default(recipe: Recipe) -> dict[str, str]:
 
 def outputs(recipe: Recipe) -> list[str]:
     backend = backends.name_of(recipe.backend)
-    return [f"{backend}/model.qdq.onnx", f"{backend}/placement.json"]
+    names = ["model.qdq.onnx", "placement.json", *(f"model.{p}.onnx" for p in float_precisions(recipe))]
+    return [f"{backend}/{name}" for name in names]
+
+
+def float_precisions(recipe: Recipe) -> list[str]:
+    """Returns the precisions beside int8 that the engine stage builds engines of."""
+    backend: Any = backends.get(backends.name_of(recipe.backend))
+    return [p for p in backend.precisions(recipe) if p != "int8"] if hasattr(backend, "precisions") else []
 
 
 def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     from pipeline.graph.write import write_checked
 
     name = backends.name_of(recipe.backend)
+    backend: Any = backends.get(name)
     choice = selection.choice_of(recipe, workspace)
     lowered = Candidates(recipe, workspace).lower(choice)
     (area / name).mkdir()
     write_checked(lowered.graph, area / name / "model.qdq.onnx")
+    for precision in float_precisions(recipe):
+        graph = backend.float_graph(workspace.path("model.onnx"), recipe, precision)
+        (area / name / f"model.{precision}.onnx").write_bytes(graph)
     document = {"backend": name, "calibration": vars(choice), **lowered.to_json()}
     (area / name / "placement.json").write_text(json.dumps(document, indent=1), encoding="utf-8")

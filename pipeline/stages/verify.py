@@ -31,7 +31,8 @@ CODE = (
     "precision.py", "reference.py", "verdict.py", "stages/verify.py", "distributed.py",
 )  # fmt: skip
 PACKAGES = (
-    "numpy", "onnxruntime", "openvino", "torch", "transformers", "onnx", "onnxscript", "pytorch-quantization",
+    "numpy", "onnxruntime", "openvino", "tensorrt", "torch", "transformers", "onnx", "onnxscript",
+    "pytorch-quantization",
 )  # fmt: skip
 
 
@@ -83,7 +84,7 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
         "recipe": recipe.model_dump(mode="json", exclude={"folder"}),
         "task": about["task"],
         "backend": name,
-        "precision": "int8" if precision_report["int8_ops"] else "fp32",
+        "precision": getattr(engine, "precision", "int8" if precision_report["int8_ops"] else "fp32"),
         "verdict": "pass",
         "reasons": [],
         "budgets": budgets.model_dump(),
@@ -93,6 +94,7 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
         "size": facts.sizes(workspace, name),
         "precision_report": precision_report,
         "parity": record["parity"],
+        "precisions": record.get("precisions", []),
         "calibration": facts.calibration(recipe, workspace),
         "environment": machine.environment(threads, versions(*PACKAGES)),
         "stages": [*facts.earlier_stages(recipe, workspace, NAME), facts.this_stage(NAME, start)],
