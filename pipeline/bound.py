@@ -52,7 +52,8 @@ def run(
     profile = engine.precision_report(feeds)
     weights = weight_bytes(workspace.path(f"{backend}/model.qdq.onnx"))
     with tempfile.TemporaryDirectory(prefix="bound-") as scratch:
-        calls: dict[str, Callable[[], object]] = {"engine": partial(engine, feeds)}
+        # the second call of a round finds the caches as a served model does, the first one as the other work left them
+        calls: dict[str, Callable[[], object]] = {name: partial(engine, feeds) for name in ("cold engine", "engine")}
         work: dict[str, float] = {}
         for kind in ("int8", "float"):
             for chain in CHAINS:
