@@ -31,11 +31,11 @@ def recipe(folder: Path, **more: Any) -> Recipe:
     return models.recipe(folder, "tensorrt", **{"shapes.batches": (1, 3), "shapes.sequence_length": 12, **more})
 
 
-def built(folder: Path, graph: str = "attention", **more: Any) -> Path:
+def built(folder: Path, graph: str = "attention", precision: str = "int8", **more: Any) -> Path:
     """Returns the folder of a plan; the float graph lies beside it as the export stage leaves it."""
     qdq = models.MAKERS[graph](folder / "tensorrt/model.qdq.onnx")
     models.MAKERS[graph](folder / "model.onnx", qdq=False)
-    tensorrt.build(qdq, folder / "tensorrt", recipe(folder, **{"tensorrt.precision": "int8", **more}))
+    tensorrt.build(qdq, folder / "tensorrt", recipe(folder, **more), precision)
     return folder / "tensorrt"
 
 
@@ -54,6 +54,12 @@ def token_graph(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     return path
+
+
+@pytest.fixture(autouse=True)
+def heard(caplog: pytest.LogCaptureFixture) -> None:
+    """Warnings are kept whatever level another package gave the root logger."""
+    caplog.set_level(logging.WARNING, logger="pipeline")
 
 
 # --- where it can run ---
@@ -256,7 +262,7 @@ def test_float_engines_are_built_from_the_float_graph(
     """fp32 without TF32, which has 10 bits of mantissa."""
     trt = fake_tensorrt.install(monkeypatch, tmp_path, version)
     monkeypatch.setattr(tensorrt, "DIALECTS", {"8.6": (), "10": ()})
-    folder = built(tmp_path, "linear", **{"tensorrt.precision": precision})
+    folder = built(tmp_path, "linear", precision)
     assert {flag.name for flag in trt.state.last_config._flags} == flags
     assert plan.read(folder).precision == precision
     feeds = models.feeds(tmp_path / "model.onnx", 1)
@@ -270,10 +276,10 @@ def test_a_written_float_graph_is_taken_as_it_is(tmp_path: Path, monkeypatch: py
     fake_tensorrt.install(monkeypatch, tmp_path, "10.13.3")
     models.linear(tmp_path / "tensorrt/model.fp16.onnx", qdq=False)
     monkeypatch.setitem(sys.modules, "onnx_ir", None)
-    built(tmp_path, "linear", **{"tensorrt.precision": "fp16"})
+    built(tmp_path, "linear", "fp16")
     (tmp_path / "tensorrt/model.fp16.onnx").unlink()
     with pytest.raises(InputError, match=r"needs .*model.fp16.onnx, or .*model.onnx and onnx-ir.*onnx-ir"):
-        built(tmp_path, "linear", **{"tensorrt.precision": "fp16"})
+        built(tmp_path, "linear", "fp16")
 
 
 @pytest.mark.parametrize(
@@ -407,7 +413,7 @@ def test_timings_of_another_machine_are_ignored(
     fake_tensorrt.install(monkeypatch, tmp_path, "10.13.3")
     built(tmp_path, "linear")
     trt = fake_tensorrt.install(monkeypatch, tmp_path, version, driver)
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING, logger="pipeline"):
         built(tmp_path, "linear")
     assert trt.state.caches == [b""]
     assert "is for TensorRT 10.13.3, NVIDIA Fake (8.6), dialect 10 and is ignored" in caplog.text

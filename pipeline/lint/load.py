@@ -138,11 +138,13 @@ def _listening(name: str, heard: list[str]) -> Iterator[None]:
             heard.append(record.getMessage().splitlines()[0] if cause is None else f"inference failed: {cause}")
 
     ear, logger = Ear(logging.WARNING), logging.getLogger(name)
-    before = logger.propagate
+    before = logger.propagate, logger.level
     logger.addHandler(ear)
     logger.propagate = False
+    logger.setLevel(logging.WARNING)  # absl, where another package brings it in, raises the root logger's level
     try:
         yield
     finally:
         logger.removeHandler(ear)
-        logger.propagate = before
+        logger.propagate = before[0]
+        logger.setLevel(before[1])
