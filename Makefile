@@ -7,9 +7,10 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python -m pipeline
 OPTIONS := $(MODEL) $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)') $(if $(DATA),--data '$(DATA)') \
-           $(if $(BACKEND),--backend '$(BACKEND)') $(if $(CALIBRATION),--calibration '$(CALIBRATION)') $(ARGS)
+           $(if $(BACKEND),--backend '$(BACKEND)') $(if $(PRECISION),--set tensorrt.precision='$(PRECISION)') \
+           $(if $(CALIBRATION),--calibration '$(CALIBRATION)') $(ARGS)
 
-.PHONY: engine check bench bound bench-build compare place bench-calibration scaling tables status doctor lint test clean
+.PHONY: engine check bench bound bench-build compare place bench-calibration scaling tables status doctor gpu-test lint test clean
 .DEFAULT_GOAL := engine
 
 engine: $(VENV)/ready      ## checkpoint -> verified int8 engine in exports/$(MODEL)/
@@ -38,6 +39,10 @@ bench-build: $(VENV)/ready-bench  ## seconds of a whole `make engine`, e.g. ARGS
 
 scaling: $(VENV)/ready-bench  ## latency and memory against batch, length and image size, e.g. ARGS='--shape bert-base'
 	@$(RUN) scaling $(ARGS)
+
+gpu-test: $(if $(wildcard exports/gpu-pack/manifest.json),,$(VENV)/ready)  ## TensorRT on a GPU: packs where torch is, then measures
+	@grep -qs '"format"' exports/gpu-pack/manifest.json || $(RUN) gpu-pack exports/gpu-pack
+	@$(firstword $(wildcard $(VENV)/bin/python) $(PYTHON)) -m pipeline gpu-test exports/gpu-pack --record results/gpu.json $(ARGS)
 
 tables: $(VENV)/ready      ## README tables from results/*.json
 	@$(RUN) tables

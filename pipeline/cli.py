@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline import distributed
-from pipeline.errors import InputError, PipelineError
+from pipeline.errors import BackendUnavailable, InputError, PipelineError
 from pipeline.options import (
     Backend,
     Json,
@@ -267,6 +267,71 @@ def place(
         announce(f"place: stored in {placing.store(table)}")
 
 
+@app.command("gpu-pack")
+def gpu_pack(
+    folder: Annotated[Path, typer.Argument(help="folder of the pack; one of an earlier pack is made anew")],
+    subjects: Annotated[
+        str, typer.Option(help="comma-separated: bert-base, segformer-b0, bert, segformer; default: all")
+    ] = "",
+    targets: Annotated[str, typer.Option(help="comma-separated TensorRT dialects: 8.6, 10 (10 and 11)")] = "8.6,10",
+    part_mb: Annotated[
+        int | None, typer.Option(min=1, help="also write <folder>-parts: an archive in files of so many MB")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="where the artifact folders of the models lie")] = Path("exports"),
+) -> None:
+    """Write all that `gpu-test` needs on a machine with a GPU: graphs, samples, and what the graphs compute on them."""
+    from pipeline.errors import near_names
+    from pipeline.gpu_test import pack, parts, variants
+
+    asked = _listed(targets)
+    for target in asked:
+        if target not in variants.TARGETS:
+            raise InputError(f"unknown target {target!r}.{near_names(target, variants.TARGETS)}")
+    chosen = variants.chosen(_listed(subjects))
+    pack.run(folder, subjects=chosen, targets=asked or variants.TARGETS, root=output, announce=announce)
+    if part_mb is not None:
+        for path in parts.split(folder, part_mb):
+            print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
+
+
+@app.command("gpu-test")
+def gpu_test(
+    folder: Annotated[Path, typer.Argument(help="what `gpu-pack` made")],
+    record: Annotated[Path, typer.Option(help="result file; what it has already is not measured again")] = Path(
+        "results/gpu.json"
+    ),
+    rounds: Annotated[int, typer.Option(min=6, help="timed runs of each engine, in turns")] = 50,
+    seconds: Annotated[
+        float | None, typer.Option(min=0, help="begin nothing new after so many; the same command goes on from there")
+    ] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="try again what failed before")] = False,
+    layers: Annotated[Path | None, typer.Option(help="folder for what the inspector tells of every engine")] = None,
+    guard: Annotated[
+        bool, typer.Option("--guard/--no-guard", help="work in a second process: a crash costs one engine, not the run")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Build, check and time every engine of a pack on this machine's GPU; exit 1 where a target is missed.
+
+    Needs numpy and TensorRT, with the kit of ../shared/gpu: EXTRA='onnx pydantic typer pyyaml pillow' pack.sh OUT_DIR.
+    """
+    from pipeline.gpu_test import guard as guarding
+
+    if guard:
+        command = [sys.executable, "-m", "pipeline", *sys.argv[1:], "--no-guard"]
+        raise typer.Exit(guarding.run(command, record, announce))
+    from pipeline.gpu_test import bench as benchmark
+    from pipeline.gpu_test import run
+    from pipeline.tables import gpu as table
+
+    options = benchmark.Options(rounds=rounds, seconds=seconds, retry=retry, layers=layers)
+    document = run.run(folder, record, options, command="make gpu-test", announce=announce)
+    print(json.dumps(document, indent=1) if as_json else table.section(document))
+    if not document["finished"]:
+        announce(f"gpu-test: not finished, {len(list(run.left(document)))} engines are left")
+    raise typer.Exit(0 if document["finished"] and all(t["met"] for t in document["targets"]) else 1)
+
+
 @app.command()
 def tables(
     readme: Annotated[
@@ -291,7 +356,10 @@ def status(
 
     rows = []
     for name in stages.order(recipe):
-        reasons = stages.why_stale(name, recipe)
+        try:
+            reasons = stages.why_stale(name, recipe)
+        except BackendUnavailable as error:  # the stages before do not need the backend's runtime
+            reasons = [str(error)]
         rows.append({"stage": name, "up_to_date": not reasons, "reasons": reasons})
     show.status(rows, as_json=as_json)
 

@@ -16,7 +16,7 @@ def settings(recipe)                                   -> what of the recipe bui
 
 def precisions(recipe)                                 -> what to build, some of "int8", "fp16" and "fp32"
 def float_graph(model_onnx, recipe, precision)         -> the bytes of the graph that a float engine is built from
-def build_fastest(qdq_onnx, area, recipe, judge, time)  builds them all and keeps the fastest sound one; -> a row for each
+def build_fastest(qdq_onnx, area, recipe, judge, time)  builds them all, keeps the fastest sound one; -> a row for each
 
 And one whose engines can be built by a tool of the runtime's own, on another machine:
 

@@ -41,7 +41,7 @@ def version_numbers(version: str) -> tuple[int, int]:
 
 def install_command() -> str:
     """Returns what installs TensorRT for this Python: 8.6.0 has wheels for CPython 3.8 to 3.10 alone."""
-    newer = "pip install tensorrt-cu12 --extra-index-url https://pypi.nvidia.com"
+    newer = "pip install tensorrt-cu12"
     if sys.version_info[:2] == (3, 10):
         return f"pip install tensorrt==8.6.0, or for 10 and later {newer}"
     return f"{newer} (TensorRT 8.6.0 needs CPython 3.10)"
