@@ -115,10 +115,27 @@ def test_the_readme_block_has_the_limits_the_profile_and_the_conclusion(recipe: 
     assert tables.refresh(readme) == ["b.json"]
     found = readme.read_text(encoding="utf-8")
     assert "before" not in found and "`make bound MODEL=bert`" in found
-    assert found.count("\n| ") == 2 + 2 + 3 + len(document["layers"])  # headers, rules, rows
+    _, rows = text.profile(document)
+    assert found.count("\n| ") == 2 + 2 + 3 + len(rows)  # headers, rules, rows
     assert text.conclusion(document) in found
-    for row in document["layers"]:
-        assert f"| {row['type']} | {row['precision']} | {row['layers']} |" in found
+    first = document["layers"][0]
+    assert f"| {first['type']} | {first['precision']} | {first['layers']} |" in found
+
+
+def test_kinds_of_layers_that_take_no_time_share_a_row() -> None:
+    layer = {"precision": "int8", "flops": 0}
+    shown = [
+        {"type": "A", "layers": 3, "ms": 9.0, **layer, "flops": 18e9},
+        {"type": "B", "layers": 1, "ms": 1.0, **layer},
+    ]
+    small = [{"type": name, "layers": 2, "ms": 0.02, **layer} for name in "CD"]
+    _, rows = text.profile({"layers": [*shown, *small]})
+    assert rows == [
+        ["A", "int8", "3", "9.00", "2000"],
+        ["B", "int8", "1", "1.00", "–"],
+        ["2 other kinds", "", "4", "0.04", "–"],
+    ]
+    assert len(text.profile({"layers": shown})[1]) == 2
 
 
 def test_the_command_prints_the_tables(recipe: Recipe, cli: Cli) -> None:

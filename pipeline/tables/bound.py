@@ -7,6 +7,7 @@ from typing import Any
 from pipeline.tables.scaling import three_digits
 
 GIGA = 1e9
+LEAST = 0.005  # of the time of all layers: kinds below share one row
 Table = tuple[list[str], list[list[str]]]
 
 
@@ -52,10 +53,17 @@ def limits(document: dict[str, Any]) -> Table:
 
 def profile(document: dict[str, Any]) -> Table:
     """Returns the engine's layers by type: their time in a profiled run and the rate of their products."""
+    least = LEAST * sum(row["ms"] for row in document["layers"])
+    others = [row for row in document["layers"] if row["ms"] < least]
     rows = []
     for row in document["layers"]:
+        if row in others:
+            continue
         rate = f"{row['flops'] / row['ms'] * 1e3 / GIGA:.0f}" if row["flops"] and row["ms"] else "–"
         rows.append([row["type"], row["precision"], str(row["layers"]), f"{row['ms']:.2f}", rate])
+    if others:
+        number, ms = (sum(row[key] for row in others) for key in ("layers", "ms"))
+        rows.append([f"{len(others)} other kinds", "", str(number), f"{ms:.2f}", "–"])
     return ["layers of the engine", "in", "number", "ms", "GOP/s"], rows
 
 
