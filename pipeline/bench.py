@@ -88,10 +88,9 @@ def shape_recipe(
     shapes.require_family(name, model)
     folder = output or shapes.folder(name)
     made = {"folder": folder, **shapes.settings(name, folder), **settings}
-    for backend in backends.names():
-        if backends.get(backend).unavailable_reason() is None:
-            recipe = Recipe.load(model, overrides={**made, "backend": backend})
-            build(recipe, announce=announce)
+    for backend in backends.usable():
+        recipe = Recipe.load(model, overrides={**made, "backend": backend})
+        build(recipe, announce=announce)
     return recipe
 
 

@@ -99,10 +99,11 @@ class Candidates:
 
         return read_histograms(self._workspace.path("calibration.npz"))
 
-    def lower(self, choice: Choice, policy: Policy | None = None) -> Lowered:
+    def lower(self, choice: Choice, policy: Policy | None = None, dialect: Sequence[str] | None = None) -> Lowered:
         """Returns the backend's QDQ graph for one way to read amax.
 
-        policy: the default placement to try; None: the stored one.
+        policy: the default placement to try; None: the stored one. dialect: the graph passes to try; None: the
+        backend's.
         """
         import onnx_ir as ir
 
@@ -118,7 +119,7 @@ class Candidates:
         scales = self._scales(graph, choice, moved, enabled(decisions))
         set_scales(graph, scales)
         graph.meta[BOUNDS] = {SEQUENCE: self._recipe.shapes.sequence_length}
-        for name in self.backend.dialect(self._recipe):
+        for name in self.backend.dialect(self._recipe) if dialect is None else dialect:
             BY_NAME[name](graph)
         decisions = placement.without(decisions, dropped(graph))
         return Lowered(graph, decisions, {**scales, **scales_of(graph)}, moved)

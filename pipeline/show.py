@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.recipe import Recipe
@@ -94,10 +94,7 @@ def bound(document: dict[str, Any], *, as_json: bool) -> None:
         return
     from pipeline.tables import bound as text
 
-    print(text.headline(document))
-    for header, rows in text.tables(document):
-        print()
-        _columns(header, rows)
+    _tables(text.headline(document), text.tables(document))
     print(f"\n{text.conclusion(document)}")
 
 
@@ -108,8 +105,7 @@ def build_bench(document: dict[str, Any], *, as_json: bool) -> None:
         return
     from pipeline.tables import build as text
 
-    print(text.headline(document) + "\n")
-    _columns(*text.table(document))
+    _tables(text.headline(document), [text.table(document)])
 
 
 def compare(table: dict[str, Any], *, as_json: bool) -> None:
@@ -202,10 +198,7 @@ def calibration_bench(table: dict[str, Any], *, as_json: bool) -> None:
         return
     from pipeline.tables import calibration
 
-    print(calibration.headline(table))
-    for header, rows in calibration.tables(table):
-        print()
-        _columns(header, rows)
+    _tables(calibration.headline(table), calibration.tables(table))
 
 
 def status(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
@@ -238,6 +231,14 @@ def lint(report: Report, *, as_json: bool) -> None:
 
     for line in text.lines(report):
         print(line)
+
+
+def _tables(headline: str, tables: Iterable[tuple[Sequence[str], Sequence[Sequence[str]]]]) -> None:
+    """Prints a headline, then every table below an empty line."""
+    print(headline)
+    for header, rows in tables:
+        print()
+        _columns(header, rows)
 
 
 def _columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

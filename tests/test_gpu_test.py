@@ -212,14 +212,14 @@ def test_whatever_a_runtime_raises_is_a_row(
 def test_an_engine_that_does_not_run_leaves_the_others_timed(
     packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trt: Any
 ) -> None:
-    original = engines.ResidentEngine.resident
+    original = engines.TensorRtEngine.resident
 
-    def short_of_memory(self: engines.ResidentEngine, feeds: Any) -> Any:
+    def short_of_memory(self: engines.TensorRtEngine, feeds: Any) -> Any:
         if self.precision == "fp32":
             raise MemoryError("out of memory")
         return original(self, feeds)
 
-    monkeypatch.setattr(engines.ResidentEngine, "resident", short_of_memory)
+    monkeypatch.setattr(engines.TensorRtEngine, "resident", short_of_memory)
     document = measured(packed, tmp_path)
     for timing in document["timings"]:
         assert timing["faults"] == {"fp32": "MemoryError: out of memory"} and sorted(timing["ms"]) == sorted(

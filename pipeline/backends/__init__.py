@@ -83,6 +83,11 @@ def names() -> list[str]:
     return sorted(found, key=lambda name: (get(name).RANK, name))
 
 
+def usable() -> list[str]:
+    """Returns the backends that can run here, the one that `auto` prefers first."""
+    return [name for name in names() if get(name).unavailable_reason() is None]
+
+
 def get(name: str) -> Backend:
     """Returns a backend's module. Raises InputError for an unknown name."""
     try:

@@ -56,7 +56,12 @@ def target(recipe: Recipe) -> str:
     if asked != "auto":
         return asked
     version = api.installed()
-    return "8.6" if version is not None and api.version_numbers(version)[0] < 9 else "10"
+    return "10" if version is None else target_of(version)
+
+
+def target_of(version: str) -> str:
+    """Returns the dialect of a TensorRT version."""
+    return "8.6" if api.version_numbers(version)[0] < 9 else "10"
 
 
 def dialect(recipe: Recipe) -> tuple[str, ...]:

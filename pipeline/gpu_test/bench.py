@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.backends._tensorrt import plan
+from pipeline.backends._tensorrt.engine import TensorRtEngine
 from pipeline.errors import ArtifactError, PipelineError
 from pipeline.gpu_test import engines, gpu, judge, targets
-from pipeline.gpu_test.engines import ResidentEngine
 from pipeline.gpu_test.opened import Case
 from pipeline.gpu_test.record import Record
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 ROUNDS = 50
 LONGEST = 2000  # characters of a fault
 VARIANT = ("label", "precision", "residual", "attention", "more", "form", "against", "question", "graph", "fault")
-Loaded = dict[str, ResidentEngine]
+Loaded = dict[str, TensorRtEngine]
 Variants = Sequence[Mapping[str, Any]]
 
 
@@ -120,7 +120,7 @@ class Bench:
             self._announce(f"gpu-test: {case.name}, batch {entry['batch']}: {found['fault'].splitlines()[0]}")
         return {**found, "clocks": {"before": before, "after": gpu.query()}}
 
-    def _again(self, case: Case, name: str) -> ResidentEngine:
+    def _again(self, case: Case, name: str) -> TensorRtEngine:
         """Returns an engine that an earlier run judged, built anew where its plan is gone or of another graph."""
         folder = self._plans / case.name / name
         row = self._state.find("rows", case.name, name)

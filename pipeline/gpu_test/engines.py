@@ -11,42 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import latency
-from pipeline.backends import ordered_feeds, tensorrt
+from pipeline.backends import tensorrt
 from pipeline.backends._tensorrt import plan as plans
-from pipeline.backends._tensorrt.api import listed, module, take_faults
 from pipeline.backends._tensorrt.engine import TensorRtEngine
-from pipeline.errors import EngineRefused
 
 if TYPE_CHECKING:
-    from pipeline.backends import Array
     from pipeline.gpu_test.opened import Case
 
 SPAN = 0.004  # seconds that one timed run takes at least, of the slowest engine
 MOST_CALLS = 100
 WARMUP = 3
-
-
-class ResidentEngine(TensorRtEngine):
-    """An engine that can be timed without its copies: its inputs stay on the GPU, its outputs too."""
-
-    def resident(self, feeds: Mapping[str, Array]) -> Callable[[int], None]:
-        """Returns a function that computes the outputs of `feeds` so many times in a row, and waits for the last."""
-        import numpy as np
-
-        ordered = ordered_feeds(feeds, self.input_names)
-        arrays = {name: np.ascontiguousarray(x, dtype=self._types[name]) for name, x in ordered.items()}
-        run = self._for({name: x.shape for name, x in arrays.items()})
-        run(arrays)  # uploads the inputs, loads the kernels
-        context = run._context
-
-        def several(calls: int) -> None:
-            for _ in range(calls):
-                if not context.execute_async_v3(self._cuda.stream):
-                    said = listed(take_faults(module()))
-                    raise EngineRefused(f"TensorRT does not run the engine; it said:\n{said}")
-            self._cuda.synchronize()
-
-        return several
 
 
 def build(case: Case, variant: Mapping[str, Any], target: str, folder: Path) -> dict[str, Any]:
@@ -69,11 +43,11 @@ def build(case: Case, variant: Mapping[str, Any], target: str, folder: Path) -> 
     }
 
 
-def load(folder: Path) -> ResidentEngine:
+def load(folder: Path) -> TensorRtEngine:
     """Returns the engine of a folder. Raises ArtifactError for a plan that is missing or of another machine."""
     note = plans.read(folder)
     plans.check(note, tensorrt.maker(), folder)
-    return ResidentEngine(folder, note)
+    return TensorRtEngine(folder, note)
 
 
 def time_all(runs: Mapping[str, Callable[[int], None]], rounds: int) -> dict[str, Any]:

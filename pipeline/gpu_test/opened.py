@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     Arrays = dict[str, NDArray[Any]]
 
 FORMAT = 1
+MANIFEST = "manifest.json"
+SAMPLES, OUTPUTS = "samples", "outputs"
 AGAIN = "pack again with `python -m pipeline gpu-pack FOLDER`, or copy the folder anew"
 
 
@@ -46,7 +48,7 @@ class Case:
 
     @cached_property
     def samples(self) -> Samples:
-        return Samples.read(self.folder / "samples" / f"{self.name}.npz")
+        return Samples.read(self.folder / SAMPLES / f"{self.name}.npz")
 
     @cached_property
     def task(self) -> ModuleType:
@@ -71,7 +73,7 @@ class Case:
 
     def computed(self, digest: str) -> Arrays:
         """Returns what a graph computes on the checked samples, at the points."""
-        with np.load(self.folder / "outputs" / f"{digest}.npz", allow_pickle=False) as archive:
+        with np.load(self.folder / OUTPUTS / f"{digest}.npz", allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
 
 
@@ -86,7 +88,7 @@ class Pack:
 
 def read(folder: Path) -> Pack:
     """Returns the pack. Raises ArtifactError, naming the files, where it is not whole and unaltered."""
-    path = folder / "manifest.json"
+    path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -14,8 +14,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +25,7 @@ from pipeline.build import locked
 from pipeline.errors import InputError, PipelineError
 from pipeline.evaluation import PER_MODEL, Reference, one_by_one, read_json
 from pipeline.gpu_test.drawn import Draw, draw_checkpoint
+from pipeline.gpu_test.opened import FORMAT, MANIFEST, OUTPUTS, SAMPLES
 from pipeline.gpu_test.samples import CHECKED, Samples, at_points
 from pipeline.gpu_test.stored import BLOBS, GRAPHS, Shelf
 from pipeline.gpu_test.variants import ATTENTION, Subject, Variant, variants_of
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
-MANIFEST = "manifest.json"
-SAMPLES, OUTPUTS = "samples", "outputs"
 OWN = (GRAPHS, BLOBS, SAMPLES, OUTPUTS)
 PACKAGES = ("onnx", "onnx-ir", "onnxruntime", "torch", "transformers", "numpy")
 
@@ -172,10 +169,8 @@ def lowered(variant: Variant, target: str, recipe: Recipe, workspace: Workspace)
         return tensorrt.float_graph(workspace.path("model.onnx"), recipe, variant.precision)
     kinds = placement.default(tensorrt.NAME, recipe.family).kinds | variant.more
     policy = placement.Policy(kinds if variant.attention else kinds - ATTENTION)
-    candidates = Candidates(recipe, workspace)
-    passes = variant.passes(target)
-    candidates.backend = cast(Any, SimpleNamespace(dialect=lambda _: passes))  # all that `lower` asks of it
-    made = candidates.lower(selection.choice_of(recipe, workspace), policy)
+    choice = selection.choice_of(recipe, workspace)
+    made = Candidates(recipe, workspace).lower(choice, policy, variant.passes(target))
     with tempfile.TemporaryDirectory(prefix="gpu-pack-") as scratch:
         path = Path(scratch) / "model.onnx"
         write_checked(made.graph, path)

@@ -11,7 +11,6 @@ from typing import Any
 
 from pipeline import machine
 from pipeline.backends import tensorrt
-from pipeline.backends._tensorrt.api import version_numbers
 from pipeline.backends._tensorrt.build import tactic_sources
 from pipeline.errors import InputError
 from pipeline.gpu_test import gpu, opened
@@ -41,7 +40,7 @@ def run(
     whole.
     """
     options, made = options or Options(), tensorrt.maker()
-    target = "8.6" if version_numbers(made.tensorrt)[0] < 9 else "10"
+    target = tensorrt.target_of(made.tensorrt)
     pack = opened.read(folder)
     if target not in pack.targets:
         raise InputError(

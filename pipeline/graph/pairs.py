@@ -62,7 +62,12 @@ def pairs_of(quantize: ir.Node) -> Iterator[Pair]:
     """Yields the pairs of one QuantizeLinear."""
     for user in list(quantize.outputs[0].consumers()):
         if user.op_type == "DequantizeLinear":
-            yield Pair(tuple(quantize.metadata_props.get(QUANTIZER, quantize.name or "").split()), quantize, user)
+            yield pair_of(quantize, user)
+
+
+def pair_of(quantize: ir.Node, dequantize: ir.Node) -> Pair:
+    """Returns the pair of two nodes, with the names that its Q carries."""
+    return Pair(tuple(quantize.metadata_props.get(QUANTIZER, quantize.name or "").split()), quantize, dequantize)
 
 
 def keep_pairs(model: ir.Model, enabled: set[str]) -> bool:

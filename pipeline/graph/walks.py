@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from pipeline.graph.hoist import LAYOUT
-from pipeline.graph.pairs import QUANTIZER, Pair
+from pipeline.graph.pairs import Pair, pair_of
 
 
 def producer(value: ir.Value | None) -> ir.Node | None:
@@ -28,7 +28,7 @@ def pair_above(value: ir.Value | None) -> Pair | None:
     quantize = producer(dequantize.inputs[0])
     if quantize is None or quantize.op_type != "QuantizeLinear":
         return None  # stored int8
-    return Pair(tuple(quantize.metadata_props.get(QUANTIZER, quantize.name or "").split()), quantize, dequantize)
+    return pair_of(quantize, dequantize)
 
 
 def above_pair(value: ir.Value | None) -> ir.Value | None:

@@ -89,8 +89,7 @@ def build(family: str, root: Path, overrides: dict[str, Any], size: int, announc
         few = {"calibration.samples": FEW, "calibration.batch_size": 1, "verification.samples": FEW}
         values.update(few, folder=root.with_name(f"{root.name}-{size}"))
         values["shapes.image_size"] = size
-    usable = [name for name in backends.names() if backends.get(name).unavailable_reason() is None]
-    for backend in usable:
+    for backend in backends.usable():
         recipe = Recipe.load(family, overrides={**values, "backend": backend})
         workspace = Workspace(recipe.folder)
         with locked(recipe):

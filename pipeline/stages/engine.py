@@ -184,7 +184,7 @@ def refuse(results: Mapping[str, list[Parity]], backend: str) -> None:
     """Raises EngineRefused naming every output that is wrong."""
     wrong = faults(results)
     if wrong:
-        others = [n for n in backends.names() if n != backend and backends.get(n).unavailable_reason() is None]
+        others = [name for name in backends.usable() if name != backend]
         raise EngineRefused(
             f"the {backend} engine does not compute its QDQ graph and is refused; earlier artifacts are unchanged:\n  "
             + "\n  ".join(wrong)

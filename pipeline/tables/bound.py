@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.tables import _markdown
 from pipeline.tables.scaling import three_digits
 
 GIGA = 1e9
@@ -13,11 +14,8 @@ Table = tuple[list[str], list[list[str]]]
 
 def section(document: dict[str, Any]) -> str:
     """Returns the Markdown of one recorded run."""
-    parts = [headline(document)]
-    for header, rows in tables(document):
-        lines = [header, ["---"] * len(header), *rows]
-        parts.append("\n".join(f"| {' | '.join(cells)} |" for cells in lines))
-    return "\n\n".join([*parts, conclusion(document)]) + "\n"
+    parts = [headline(document), *(_markdown.table(*found) for found in tables(document)), conclusion(document)]
+    return "\n\n".join(parts) + "\n"
 
 
 def headline(document: dict[str, Any]) -> str:

@@ -6,14 +6,14 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from pipeline.tables import _markdown
+
 Table = tuple[list[str], list[list[str]]]
 
 
 def section(document: dict[str, Any]) -> str:
     """Returns the Markdown of one recorded run."""
-    header, rows = table(document)
-    lines = [header, ["---"] * len(header), *rows]
-    return headline(document) + "\n\n" + "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+    return f"{headline(document)}\n\n{_markdown.table(*table(document))}\n"
 
 
 def headline(document: dict[str, Any]) -> str:

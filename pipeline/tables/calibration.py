@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.tables import _markdown
+
 Table = tuple[list[str], list[list[str]]]  # header, rows
 NONE = "–"
 
@@ -12,8 +14,7 @@ def section(document: dict[str, Any]) -> str:
     """Returns the Markdown of one recorded run."""
     parts = [f"{headline(document)}\n"]
     for header, rows in tables(document):
-        lines = [header, ["---"] * len(header), *rows]
-        parts.append("\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n")
+        parts.append(_markdown.table(header, rows) + "\n")
     return "\n".join(parts)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.gpu_test import targets
 from pipeline.gpu_test.variants import BASE
 from pipeline.latency import quantile
+from pipeline.tables import _markdown
 from pipeline.tables.scaling import three_digits
 
 NONE = "–"
@@ -19,8 +20,7 @@ def section(document: dict[str, Any]) -> str:
     """Returns the Markdown of one recorded run."""
     parts = [headline(document)]
     for subject in document["subjects"]:
-        lines = [header(subject), ["---"] * len(header(subject)), *rows(document, subject)]
-        parts += [title(subject), "\n".join(f"| {' | '.join(cells)} |" for cells in lines)]
+        parts += [title(subject), _markdown.table(header(subject), rows(document, subject))]
     parts += [f"{name}:\n\n" + "\n".join(f"- {line}" for line in lines) for name, lines in lists(document) if lines]
     return "\n\n".join(parts) + "\n"
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.methods import BASE
+from pipeline.tables import _markdown
 
 OURS = "ours_openvino"
 NONE = "–"
@@ -24,9 +25,7 @@ def section(document: dict[str, Any]) -> str:
     """Returns the Markdown of one recorded run: a sentence on where and how, then a table an axis."""
     parts = [headline(document)]
     for axis in document["axes"]:
-        header, rows = table(document, axis)
-        lines = [header, ["---"] * len(header), *rows]
-        parts.append("\n".join(f"| {' | '.join(cells)} |" for cells in lines))
+        parts.append(_markdown.table(*table(document, axis)))
     return "\n\n".join([*parts, *wrong(document)]) + "\n"
 
 
