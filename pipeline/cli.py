@@ -190,7 +190,8 @@ def scaling(
         str, typer.Option(help="comma-separated; float ONNX Runtime is always among them; default: it, NNCF and ours")
     ] = "",
     record: Annotated[
-        Path | None, typer.Option(help="also write this file, for the README, and the picture beside it")
+        Path | None,
+        typer.Option(help="also write this file, for the README, and the picture beside it, after every point"),
     ] = None,
     output: Output = None,
     settings: Settings = None,
@@ -212,10 +213,9 @@ def scaling(
         output=output,
         settings=option_values(settings),
         command=command,
+        record=record,
         announce=announce,
     )
-    if record:
-        benchmark.keep(record, document)
     show.scaling(document, as_json=as_json)
 
 

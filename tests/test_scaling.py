@@ -301,6 +301,44 @@ def test_a_run_records_its_points_its_picture_and_its_table(
     assert f"![latency and memory of {shape} against {axis}](results/scaling.svg)\n\n`make" in readme.read_text()
 
 
+@pytest.mark.slow
+def test_a_run_that_stops_keeps_the_points_it_measured(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None
+) -> None:
+    monkeypatch.setattr(shapes, "SHAPES", TINY)
+    monkeypatch.setattr(shapes, "SAMPLES", 4)
+    original = measure.Bench.rows
+
+    def stopped(self: measure.Bench, point: Point) -> list[dict[str, Any]]:
+        if point.extent == 32:
+            raise KeyboardInterrupt
+        return original(self, point)
+
+    monkeypatch.setattr(measure.Bench, "rows", stopped)
+    record = tmp_path / "scaling.json"
+    answer = cli(
+        *("scaling", "--shape", "bert-base", "--axis", "length", "--values", "16,32"),
+        *("--methods", "ours_openvino", "--output", tmp_path / "engines", "--record", record),
+    )
+    assert answer.code == 2 and "interrupted" in answer.err
+    document = json.loads(record.read_text())
+    assert document["axes"] == {"length": [16]}
+    assert [(row["value"], row["method"]) for row in document["rows"]] == [(16, methods.BASE), (16, "ours_openvino")]
+    assert text.section(document).splitlines()[-1].startswith("| 16 | ")
+    assert record.with_suffix(".svg").exists()
+
+
+def test_a_point_on_two_axes_has_its_rows_on_both_and_one_not_measured_on_none() -> None:
+    axes = points.plan("segformer-b2")
+    found = scaling.measured(axes, {Point(512, 1): [{"method": "a"}], Point(256, 1): [{"method": "b"}]})
+    assert found["axes"] == {"batch": [1], "size": [256, 512]}
+    assert found["rows"] == [
+        {"axis": "batch", "value": 1, "method": "a"},
+        {"axis": "size", "value": 256, "method": "b"},
+        {"axis": "size", "value": 512, "method": "a"},
+    ]
+
+
 # --- what is shown ---
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +34,15 @@ def run(
     output: Path | None = None,
     settings: dict[str, Any] | None = None,
     command: str = "",
+    record: Path | None = None,
     announce: Callable[[str], None] = log.info,
 ) -> dict[str, Any]:
     """Returns the rows of every axis of a shape, of one method at one point each (`measure.row`).
 
     axis, values: one axis only, at these values. wanted: methods, the family's METHODS when empty; float ONNX Runtime
-    is always among them. output: folder of the base engines; other image sizes lie beside it. Raises InputError for an
-    unknown shape, axis or method.
+    is always among them. output: folder of the base engines; other image sizes lie beside it. record: a file that is
+    written anew after every point, with its picture, so that a run that stops keeps what it measured. Raises InputError
+    for an unknown shape, axis or method.
     """
     axes = points.plan(shape, axis, values)
     family, root = shapes.get(shape).family, output or shapes.folder(shape)
@@ -56,18 +58,29 @@ def run(
             for point in sorted(p for p in every if fixed_size(family, p) == size):
                 announce(f"scaling: batch {point.batch}, {points.EXTENT[family]} {point.extent}")
                 found[point] = bench.rows(point)
+                document = {
+                    "command": command,
+                    "shape": shape,
+                    "base": {name: points.BASE[name] for name in (points.BATCH, points.EXTENT[family])},
+                    **measured(axes, found),
+                    "environment": machine.environment(threads, versions(*PACKAGES, *PEER_PACKAGES)),
+                }
+                if record is not None:
+                    keep(record, document)
+    return document
+
+
+def measured(axes: points.Axes, found: Mapping[Point, Sequence[dict[str, Any]]]) -> dict[str, Any]:
+    """Returns {axes, rows} of the points that are measured: a point that lies on two axes has its rows on both."""
+    done = {name: {v: point for v, point in steps.items() if point in found} for name, steps in axes.items()}
     return {
-        "command": command,
-        "shape": shape,
-        "base": {name: points.BASE[name] for name in (points.BATCH, points.EXTENT[family])},
-        "axes": {name: list(steps) for name, steps in axes.items()},
+        "axes": {name: list(steps) for name, steps in done.items() if steps},
         "rows": [
             {"axis": name, "value": value, **row}
-            for name, steps in axes.items()
+            for name, steps in done.items()
             for value, point in steps.items()
             for row in found[point]
         ],
-        "environment": machine.environment(threads, versions(*PACKAGES, *PEER_PACKAGES)),
     }
 
 
