@@ -120,12 +120,19 @@ def _accuracy(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[Change]
 def _speed(report: Mapping[str, Any], baseline: Mapping[str, Any]) -> Change:
     """Returns the change of the speed-up: a regression only where the 95 % intervals do not meet."""
     now, before = report["latency"]["speedup"], baseline["latency"]["speedup"]
+    old, new = map(_interval, (before, now))
+    if now is None or before is None:
+        missing = "the baseline" if before is None else "this run"
+        return Change("speed-up", old, new, False, f"not judged: {missing} has none")
     places = [(x["environment"]["cpu"], x["latency"]["threads"]) for x in (baseline, report)]
-    old, new = (f"{x['median']:.2f} [{x['low']:.2f}, {x['high']:.2f}]" for x in (before, now))
     if places[0] != places[1]:
         was = f"{places[0][0]}, {places[0][1]} threads"
         return Change("speed-up", old, new, False, f"not judged: the baseline is from another machine ({was})")
     return Change("speed-up", old, new, now["high"] < before["low"], "95 % intervals")
+
+
+def _interval(speedup: Mapping[str, float] | None) -> str:
+    return "–" if speedup is None else f"{speedup['median']:.2f} [{speedup['low']:.2f}, {speedup['high']:.2f}]"
 
 
 def _size(now: int, before: int) -> Change:

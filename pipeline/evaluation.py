@@ -1,10 +1,15 @@
-"""The held-out samples of reference.npz, read back in the form that the engine and verify stages need."""
+"""The held-out samples of reference.npz, read back in the form that the engine and verify stages need.
+
+Beside each QDQ graph lies what it computes of the first few of them, node by node as written: a machine that builds and
+checks engines needs no other runtime than the engine's own.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts import Workspace
@@ -18,6 +23,8 @@ if TYPE_CHECKING:
     Arrays = dict[str, NDArray[Any]]
 
 FILE = "reference.npz"
+EXACT = "exact.npz"  # in a backend's folder, of its QDQ graph
+PROBES = 4  # samples of the parity check, run one by one and as one batch
 PER_MODEL = ("class_names",)  # labels that belong to the model, not to a sample
 
 
@@ -32,19 +39,13 @@ class Reference:
     @classmethod
     def read(cls, workspace: Workspace) -> Reference:
         """Returns the content of reference.npz. Raises ArtifactError where it is not of that form."""
-        import numpy as np
-
         path = workspace.path(FILE)
         parts: dict[str, Arrays] = {"input": {}, "output": {}, "label": {}}
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                for key in archive.files:
-                    kind, name = key.split("/", 1)
-                    parts[kind][name] = archive[key]
-        except (OSError, ValueError, KeyError) as error:
-            raise ArtifactError(
-                f"{path} is not a reference of this format ({error}); run `make engine` again."
-            ) from error
+        for key, value in read_arrays(path).items():
+            kind, _, name = key.partition("/")
+            if kind not in parts or not name:
+                raise ArtifactError(f"{path} is not a reference of this format ({key!r}); run `make engine` again.")
+            parts[kind][name] = value
         if not parts["input"] or not parts["output"]:
             raise ArtifactError(f"{path} has no inputs or no outputs; run `make engine` again.")
         found = cls(parts["input"], parts["output"], parts["label"])
@@ -91,6 +92,22 @@ def in_batches(
         for start in track(range(0, count, size), label, -(-count // size))
     ]
     return {name: np.concatenate([np.asarray(row[name]) for row in rows]) for name in rows[0]}
+
+
+def read_exact(workspace: Workspace, backend: str) -> Arrays:
+    """Returns what a backend's QDQ graph computes of the first PROBES samples, [PROBES, …]; a checked artifact."""
+    return read_arrays(workspace.path(f"{backend}/{EXACT}"))
+
+
+def read_arrays(path: Path) -> Arrays:
+    """Returns the arrays of an .npz file without pickles. Raises ArtifactError where it is none."""
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, KeyError) as error:
+        raise ArtifactError(f"{path} holds no arrays of this format ({error}); run `make engine` again.") from error
 
 
 def read_json(workspace: Workspace, name: str) -> dict[str, Any]:

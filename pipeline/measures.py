@@ -53,21 +53,19 @@ def batch_rows(
     task: ModuleType,
     several: Reference,
     engine: Engine,
-    exact: Mapping[str, Array],
     alone: Mapping[str, Array],
     sizes: Sequence[int],
 ) -> list[dict[str, Any]]:
     """Returns one row per batch size.
 
-    exact: the float model's outputs for the same samples, one at a time. alone: the engine's, one at a time;
-    a batch that gives something else than its samples alone is a fault, which no average over samples may
-    hide.
+    several: samples and the float model's outputs of them. alone: the engine's, one at a time; a batch that gives
+    something else than its samples alone is a fault, which no average over samples may hide.
     """
     rows = []
     for size in sizes:
         part = several.first(size)
         found = engine(part.inputs)
-        before = {n: x[:size] for n, x in exact.items()}
+        before = part.outputs
         parities = parity.compare({n: x[:size] for n, x in alone.items()}, found, before)
         faults = [f"{p.output} differs from the same samples alone: {p.reason}" for p in parities if p.reason]
         outputs = [n for n in before if n in found]

@@ -13,13 +13,14 @@ from pipeline import latency, selection
 from pipeline.artifacts import Workspace, sha256
 from pipeline.backends import Engine
 from pipeline.errors import EngineRefused, InputError
-from pipeline.evaluation import Reference
+from pipeline.evaluation import PROBES, Reference
 from pipeline.lowering import Candidates, Choice
 from pipeline.methods import prepare
 from pipeline.placement import Policy
 from pipeline.placement_trials import Candidate, Kinds
 from pipeline.progress import track
 from pipeline.recipe import Recipe
+from pipeline.reference import exact_session
 from pipeline.stages import engine as engine_stage
 
 WARMUP = 5
@@ -45,7 +46,7 @@ class Side:
         graph, folder = self.area / "model.qdq.onnx", self.area / digest
         engine_stage.build(self.candidates.backend, graph, folder, self.recipe)
         engine = self.load(digest)
-        fault = parity_fault(engine, graph, self.reference.first(engine_stage.SAMPLES), self.recipe)
+        fault = parity_fault(engine, graph, self.reference, self.recipe)
         graph.unlink()
         if fault:
             raise EngineRefused(f"{self.recipe.model}: {fault}")
@@ -115,5 +116,6 @@ class BuiltEngines:
 
 def parity_fault(engine: Engine, graph: Path, reference: Reference, recipe: Recipe) -> str | None:
     """Returns why the engine stage would refuse an engine, None if it would not."""
-    source = engine_stage.Source(graph, graph, reference)
+    exact = exact_session(graph, recipe.verification.threads)(reference.first(PROBES).inputs)
+    source = engine_stage.Source(graph, exact, reference)
     return "; ".join(engine_stage.faults(engine_stage.check(engine, source, recipe))) or None

@@ -24,13 +24,18 @@ TYPES = {
 }
 
 
+def missing() -> str | None:
+    """Returns why there is no ONNX Runtime here and how to get it, None where there is."""
+    return missing_package("onnxruntime", INSTALL)
+
+
 def session_options(threads: int | None) -> Any:
     """Returns session options for `threads` threads that sleep between runs.
 
     By default ONNX Runtime's threads spin after a run and take the cores from whatever runs next, which would
     spoil every interleaved measurement; ONNX Runtime itself loses nothing by sleeping.
     """
-    reason = missing_package("onnxruntime", INSTALL)
+    reason = missing()
     if reason is not None:
         raise BackendUnavailable(f"the float reference cannot run here: {reason}")
     import onnxruntime as ort

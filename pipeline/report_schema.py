@@ -46,9 +46,9 @@ class Latency(_Part):
     threads: int = Field(ge=1)
     warmup: int
     runs: int
-    float_ort: Percentiles
+    float_ort: Percentiles | None = Field(description="None on a machine without ONNX Runtime: see not_compared")
     engine: Percentiles
-    speedup: Speedup
+    speedup: Speedup | None
 
 
 class Batch(_Part):

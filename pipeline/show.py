@@ -19,6 +19,7 @@ def result(report: dict[str, Any], recipe: Recipe, *, as_json: bool) -> None:
         return
     accuracy, latency, size = report["accuracy"], report["latency"], report["size"]
     speedup, quant = latency["speedup"], report["precision_report"]
+    before = f", float ONNX Runtime {latency['float_ort']['p50']:.1f} ms" if speedup else ""
     rivals = ", ".join(map(rival, report.get("precisions") or []))
     rows = [
         ("verdict", report["verdict"].upper() + "".join(f"\n  - {reason}" for reason in report["reasons"])),
@@ -32,10 +33,14 @@ def result(report: dict[str, Any], recipe: Recipe, *, as_json: bool) -> None:
         ("agreement", f"{accuracy['agreement']:.4f} with float, SQNR {accuracy['sqnr_db']:.1f} dB"),
         (
             "latency",
-            f"{latency['engine']['p50']:.1f} ms, float ONNX Runtime {latency['float_ort']['p50']:.1f} ms "
-            f"(p50, batch {latency['batch']}, {latency['threads']} threads)",
+            f"{latency['engine']['p50']:.1f} ms{before} (p50, batch {latency['batch']}, {latency['threads']} threads)",
         ),
-        ("speed-up", f"{speedup['median']:.2f}x, 95 % interval {speedup['low']:.2f}-{speedup['high']:.2f}"),
+        (
+            "speed-up",
+            f"{speedup['median']:.2f}x, 95 % interval {speedup['low']:.2f}-{speedup['high']:.2f}"
+            if speedup
+            else f"not measured: {latency['not_compared']}",
+        ),
         *([("precisions", rivals)] if rivals else []),
         (
             "size",

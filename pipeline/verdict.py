@@ -18,7 +18,12 @@ def reasons(report: Mapping[str, Any], budgets: Budgets) -> list[str]:
     """Returns why a report fails, nothing when it passes."""
     speedup = report["latency"]["speedup"]
     found = accuracy_reasons(report["accuracy"], budgets)
-    if not speedup["median"] >= budgets.speedup:
+    if speedup is None and budgets.speedup > 0:
+        found.append(
+            f"the speed-up over float ONNX Runtime was not measured: {report['latency']['not_compared']}; the budget "
+            f"is {budgets.speedup:g}, and --set budgets.speedup=0 asks for none"
+        )
+    elif speedup is not None and not speedup["median"] >= budgets.speedup:
         found.append(
             f"the speed-up is {speedup['median']:.2f} (95 % interval {speedup['low']:.2f} to "
             f"{speedup['high']:.2f}); the budget is {budgets.speedup:g}"

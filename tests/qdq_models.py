@@ -11,10 +11,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from pipeline import evaluation
 from pipeline.artifacts import Workspace
 from pipeline.evaluation import one_by_one
 from pipeline.recipe import Recipe
-from pipeline.reference import float_session
+from pipeline.reference import exact_session, float_session
 
 OPSET = 20
 WIDTH = 32
@@ -183,6 +184,12 @@ def recipe(folder: Path, backend: str, **overrides: Any) -> Recipe:
     return Recipe.load("bert", overrides={"folder": str(folder), "backend": backend, **small, **overrides})
 
 
+def write_exact(workspace: Workspace, graph: Path) -> None:
+    """Writes what `graph` computes of the first samples beside it, as the lower stage does."""
+    probes = evaluation.Reference.read(workspace).first(evaluation.PROBES).inputs
+    np.savez(graph.with_name(evaluation.EXACT), **exact_session(graph, 1)(probes))  # type: ignore[arg-type]
+
+
 def export(folder: Path, backend: str, maker: Any = linear, samples: int = 24, rewritten: bool = False) -> Workspace:
     """Fills an artifact folder as the stages before `engine` leave it; labels mostly float's classes."""
     workspace = Workspace(folder)
@@ -211,7 +218,7 @@ def export(folder: Path, backend: str, maker: Any = linear, samples: int = 24, r
         }
         np.savez(area / "reference.npz", **arrays, **labels)  # type: ignore[arg-type]
     with workspace.staging(f"lower/{backend}", {}, {"seconds": 4.0, "peak_rss_bytes": 4}) as area:
-        maker(area / backend / "model.qdq.onnx", signed=backend != "onnxruntime")
+        write_exact(workspace, maker(area / backend / "model.qdq.onnx", signed=backend != "onnxruntime"))
         chosen = {"method": "percentile", "percentile": 99.999, "migration": True}
         placed = {"backend": backend, "calibration": chosen, "quantizers": [], "migrations": []}
         (area / backend / "placement.json").write_text(json.dumps(placed))

@@ -82,6 +82,15 @@ def test_speed_of_another_machine_is_not_judged() -> None:
     assert not speed.regression and "another machine" in str(speed)
 
 
+def test_a_speed_up_that_was_not_measured_is_not_judged() -> None:
+    without = changed(latency__speedup=None, latency__float_ort=None)
+    for now, before, who in ((without, REPORT, "this run"), (REPORT, without, "the baseline")):
+        (speed,) = [c for c in baseline.compare(now, before) if c.name == "speed-up"]
+        assert (
+            not speed.regression and f"not judged: {who} has none" in str(speed) and "3.00 [2.90, 3.10]" in str(speed)
+        )
+
+
 @pytest.mark.parametrize("key", ["model", "checkpoint", "task", "backend"])
 def test_unequal_things_are_not_compared(key: str) -> None:
     with pytest.raises(InputError, match=f"the baseline is of {key}"):

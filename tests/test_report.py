@@ -112,6 +112,16 @@ def test_a_missing_part_leaves_a_page(workspace: Workspace, key: str) -> None:
     assert expected.get(key, "The task offers no examples.") in page.text
 
 
+def test_a_page_without_a_float_runtime_says_so_and_shows_the_engine(workspace: Workspace) -> None:
+    report = sample_report()
+    reason = "the package 'onnxruntime' is not installed"
+    report["latency"] |= {"float_ort": None, "speedup": None, "not_compared": reason}
+    report["latency"].pop("float_ort_rewritten", None)
+    page = draw(report, workspace)
+    assert f"float ONNX Runtime was not timed: {reason}" in page.text and "95 % interval" not in page.text
+    assert "no latency measurement" not in page.text and not re.search(r"\b(nan|None)\b", page.text)
+
+
 @pytest.mark.parametrize("section", ["accuracy", "latency", "size", "precision_report", "calibration", "environment"])
 def test_a_missing_number_leaves_a_page(workspace: Workspace, section: str) -> None:
     for key in sample_report()[section]:

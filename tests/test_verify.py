@@ -13,10 +13,11 @@ import pytest
 import qdq_models as models
 from test_backends import USABLE
 
-from pipeline import backends, report_schema, stages, tasks
+from pipeline import backends, report_schema, show, stages, tasks
 from pipeline.artifacts import Workspace, sha256
 from pipeline.errors import ArtifactError, EngineRefused, InputError
 from pipeline.reference import exact_session, float_session
+from pipeline.stages import verify
 from pipeline.verdict import budgets, reasons, relative_drop
 
 
@@ -103,6 +104,36 @@ def test_a_missed_budget_is_written_and_explained(tmp_path: Path) -> None:
     assert (tmp_path / "small" / USABLE[0] / "report.json").is_file()
 
 
+def test_without_onnxruntime_accuracy_is_judged_and_the_speed_up_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A machine with no runtime but the engine's own: nothing there is a speed-up, and no budget passes unseen."""
+    folder, backend = tmp_path / "small", USABLE[0]
+    models.export(folder, backend, rewritten=True)
+    missing = "the package onnxruntime is not installed: pip install onnxruntime"
+    monkeypatch.setattr(verify, "reference_missing", lambda: missing)
+    monkeypatch.setattr(verify, "float_session", lambda *given: pytest.fail("there is no ONNX Runtime"))
+    reports = []
+    for least in (0.0, 1.0):
+        recipe = models.recipe(folder, backend, **{"budgets.speedup": least})
+        for name in ("engine", "verify"):
+            stages.run(name, recipe)
+        reports.append(json.loads(Workspace(folder).path("report.json").read_text()))
+    for report in reports:
+        report_schema.validate(report)
+        latency = report["latency"]
+        assert (latency["float_ort"], latency["speedup"], latency["not_compared"]) == (None, None, missing)
+        assert latency["engine"]["p50"] > 0 and [*latency["samples"]] == ["engine"]
+        assert report["accuracy"]["agreement"] >= 0.95 and [row["fault"] for row in report["batches"]] == [None] * 3
+    assert [report["verdict"] for report in reports] == ["pass", "fail"]
+    assert reports[1]["reasons"] == [
+        f"the speed-up over float ONNX Runtime was not measured: {missing}; the budget is 1, and "
+        "--set budgets.speedup=0 asks for none"
+    ]
+    show.result(reports[0], recipe, as_json=False)
+    assert f"not measured: {missing}" in capsys.readouterr().out
+
+
 def test_a_second_run_does_nothing(tmp_path: Path) -> None:
     through(tmp_path / "small", USABLE[0])
     recipe = models.recipe(tmp_path / "small", USABLE[0], **{"budgets.speedup": 0.0})
@@ -158,7 +189,7 @@ def test_signed_concat_is_never_shipped_wrong(backend: str, tmp_path: Path) -> N
     workspace = Workspace(folder)
     models.export(folder, "openvino", models.concat_head)  # the signed dialect, whoever builds it
     with workspace.staging(f"lower/{backend}", {}, {"seconds": 1.0, "peak_rss_bytes": 1}) as area:
-        models.concat_head(area / backend / "model.qdq.onnx", signed=True)
+        models.write_exact(workspace, models.concat_head(area / backend / "model.qdq.onnx", signed=True))
     recipe = models.recipe(folder, backend)
     files = {f"{backend}/{f}" for f in backends.get(backend).FILES}
     try:
@@ -179,7 +210,7 @@ def test_verify_refuses_an_engine_of_another_graph(tmp_path: Path) -> None:
     folder, backend = tmp_path / "small", USABLE[0]
     through(folder, backend)
     with Workspace(folder).staging(f"lower/{backend}", {}, {"seconds": 1.0, "peak_rss_bytes": 1}) as area:
-        models.linear(area / backend / "model.qdq.onnx", seed=3)
+        models.write_exact(Workspace(folder), models.linear(area / backend / "model.qdq.onnx", seed=3))
     with pytest.raises(ArtifactError, match="built from another"):
         stages.run("verify", models.recipe(folder, backend))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -43,8 +44,8 @@ assert {{row["backend"] for row in doctor.rows()}} >= {{backend}}
 """
 
 
-def run(body: str) -> None:
-    script = SCRIPT.format(absent=set(ABSENT), body=body)
+def run(body: str, *more: str) -> None:
+    script = SCRIPT.format(absent={*ABSENT, *more}, body=body)
     root = Path(__file__).parent.parent
     result = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr[-2000:]
@@ -55,6 +56,16 @@ def test_engine_and_verify_run(backend: str, tmp_path: Path) -> None:
     models.export(tmp_path / "small", backend)
     run(STAGES.format(folder=str(tmp_path / "small"), backend=backend))
     assert (tmp_path / "small" / "report.html").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("backend", [name for name in USABLE if name != "onnxruntime"])
+def test_engine_and_verify_run_without_onnxruntime(backend: str, tmp_path: Path) -> None:
+    models.export(tmp_path / "small", backend)
+    run(STAGES.format(folder=str(tmp_path / "small"), backend=backend), "onnxruntime")
+    report = json.loads((tmp_path / "small" / "report.json").read_text(encoding="utf-8"))
+    assert report["verdict"] == "pass" and report["latency"]["speedup"] is None
+    assert "'onnxruntime' is not installed" in report["latency"]["not_compared"]
+    assert "float ONNX Runtime was not timed: " in (tmp_path / "small" / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_blocking_works() -> None:

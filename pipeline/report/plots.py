@@ -42,17 +42,20 @@ WIDTH = 10.6  # inches of 72 points
 
 
 def latency(measured: Mapping[str, Any], engine_name: str) -> Markup | None:
-    """Returns every timed run, median and tail of float ONNX Runtime and of the engine; None without figures.
+    """Returns every timed run, median and tail of float ONNX Runtime and of the engine; None without the engine's.
 
-    `measured` is the report's `latency`; `samples` (milliseconds of every run) and `float_ort_rewritten` (the
-    float model after its rewrites) are optional in it.
+    `measured` is the report's `latency`; `samples` (milliseconds of every run), `float_ort` and `float_ort_rewritten`
+    (the float model after its rewrites) are optional in it.
     """
-    rows = [("float_ort", "float ONNX Runtime", FLOAT), ("engine", engine_name, ENGINE)]
-    if any(number((measured.get(key) or {}).get("p50")) is None for key, _, _ in rows):
+    every = [
+        ("float_ort", "float ONNX Runtime", FLOAT),
+        ("float_ort_rewritten", "float, rewritten", FLOAT),
+        ("engine", engine_name, ENGINE),
+    ]
+    rows = [row for row in every if number((measured.get(row[0]) or {}).get("p50")) is not None]
+    if not rows or rows[-1][0] != "engine":
         return None
-    if number((measured.get("float_ort_rewritten") or {}).get("p50")) is not None:
-        rows.insert(1, ("float_ort_rewritten", "float, rewritten", FLOAT))
-    title = f"Latency of float ONNX Runtime and of {engine_name}"
+    title = f"Latency of {'float ONNX Runtime and of ' if len(rows) > 1 else ''}{engine_name}"
     with _figure(0.7 + 0.6 * len(rows), title) as (figure, axes):
         for y, (key, _, colour) in enumerate(rows):
             samples = (measured.get("samples") or {}).get(key) or []

@@ -50,13 +50,16 @@ def tiles(report: Mapping[str, Any], budgets: Mapping[str, Any]) -> list[dict[st
     speedup = _part(latency, "speedup")
     speed, drop = number(speedup.get("median")), number(accuracy.get("relative_drop"))
     agreement = number(accuracy.get("agreement"))
+    reason = latency.get("not_compared")
+    not_compared = f"float ONNX Runtime was not timed: {reason}" if reason else ""
     samples, change = accuracy.get("samples"), signed(_negative(accuracy.get("drop")))
     before, after = plain(accuracy.get("float")), plain(accuracy.get("engine"))
     return [
         {
             "title": "Speed-up",
             "value": ABSENT if speed is None else f"{speed:.2f}×",
-            "detail": f"95 % interval {plain(speedup.get('low'), 2)} to {plain(speedup.get('high'), 2)}, "
+            "detail": not_compared
+            or f"95 % interval {plain(speedup.get('low'), 2)} to {plain(speedup.get('high'), 2)}, "
             f"batch {printed(latency.get('batch'))}, {counted(latency.get('threads'), 'thread')}",
             **_judged(speed, budgets.get("speedup"), "at least", lambda limit: f"{limit:g}×"),
         },

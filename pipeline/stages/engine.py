@@ -20,11 +20,10 @@ from typing import TYPE_CHECKING, Any
 from pipeline import backends
 from pipeline.artifacts import Workspace
 from pipeline.errors import EngineRefused, PipelineError
+from pipeline.evaluation import EXACT, PROBES, Reference, one_by_one, read_exact, read_json
 from pipeline.evaluation import FILE as REFERENCE
-from pipeline.evaluation import Reference, one_by_one, read_json
 from pipeline.parity import Parity, compare
 from pipeline.recipe import Recipe
-from pipeline.reference import exact_session
 from pipeline.stages import code_digest, file_digest, lower
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ log = logging.getLogger(__name__)
 
 NAME = "engine"
 RECORD = "engine.json"  # what was built from what, and how it compares
-SAMPLES = 4  # held-out samples of the parity check, run one by one and as one batch
 
 
 def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
@@ -47,8 +45,9 @@ def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         "qdq": file_digest(workspace, f"{name}/model.qdq.onnx"),
         **(backend.settings(recipe) if hasattr(backend, "settings") else {}),
         **{graph: file_digest(workspace, graph) for graph in graphs},
+        "exact": file_digest(workspace, f"{name}/{EXACT}"),
         "reference": file_digest(workspace, REFERENCE),
-        "code": code_digest("backends", "parity.py", "reference.py", "evaluation.py", "stages/engine.py"),
+        "code": code_digest("backends", "parity.py", "evaluation.py", "stages/engine.py"),
         **{f"version {package}": found for package, found in backend.version().items()},
     }
 
@@ -67,7 +66,7 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     name = backends.choose(recipe.backend)
     backend: Any = backends.get(name)
     graph = workspace.path(f"{name}/model.qdq.onnx")
-    source = Source(graph, workspace.path("model.onnx"), Reference.read(workspace))
+    source = Source(graph, read_exact(workspace, name), Reference.read(workspace))
     start = time.perf_counter()
     if hasattr(backend, "build_fastest"):
         rows = build_fastest(backend, source, area / name, recipe, workspace)
@@ -85,7 +84,7 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
         "versions": backend.version(),
         "build_seconds": round(seconds, 3),
         "parity": {
-            "samples": min(SAMPLES, source.reference.samples),
+            "samples": min(PROBES, source.reference.samples),
             "outputs": [{"way": way, **p.to_json()} for way, parities in results.items() for p in parities],
         },
         "precisions": rows,
@@ -95,17 +94,16 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
 
 @dataclass(frozen=True)
 class Source:
-    """What engines are held to: their graph, computed exactly as written, and the held-out samples."""
+    """What engines are held to: their graph, what it computes of the first PROBES held-out samples, and these."""
 
     qdq: Path
-    float_graph: Path
+    exact: Arrays
     reference: Reference
 
-    def exact(self, precision: str, samples: Reference, threads: int | None) -> tuple[Arrays, Arrays | None]:
+    def expected(self, precision: str) -> tuple[Arrays, Arrays | None]:
         """Returns what an engine should give, and for int8 the float outputs that say how much quantization moved."""
-        if precision != "int8":
-            return exact_session(self.float_graph, threads)(samples.inputs), None
-        return exact_session(self.qdq, threads)(samples.inputs), samples.outputs
+        original = self.reference.first(PROBES).outputs
+        return (self.exact, original) if precision == "int8" else (original, None)
 
 
 def build_fastest(
@@ -156,9 +154,9 @@ def check(engine: backends.Engine, source: Source, recipe: Recipe) -> dict[str, 
 
     The batch is not larger than the largest that the recipe asks for: an engine may take no larger one.
     """
-    samples = source.reference.first(SAMPLES)
-    exact, original = source.exact(precision_of(engine), samples, recipe.verification.threads)
-    count = min(SAMPLES, max(recipe.shapes.batches))
+    samples = source.reference.first(PROBES)
+    exact, original = source.expected(precision_of(engine))
+    count = min(PROBES, max(recipe.shapes.batches))
     together = engine(samples.first(count).inputs)
     return {
         "one by one": compare(exact, one_by_one(engine, samples.inputs), original),

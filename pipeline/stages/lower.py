@@ -1,4 +1,7 @@
-"""lower: the candidate graph becomes one backend's QDQ graph: placement, migration, scales, dialect. Needs no torch."""
+"""lower: the candidate graph becomes one backend's QDQ graph: placement, migration, scales, dialect. Needs no torch.
+
+Beside the graph it writes what the graph computes of a few held-out samples, in ONNX Runtime, node by node as written.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,17 @@ from typing import Any
 
 from pipeline import backends, placement, selection
 from pipeline.artifacts import Workspace
+from pipeline.evaluation import EXACT, PROBES, Reference
+from pipeline.evaluation import FILE as REFERENCE
 from pipeline.lowering import Candidates
 from pipeline.recipe import Recipe
 from pipeline.stages import code_digest, file_digest, versions
 
 NAME = "lower"
-CODE = ("graph", "backends", "placement.py", "scales.py", "lowering.py", "selection.py", "../calibration")
+CODE = (
+    "graph", "backends", "placement.py", "scales.py", "lowering.py", "selection.py", "reference.py", "evaluation.py",
+    "../calibration",
+)  # fmt: skip
 
 
 def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
@@ -29,12 +37,13 @@ def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         "migration": recipe.calibration.migration,
         "placement": recipe.placement.model_dump(mode="json"),
         "dialect": list(backends.get(name).dialect(recipe)),
+        "reference": file_digest(workspace, REFERENCE),
         "sequence_length": recipe.shapes.sequence_length,
         "float engines": float_precisions(recipe),
         "model.onnx": file_digest(workspace, "model.onnx") if float_precisions(recipe) else None,
         **by_default(recipe),
         "code": code_digest(*CODE, "stages/lower.py"),
-        **versions("onnx", "onnx-ir"),
+        **versions("onnx", "onnx-ir", "onnxruntime"),
     }
 
 
@@ -46,7 +55,7 @@ def by_default(recipe: Recipe) -> dict[str, str]:
 
 def outputs(recipe: Recipe) -> list[str]:
     backend = backends.name_of(recipe.backend)
-    names = ["model.qdq.onnx", "placement.json", *(f"model.{p}.onnx" for p in float_precisions(recipe))]
+    names = ["model.qdq.onnx", "placement.json", EXACT, *(f"model.{p}.onnx" for p in float_precisions(recipe))]
     return [f"{backend}/{name}" for name in names]
 
 
@@ -57,16 +66,23 @@ def float_precisions(recipe: Recipe) -> list[str]:
 
 
 def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
+    import numpy as np
+
     from pipeline.graph.write import write_checked
+    from pipeline.reference import exact_session
 
     name = backends.name_of(recipe.backend)
     backend: Any = backends.get(name)
     choice = selection.choice_of(recipe, workspace)
     lowered = Candidates(recipe, workspace).lower(choice)
     (area / name).mkdir()
-    write_checked(lowered.graph, area / name / "model.qdq.onnx")
+    graph = area / name / "model.qdq.onnx"
+    write_checked(lowered.graph, graph)
+    probes = Reference.read(workspace).first(PROBES).inputs
+    exact = exact_session(graph, recipe.verification.threads)(probes)
+    np.savez(area / name / EXACT, allow_pickle=False, **exact)
     for precision in float_precisions(recipe):
-        graph = backend.float_graph(workspace.path("model.onnx"), recipe, precision)
-        (area / name / f"model.{precision}.onnx").write_bytes(graph)
+        content = backend.float_graph(workspace.path("model.onnx"), recipe, precision)
+        (area / name / f"model.{precision}.onnx").write_bytes(content)
     document = {"backend": name, "calibration": vars(choice), **lowered.to_json()}
     (area / name / "placement.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
