@@ -2,7 +2,8 @@
 
 Every run is a process of its own in an empty folder, in turns, its imports counted. Ours goes from the checkpoint to
 the verified engine; NNCF's starts from the float ONNX that ours exported, ends with the first answer of its engine, and
-verifies nothing. So the stages of ours are listed, and those that do what NNCF does are added up.
+verifies nothing. So the stages of ours are listed, those that do what NNCF does are added up, and what the libraries
+alone take of it is measured beside them (`pipeline.build_floor`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline import machine, methods, records, shapes
+from pipeline import build_floor, machine, methods, records, shapes
 from pipeline.artifacts import Workspace
 from pipeline.bench import PEER_PACKAGES
 from pipeline.errors import InputError, PipelineError
@@ -47,19 +48,26 @@ def run(
     command: str = "",
     announce: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Returns {ours: {seconds, stages}, peers: [{samples, seconds}], …}: seconds a round.
+    """Returns {ours: {seconds, stages}, floor: [{work, seconds, cpu_seconds}], peers: [{samples, seconds}], …}.
+
+    All seconds are lists, a value a round.
 
     The recipe's folder is not touched. Raises PipelineError where a build ends by a fault; a missed budget is none, as
     random weights have no accuracy.
     """
     reason = nncf_openvino.unavailable_reason()
     ours: list[dict[str, Any]] = []
+    floor: list[list[dict[str, Any]]] = []
     peers: dict[int, list[float]] = {samples: [] for samples in PEER_SAMPLES}
     for number in range(rounds):
         with tempfile.TemporaryDirectory(prefix="bench-build-") as scratch:
             folder = Path(scratch) / recipe.folder.name
             announce(f"bench-build: round {number + 1} of {rounds}, make engine")
             ours.append(build(recipe, folder))
+            announce(f"bench-build: round {number + 1} of {rounds}, the libraries' part alone")
+            floor.append(
+                build_floor.measure(recipe.model_copy(update={"folder": folder}), Path(scratch) / "floor.json")
+            )
             for samples in () if reason else PEER_SAMPLES:
                 announce(f"bench-build: round {number + 1} of {rounds}, NNCF with {samples} samples")
                 peers[samples].append(peer(folder, Path(scratch) / f"nncf-{samples}", samples))
@@ -74,6 +82,7 @@ def run(
             "stages": {name: [row["stages"][name] for row in ours] for name in ours[0]["stages"]},
             "same_work": [sum(row["stages"][name] for name in SAME_WORK) for row in ours],
         },
+        "floor": build_floor.merged(floor),
         "peers": [{"samples": n, "seconds": found} for n, found in peers.items() if found],
         "skipped": reason,
         "environment": machine.environment(threads, versions(*PACKAGES, *PEER_PACKAGES)),

@@ -104,13 +104,14 @@ def bound(document: dict[str, Any], *, as_json: bool) -> None:
 
 
 def build_bench(document: dict[str, Any], *, as_json: bool) -> None:
-    """Prints the seconds of a whole run by stage, and of the peer."""
+    """Prints the seconds of a whole run by stage, of the peer, and of the libraries' part alone."""
     if as_json:
         print(json.dumps(document, indent=1))
         return
     from pipeline.tables import build as text
 
-    _tables(text.headline(document), [text.table(document)])
+    _tables(text.headline(document), text.tables(document))
+    print(f"\n{text.conclusion(document)}")
 
 
 def compare(table: dict[str, Any], *, as_json: bool) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Cli, snapshot
 
-from pipeline import build_bench, shapes, tables
+from pipeline import build_bench, build_floor, shapes, tables
 from pipeline.errors import InputError, PipelineError
 from pipeline.methods import nncf_openvino
 from pipeline.recipe import Recipe
@@ -34,7 +35,10 @@ def test_a_whole_run_is_timed_by_stage_and_the_recipes_folder_stays(
     document = build_bench.run(
         recipe, rounds=1, record=tmp_path / "build.json", command="make bench-build", announce=said.append
     )
-    assert snapshot(recipe.folder) == before and said == ["bench-build: round 1 of 1, make engine"]
+    assert snapshot(recipe.folder) == before and said == [
+        "bench-build: round 1 of 1, make engine",
+        "bench-build: round 1 of 1, the libraries' part alone",
+    ]
     assert json.loads((tmp_path / "build.json").read_text(encoding="utf-8")) == document
     ours = document["ours"]
     assert [*ours["stages"]] == ["quantize", "calibrate", "export", "lower", "engine", "verify"]
@@ -42,6 +46,17 @@ def test_a_whole_run_is_timed_by_stage_and_the_recipes_folder_stays(
     assert ours["seconds"][0] > sum(seconds for (seconds,) in ours["stages"].values())
     assert ours["same_work"] == [sum(ours["stages"][name][0] for name in build_bench.SAME_WORK)]
     assert document["peers"] == [] and document["skipped"] == "nncf is not installed: pip install it"
+    floor = document["floor"]
+    shown = [re.sub(r"\d+", "n", row["work"]) for row in floor]
+    assert [work.split(" ")[0] for work in shown] == ["import", "load", "n", "torch.onnx.export", "n", "n"]
+    assert all(row["seconds"][0] > 0 and row["cpu_seconds"][0] > 0 for row in floor)
+    assert sum(row["seconds"][0] for row in floor) < ours["seconds"][0], "a part of the whole"
+
+
+def test_a_fault_of_the_libraries_part_is_told(recipe: Recipe, tmp_path: Path) -> None:
+    lost = recipe.model_copy(update={"folder": tmp_path / "nothing"})
+    with pytest.raises(PipelineError, match="measures the floor ended with code 1"):
+        build_floor.measure(lost, tmp_path / "floor.json")
 
 
 def test_a_run_that_fails_is_no_time(recipe: Recipe, tmp_path: Path) -> None:
@@ -78,6 +93,10 @@ def document(**changes: Any) -> dict[str, Any]:
             "stages": {"calibrate": [10.0, 11.0], "export": [20.0, 21.0]},
             "same_work": [15.0, 16.0],
         },
+        "floor": [
+            {"work": "import", "seconds": [4.0, 6.0], "cpu_seconds": [5.0, 5.5]},
+            {"work": "export", "seconds": [10.0, 12.0], "cpu_seconds": [11.0, 12.0]},
+        ],
         "peers": [{"samples": 8, "seconds": [28.0, 30.0]}],
         "skipped": None,
         "environment": {
@@ -100,7 +119,9 @@ def test_the_readme_block_has_a_row_a_stage_and_the_peers(tmp_path: Path) -> Non
     assert "| make engine, from the checkpoint to the verdict | 64 | 51.0 | 50.0–52.0 |" in found
     assert "| its stage export |  | 20.5 | 20.0–21.0 |" in found
     assert "| NNCF int8, from the float ONNX to the first answer | 8 | 29.0 | 28.0–30.0 |" in found
-    (header, rows) = text.table(document(peers=[], skipped="nncf is not installed"))
+    assert "| export | 11.0 | 11.5 |\n| together | 16.0 | 16.8 |\n\nWithout quantizers, " in found
+    assert "takes 16.0 s one after the other, and at least 8.4 s on 2 cores" in found and "Ours takes 51.0 s" in found
+    (header, rows) = text.runs(document(peers=[], skipped="nncf is not installed"))
     assert rows[-1][2] == "not run: nncf is not installed" and all(len(row) == len(header) for row in rows)
 
 

@@ -13,7 +13,8 @@ Table = tuple[list[str], list[list[str]]]
 
 def section(document: dict[str, Any]) -> str:
     """Returns the Markdown of one recorded run."""
-    return f"{headline(document)}\n\n{_markdown.table(*table(document))}\n"
+    made = [_markdown.table(*found) for found in tables(document)]
+    return "\n\n".join([headline(document), *made, conclusion(document)]) + "\n"
 
 
 def headline(document: dict[str, Any]) -> str:
@@ -26,7 +27,12 @@ def headline(document: dict[str, Any]) -> str:
     )
 
 
-def table(document: dict[str, Any]) -> Table:
+def tables(document: dict[str, Any]) -> list[Table]:
+    """Returns the table of the runs and the table of the floor."""
+    return [runs(document), floor(document)]
+
+
+def runs(document: dict[str, Any]) -> Table:
     """Returns (header, rows): ours as a whole, what of it is the peer's work too, its stages, then the peer."""
     ours, samples = document["ours"], document["samples"]
     rows = [
@@ -39,6 +45,34 @@ def table(document: dict[str, Any]) -> Table:
     if document["skipped"]:
         rows.append([label, "", f"not run: {document['skipped']}", ""])
     return ["work", "samples", "seconds, median", "least to most"], rows
+
+
+def floor(document: dict[str, Any]) -> Table:
+    """Returns (header, rows) of what no such run goes without, and their sum."""
+    rows = [[row["work"], *(f"{value:.1f}" for value in medians(row))] for row in document["floor"]]
+    sums = [f"{value:.1f}" for value in total(document)]
+    return ["the libraries' part, each by itself", "seconds, median", "CPU seconds"], [*rows, ["together", *sums]]
+
+
+def conclusion(document: dict[str, Any]) -> str:
+    """Returns what the floor says about the whole run."""
+    (seconds, cpu), threads = total(document), document["environment"]["threads"]
+    whole = statistics.median(document["ours"]["seconds"])
+    return (
+        f"Without quantizers, statistics, rewrites, proofs, digests and the report, the libraries' part takes "
+        f"{seconds:.1f} s one after the other, and at least {cpu / threads:.1f} s on {threads} cores however it "
+        f"overlaps: no run of this kind is faster here. Ours takes {whole:.1f} s with all of them."
+    )
+
+
+def total(document: dict[str, Any]) -> tuple[float, float]:
+    """Returns (seconds, CPU seconds) of the floor, sums of medians."""
+    clock, cpu = zip(*map(medians, document["floor"]), strict=True)
+    return sum(clock), sum(cpu)
+
+
+def medians(row: dict[str, Any]) -> tuple[float, float]:
+    return statistics.median(row["seconds"]), statistics.median(row["cpu_seconds"])
 
 
 def cells(seconds: Sequence[float]) -> list[str]:
