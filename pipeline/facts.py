@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ from pipeline.artifacts import Workspace
 from pipeline.evaluation import read_json
 from pipeline.memory import PeakMemory
 from pipeline.recipe import Recipe
+from pipeline.reference import CUDA
 from pipeline.stages import order, record_name
+
+FLOAT = "float ONNX Runtime"
 
 
 def float_graphs(workspace: Workspace) -> dict[str, Path]:
@@ -22,6 +26,14 @@ def float_graphs(workspace: Workspace) -> dict[str, Path]:
         "float_ort": workspace.path("original.onnx"),
         "float_ort_rewritten": workspace.path("model.onnx"),
     }
+
+
+def float_name(report: Mapping[str, Any]) -> str:
+    """Returns what the speed-up of a report is over: float ONNX Runtime, and for an engine on a GPU where that ran."""
+    provider, backend = (report.get("latency") or {}).get("float_provider"), report.get("backend")
+    if provider is None or backend not in backends.names() or not getattr(backends.get(backend), "ON_GPU", False):
+        return FLOAT
+    return f"{FLOAT} on {'CUDA' if provider == CUDA else 'the CPU'}"
 
 
 def sizes(workspace: Workspace, name: str) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pipeline.backends import Array
 
 INSTALL = "pip install onnxruntime"
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 TYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
@@ -48,18 +49,22 @@ def session_options(threads: int | None) -> Any:
 
 
 class Session:
-    """One ONNX file in ONNX Runtime on the CPU: dict of arrays in, dict of arrays out."""
+    """One ONNX file in ONNX Runtime: dict of arrays in, dict of arrays out.
 
-    def __init__(self, path: Path, options: Any) -> None:
+    provider: what runs it, the first of `providers` that this ONNX Runtime has and that loads.
+    """
+
+    def __init__(self, path: Path, options: Any, providers: Sequence[str] = (CPU,)) -> None:
         import numpy as np
         import onnxruntime as ort
 
         self._path = path
         self._options = options
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(str(path), options, providers=list(providers))
         except Exception as error:  # ONNX Runtime's classes share no public base
             raise ArtifactError(f"{path} cannot be loaded by ONNX Runtime: {str(error).strip()[:300]}") from error
+        self.provider = str(self._session.get_providers()[0])
         self._types = {x.name: np.dtype(TYPES[x.type]) for x in self._session.get_inputs()}
         self.input_names = tuple(self._types)
         self.output_names = tuple(x.name for x in self._session.get_outputs())
@@ -72,9 +77,16 @@ class Session:
         return dict(zip(self.output_names, self._session.run(None, typed), strict=True))
 
 
-def float_session(path: Path, threads: int | None = None) -> Session:
-    """Returns the float model with ONNX Runtime's default optimizations: what int8 is compared with."""
-    return Session(path, session_options(threads))
+def float_session(path: Path, threads: int | None = None, *, on_gpu: bool = False) -> Session:
+    """Returns the float model with ONNX Runtime's default optimizations: what int8 is compared with.
+
+    on_gpu: by CUDA where this ONNX Runtime has it, so that a GPU's engine is not compared with a CPU.
+    """
+    options = session_options(threads)
+    import onnxruntime as ort
+
+    asked = [CUDA] if on_gpu and CUDA in ort.get_available_providers() else []
+    return Session(path, options, [*asked, CPU])
 
 
 def exact_session(path: Path, threads: int | None = None) -> Session:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pipeline.facts import float_name
 from pipeline.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def result(report: dict[str, Any], recipe: Recipe, *, as_json: bool) -> None:
         return
     accuracy, latency, size = report["accuracy"], report["latency"], report["size"]
     speedup, quant = latency["speedup"], report["precision_report"]
-    before = f", float ONNX Runtime {latency['float_ort']['p50']:.1f} ms" if speedup else ""
+    before = f", {float_name(report)} {latency['float_ort']['p50']:.1f} ms" if speedup else ""
     rivals = ", ".join(map(rival, report.get("precisions") or []))
     rows = [
         ("verdict", report["verdict"].upper() + "".join(f"\n  - {reason}" for reason in report["reasons"])),

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import qdq_models as models
 from test_backends import USABLE
 
-from pipeline import backends, report_schema, show, stages, tasks
+from pipeline import backends, facts, report_schema, show, stages, tasks
 from pipeline.artifacts import Workspace, sha256
 from pipeline.errors import ArtifactError, EngineRefused, InputError
-from pipeline.reference import exact_session, float_session
+from pipeline.reference import CPU, CUDA, exact_session, float_session
 from pipeline.stages import verify
 from pipeline.verdict import budgets, reasons, relative_drop
 
@@ -132,6 +134,39 @@ def test_without_onnxruntime_accuracy_is_judged_and_the_speed_up_is_not(
     ]
     show.result(reports[0], recipe, as_json=False)
     assert f"not measured: {missing}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("on_gpu", [True, False])
+@pytest.mark.parametrize("available", [[CUDA, CPU], [CPU]])
+def test_float_onnxruntime_runs_on_the_gpu_for_a_gpus_engine_where_it_can(
+    available: list[str], on_gpu: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+    session = onnxruntime.InferenceSession
+
+    def started(path: str, options: Any, providers: list[str]) -> Any:
+        asked.append(providers)
+        return session(path, options, providers=[CPU])
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", started)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available)
+    made = float_session(models.linear(tmp_path / "m.onnx", qdq=False), 1, on_gpu=on_gpu)
+    assert asked == [[CUDA, CPU] if on_gpu and CUDA in available else [CPU]]
+    assert made.provider == CPU, "what runs, not what was asked for"
+
+
+def test_an_engine_on_a_gpu_says_where_the_float_model_ran(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(backends.get(USABLE[0]), "ON_GPU", True, raising=False)
+    logging.getLogger("pipeline").setLevel(logging.INFO)
+    report = through(tmp_path / "small", USABLE[0])
+    assert report["latency"]["float_provider"] == CPU and "has no CUDA here" in caplog.text
+    assert facts.float_name(report) == "float ONNX Runtime on the CPU"
+    report["latency"]["float_provider"] = CUDA
+    assert facts.float_name(report) == "float ONNX Runtime on CUDA"
+    monkeypatch.delattr(backends.get(USABLE[0]), "ON_GPU")
+    assert facts.float_name(report) == facts.float_name({}) == "float ONNX Runtime"
 
 
 def test_a_second_run_does_nothing(tmp_path: Path) -> None:

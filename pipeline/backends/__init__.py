@@ -18,6 +18,10 @@ def precisions(recipe)                                 -> what to build, some of
 def float_graph(model_onnx, recipe, precision)         -> the bytes of the graph that a float engine is built from
 def build_fastest(qdq_onnx, area, recipe, judge, time)  builds them all, keeps the fastest sound one; -> a row for each
 
+One that runs on a GPU says so, and is compared with float ONNX Runtime there, where that has CUDA:
+
+ON_GPU = True
+
 And one whose engines can be built by a tool of the runtime's own, on another machine:
 
 def command(qdq_onnx, area, recipe)                    -> the command line, as a list of arguments

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 NAME = "tensorrt"
 RANK = 10
+ON_GPU = True
 FILES = (plans.PLAN, plans.NOTE)
 
 # --- placement and dialect (read by the lower stage) ---

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.facts import float_name
 from pipeline.precision import kind
 from pipeline.report.formats import ABSENT, counted, milliseconds, number, plain, printed, ratio, share, signed, size
 
@@ -35,7 +36,7 @@ def headline(report: Mapping[str, Any]) -> str:
     speed = number(_part(latency, "speedup").get("median"))
     pieces = []
     if speed is not None:
-        pieces.append(f"{engine_name(report)} runs {speed:.2f}× as fast as float ONNX Runtime")
+        pieces.append(f"{engine_name(report)} runs {speed:.2f}× as fast as {float_name(report)}")
     if number(accuracy.get("engine")) is not None:
         before, after = plain(accuracy.get("float")), plain(accuracy["engine"])
         pieces.append(f"{metric_name(report)} goes from {before} to {after}")

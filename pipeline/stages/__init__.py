@@ -22,6 +22,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -35,6 +36,7 @@ from pipeline.recipe import Recipe
 log = logging.getLogger(__name__)
 
 ORDER = ("quantize", "calibrate", "export", "select", "lower", "engine", "verify")
+OTHER_NAMES = {"onnxruntime": ("onnxruntime-gpu",)}  # distributions of the same package that exclude each other
 WITHOUT_RUNTIME = ("quantize", "calibrate", "export", "lower")  # what the QDQ graph needs, and no backend's packages
 PER_BACKEND = ("select", "lower", "engine", "verify")
 
@@ -143,10 +145,11 @@ def versions(*packages: str) -> dict[str, str]:
 
     found = {}
     for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "absent"
+        found[package] = "absent"
+        for name in (package, *OTHER_NAMES.get(package, ())):
+            with suppress(PackageNotFoundError):
+                found[package] = version(name)
+                break
     return found
 
 

@@ -18,7 +18,7 @@ from pipeline.evaluation import Reference, one_by_one, read_json
 from pipeline.measures import accuracy, batch_rows, finite
 from pipeline.progress import track
 from pipeline.recipe import Recipe
-from pipeline.reference import Session, float_session
+from pipeline.reference import CUDA, Session, float_session
 from pipeline.reference import missing as reference_missing
 from pipeline.stages import code_digest, file_digest, versions
 from pipeline.stages import engine as engine_stage
@@ -76,7 +76,7 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     reference = Reference.read(workspace)
     budgets = verdict.budgets(recipe.budgets, task)
     threads = threads_of(recipe)
-    floats, missing = float_sessions(workspace, threads)
+    floats, missing = float_sessions(workspace, threads, on_gpu=getattr(backends.get(name), "ON_GPU", False))
     engine = ready(workspace, name, threads, reference)
     found = shared_one_by_one(engine, reference.inputs, f"{name} on held-out samples")
     scores, predictions, float_predictions = accuracy(task, reference, found)
@@ -165,16 +165,19 @@ def built_from_present_graph(workspace: Workspace, name: str) -> dict[str, Any]:
     return record
 
 
-def float_sessions(workspace: Workspace, threads: int) -> tuple[dict[str, Session], str | None]:
-    """Returns the float models in ONNX Runtime; none, and the reason, on a machine without it.
+def float_sessions(workspace: Workspace, threads: int, *, on_gpu: bool) -> tuple[dict[str, Session], str | None]:
+    """Returns the float models in ONNX Runtime, for timing; none, and the reason, on a machine without it.
 
-    Accuracy is judged there all the same: against the float outputs that the export stage stored.
+    Accuracy is judged without them: against the float outputs that the export stage stored.
     """
     reason = reference_missing()
     if reason is not None:
         log.warning("the latency of float ONNX Runtime is not measured: %s", reason)
         return {}, reason
-    return {n: float_session(path, threads) for n, path in facts.float_graphs(workspace).items()}, None
+    floats = {n: float_session(path, threads, on_gpu=on_gpu) for n, path in facts.float_graphs(workspace).items()}
+    if on_gpu and floats["float_ort"].provider != CUDA:
+        log.warning("float ONNX Runtime has no CUDA here and runs on the CPU (pip install onnxruntime-gpu).")
+    return floats, None
 
 
 def timing(
@@ -209,6 +212,7 @@ def timing(
         "runs": len(times["engine"]),
         "runs_asked": asked.runs,
         **(latency.report(times, "float_ort", "engine") if floats else alone),
+        "float_provider": floats["float_ort"].provider if floats else None,
         "not_compared": missing,
         "samples": {n: [round(1e3 * x, 4) for x in values] for n, values in times.items()},
     }
