@@ -64,6 +64,7 @@ clean:                     ## remove artifacts, keep the environment
 
 # The environment is ready when everything is installed at the pinned versions.
 $(VENV)/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "the pinned packages need Python 3.11 or newer: make PYTHON=python3.12 …")'
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@echo 'installing the environment (once)' >&2
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,cpu,dev]'

@@ -51,7 +51,10 @@ def write_histograms(
 def read_histograms(path: str | Path) -> tuple[dict[str, Statistic], dict[str, ChannelStatistic]]:
     """Returns the statistics in a file, per tensor and per channel, each checked; a damaged file is refused by name."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise ValueError("a single array")
+        with archive:
             arrays = {key: archive[key] for key in archive.files}
         return (
             _unpack("tensor", arrays, Statistic.from_arrays),

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from pipeline import build_floor, machine, methods, records, shapes
 from pipeline.artifacts import Workspace
 from pipeline.bench import PEER_PACKAGES
 from pipeline.errors import InputError, PipelineError
+from pipeline.evaluation import read_arrays
 from pipeline.methods import _calibration_data, nncf_openvino
 from pipeline.recipe import Recipe
 from pipeline.stages import versions
@@ -143,12 +144,9 @@ def peer(folder: Path, area: Path, samples: int) -> float:
 
 def quantize_and_compile(folder: Path, area: Path) -> None:
     """Quantizes, saves, loads, compiles for single samples and answers once: what a user of NNCF runs."""
-    import numpy as np
-
     from pipeline.facts import float_graphs
 
-    with np.load(area / "samples.npz", allow_pickle=False) as archive:
-        samples: Mapping[str, Any] = {name: archive[name] for name in archive.files}
-    nncf_openvino.quantize(float_graphs(Workspace(folder))["float_ort"], area, dict(samples))
+    samples: dict[str, Any] = read_arrays(area / "samples.npz")
+    nncf_openvino.quantize(float_graphs(Workspace(folder))["float_ort"], area, samples)
     engine = nncf_openvino.load(Workspace(folder), area, machine.usable_cores())
     methods.prepare(engine, {name: x[:1] for name, x in samples.items()})

@@ -313,7 +313,7 @@ def gpu_test(
 ) -> None:
     """Build, check and time every engine of a pack on this machine's GPU; exit 1 where a target is missed.
 
-    Needs numpy and TensorRT, with the kit of ../shared/gpu: EXTRA='onnx pydantic typer pyyaml pillow' pack.sh OUT_DIR.
+    Beside numpy and tensorrt it needs onnx pydantic typer pyyaml pillow, and neither torch nor ONNX Runtime.
     """
     from pipeline.gpu_test import guard as guarding
 

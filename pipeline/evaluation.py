@@ -7,10 +7,12 @@ checks engines needs no other runtime than the engine's own.
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 from pipeline.artifacts import Workspace
 from pipeline.errors import ArtifactError
@@ -100,14 +102,17 @@ def read_exact(workspace: Workspace, backend: str) -> Arrays:
 
 
 def read_arrays(path: Path) -> Arrays:
-    """Returns the arrays of an .npz file without pickles. Raises ArtifactError where it is none."""
+    """Returns the arrays of an .npz file, in its order. Raises ArtifactError where it is none, or holds pickles."""
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise ValueError("a single array")
+        with archive:
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, KeyError) as error:
-        raise ArtifactError(f"{path} holds no arrays of this format ({error}); run `make engine` again.") from error
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
+        raise ArtifactError(f"{path} cannot be read as arrays ({error}); run again what made it.") from error
 
 
 def read_json(workspace: Workspace, name: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
@@ -72,16 +72,16 @@ def parse_value(text: str) -> Any:
 
 def takes_recipe(command: Callable[..., None]) -> Callable[..., None]:
     """Gives a command the options of `make_recipe`, and hands it the recipe that they make as its first argument."""
-    shared = inspect.signature(make_recipe).parameters
-    own = list(inspect.signature(command).parameters.values())[1:]
+    # annotations are resolved here: typer would look the names up in the command's module alone. Not by
+    # typing.get_type_hints, which before Python 3.11 hides the options of a parameter whose default is None.
+    shared = inspect.signature(make_recipe, eval_str=True).parameters
+    own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
 
     @functools.wraps(command)
     def wrapper(**given: Any) -> None:
         command(make_recipe(**{name: given.pop(name) for name in shared}), **given)
 
-    # annotations are resolved here: typer would look the names up in the command's module alone
-    hints = {**get_type_hints(command, include_extras=True), **get_type_hints(make_recipe, include_extras=True)}
-    parameters = [p.replace(annotation=hints[p.name]) for p in (*shared.values(), *own)]
+    parameters = [*shared.values(), *own]
     wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
     return wrapper

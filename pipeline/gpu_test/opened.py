@@ -10,11 +10,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from pipeline import tasks
 from pipeline.artifacts import digest_of, sha256
 from pipeline.errors import ArtifactError
+from pipeline.evaluation import read_arrays
 from pipeline.gpu_test.drawn import Draw
 from pipeline.gpu_test.samples import Samples
 from pipeline.gpu_test.stored import restore
@@ -73,8 +72,7 @@ class Case:
 
     def computed(self, digest: str) -> Arrays:
         """Returns what a graph computes on the checked samples, at the points."""
-        with np.load(self.folder / OUTPUTS / f"{digest}.npz", allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+        return read_arrays(self.folder / OUTPUTS / f"{digest}.npz")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.evaluation import read_arrays
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -64,13 +66,13 @@ class Samples:
 
     @classmethod
     def read(cls, path: Path) -> Samples:
-        with np.load(path, allow_pickle=False) as archive:
-            parts: dict[str, Arrays] = {kind: {} for kind in ("input", "levels", "code", "float", "label")}
-            for key in archive.files:
-                kind, _, name = key.partition("/")
-                if name:
-                    parts[kind][name] = archive[key]
-            found = archive["prediction"] if "prediction" in archive.files else None
+        arrays = read_arrays(path)
+        parts: dict[str, Arrays] = {kind: {} for kind in ("input", "levels", "code", "float", "label")}
+        for key, value in arrays.items():
+            kind, _, name = key.partition("/")
+            if name:
+                parts[kind][name] = value
+        found = arrays.get("prediction")
         decoded = {name: decode(parts["code"][name], table) for name, table in parts["levels"].items()}
         return cls({**parts["input"], **decoded}, parts["float"], parts["label"], found)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import latency, methods, parity
 from pipeline.artifacts import Workspace
-from pipeline.evaluation import Reference, read_json
+from pipeline.evaluation import Reference, read_arrays, read_json
 from pipeline.methods import BASE
 from pipeline.scaling.points import Point
 from pipeline.scaling.process import Worker, WorkerFault
@@ -81,7 +81,7 @@ class Bench:
 
     def _right(self, found: dict[str, Any]) -> bool:
         """Returns whether a method's outputs are the float ones, up to int8's rounding, and writes it into its row."""
-        exact, outputs = (read(self._scratch / f"{name}.npz") for name in (BASE, found["method"]))
+        exact, outputs = (read_arrays(self._scratch / f"{name}.npz") for name in (BASE, found["method"]))
         cosines = [parity.cosine(exact[name], outputs[name]) for name in exact]
         if all(map(math.isfinite, cosines)):
             found["cosine"] = min(cosines)
@@ -183,10 +183,3 @@ def feeds(workspace: Workspace, point: Point) -> Arrays:
         "token_type_ids": np.zeros(shape, np.int64),
     }
     return {name: made[name] for name in inputs}
-
-
-def read(path: Path) -> Arrays:
-    import numpy as np
-
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}

@@ -66,9 +66,9 @@ def ready(job: Job) -> tuple[Any, dict[str, Any]]:
 
     from pipeline import methods
     from pipeline.artifacts import Workspace
+    from pipeline.evaluation import read_arrays
 
-    with np.load(job.feeds, allow_pickle=False) as archive:
-        feeds = {name: archive[name] for name in archive.files}
+    feeds = read_arrays(Path(job.feeds))
     runner = methods.get(job.method).load(Workspace(Path(job.workspace)), Path(job.area), job.threads)
     outputs: Mapping[str, Any] = methods.prepare(runner, feeds)
     np.savez(job.outputs, allow_pickle=False, **outputs)
