@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pipeline.backends import Array
 
 INSTALL = "pip install onnxruntime"
+ROUNDS_HALF = (1, 30)  # seen: 1.23 to 1.29 give trunc(x / scale) for fp16 on a CPU, 1.30 and 1.31 round
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 TYPES = {
     "tensor(float)": "float32",
@@ -90,9 +91,30 @@ def float_session(path: Path, threads: int | None = None, *, on_gpu: bool = Fals
 
 
 def exact_session(path: Path, threads: int | None = None) -> Session:
-    """Returns a graph computed node by node as the file says: what an engine built from it must reproduce."""
+    """Returns a graph computed node by node as the file says: what an engine built from it must reproduce.
+
+    Raises BackendUnavailable for fp16 Q/DQ on an ONNX Runtime that does not round them.
+    """
     options = session_options(threads)
     import onnxruntime as ort
 
+    if _version(ort.__version__) < ROUNDS_HALF and _quantizes_half(path):
+        raise BackendUnavailable(
+            f"onnxruntime {ort.__version__} truncates where QuantizeLinear of fp16 is to round, so it cannot say what "
+            f"{path} computes: pip install 'onnxruntime>={'.'.join(map(str, ROUNDS_HALF))}' (Python 3.11 or newer)."
+        )
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return Session(path, options)
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".")[:2])
+
+
+def _quantizes_half(path: Path) -> bool:
+    """Returns whether a QuantizeLinear of the graph has an fp16 scale, and so an fp16 input."""
+    import onnx
+
+    graph = onnx.load(path, load_external_data=False).graph
+    half = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT16}
+    return any(node.op_type == "QuantizeLinear" and node.input[1] in half for node in graph.node)

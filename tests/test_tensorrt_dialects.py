@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
+import onnx_text
+import onnxruntime
 import pytest
 
 from pipeline import backends, build, stages
 from pipeline.artifacts import Workspace
-from pipeline.errors import InputError
+from pipeline.errors import BackendUnavailable, InputError
 from pipeline.graph import BY_NAME, dropped, find_pairs
 from pipeline.graph.attention import find_blocks, keep_fused_attention
 from pipeline.graph.hoist import hoist_above_layout
@@ -138,6 +140,25 @@ def test_outputs_are_those_of_the_graph_in_fp32(
     for name, value in expected.items():
         assert found[name].dtype == np.float32
         assert off(found[name], value) < TOLERANCE[lowered.target], name
+
+
+def test_an_onnxruntime_that_truncates_fp16_is_no_reference(lowered: Lowered, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "__version__", "1.29.0")
+    if lowered.target == "8.6":  # fp32 is rounded by every version
+        assert {*exact_session(lowered.file, 1).input_names} == {*lowered.inputs}
+        return
+    with pytest.raises(BackendUnavailable, match=r"1\.29\.0 truncates .*pip install 'onnxruntime>=1\.30'"):
+        exact_session(lowered.file, 1)
+
+
+def test_this_onnxruntime_rounds_fp16() -> None:
+    """What `exact_session` believes of versions is true of the installed one: halves to even, all others to nearest."""
+    x, scale = np.linspace(-3, 3, 601, dtype=np.float16), np.float16(0.0625)
+    graph = onnx_text.parse(
+        "g (float16[n] x) => (int8[n] a_q) { a_q = QuantizeLinear (x, s, z) }", s=scale, z=np.int8(0)
+    )
+    (found,) = onnx_text.run(graph, x=x)
+    assert (found == np.rint(x.astype(np.float32) / np.float32(scale))).all()
 
 
 def test_int8_with_fp16_is_as_close_to_float_as_int8_with_fp32(
