@@ -79,17 +79,25 @@ def run(
 
 
 def shape_recipe(
-    model: str, name: str, output: Path | None, settings: dict[str, Any], announce: Callable[[str], None]
+    model: str,
+    name: str,
+    output: Path | None,
+    settings: dict[str, Any],
+    announce: Callable[[str], None],
+    backend: str | None = None,
 ) -> Recipe:
-    """Returns the recipe of a random checkpoint of a published shape, its engines built on every backend that works."""
+    """Returns the recipe of a random checkpoint of a published shape, its engines built.
+
+    backend: the only one to build for, or "auto"; None: every one that works here.
+    """
     from pipeline import backends, shapes
     from pipeline.build import build
 
     shapes.require_family(name, model)
     folder = output or shapes.folder(name)
     made = {"folder": folder, **shapes.settings(name, folder), **settings}
-    for backend in backends.usable():
-        recipe = Recipe.load(model, overrides={**made, "backend": backend})
+    for asked in backends.usable() if backend is None else [backend]:
+        recipe = Recipe.load(model, overrides={**made, "backend": asked})
         build(recipe, announce=announce)
     return recipe
 

@@ -136,8 +136,7 @@ def bound(
     if shape is None:
         made = recorded_recipe(model, backend, None, output, settings)
     else:
-        made = benchmark.shape_recipe(model, shape, output, option_values(settings), announce)
-        made = made.model_copy(update={"backend": backend or "auto"})
+        made = benchmark.shape_recipe(model, shape, output, option_values(settings), announce, backend or "auto")
     options = [f"--{name} {value}" for name, value in {"shape": shape, "batch": batch}.items() if value]
     command = f"make bound MODEL={model}{f' BACKEND={backend}' if backend else ''} ARGS='{' '.join(options)}'"
     show.bound(roofline.run(made, batch=batch, rounds=rounds, record=record, command=command), as_json=as_json)

@@ -16,7 +16,7 @@ from conftest import Cli
 from onnx_text import parse
 from test_backends import USABLE
 
-from pipeline import bound, build, tables
+from pipeline import backends, bench, bound, build, shapes, tables
 from pipeline.errors import PipelineError
 from pipeline.recipe import Recipe
 from pipeline.tables import bound as text
@@ -151,3 +151,15 @@ def test_faults_are_told_before_anything_is_measured(cli: Cli, tmp_path: Path) -
     assert answer.code == 2 and "the shape segformer-b0 is a segformer, not a bert" in answer.err
     answer = cli("bound", "bert", "--output", tmp_path / "nothing")
     assert answer.code == 2 and answer.out == ""
+
+
+@pytest.mark.parametrize(("asked", "built"), [("onnxruntime", ["onnxruntime"]), (None, ["openvino", "onnxruntime"])])
+def test_a_shapes_engine_is_built_for_the_backend_that_is_asked_for(
+    asked: str | None, built: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(backends, "usable", lambda: ["openvino", "onnxruntime"])
+    monkeypatch.setattr(build, "build", lambda recipe, announce: made.append(recipe.backend))
+    monkeypatch.setattr(shapes, "write_checkpoint", lambda name, folder: folder)
+    recipe = bench.shape_recipe("bert", "bert-base", tmp_path / "x", {}, print, asked)
+    assert made == built and recipe.backend == built[-1]
