@@ -18,7 +18,7 @@ from fake_cuda import OUT_OF_MEMORY, FakeDriver
 
 from pipeline import backends, stages
 from pipeline.backends import tensorrt
-from pipeline.backends._tensorrt import cuda, plan
+from pipeline.backends._tensorrt import api, cuda, plan
 from pipeline.errors import ArtifactError, BackendUnavailable, EngineRefused, InputError
 from pipeline.recipe import Recipe
 from pipeline.reference import exact_session
@@ -567,3 +567,24 @@ def test_another_gpu_makes_the_stage_run_again(tmp_path: Path, monkeypatch: pyte
     assert "version gpu changed: NVIDIA Fake -> NVIDIA H200" in stages.why_stale("engine", given)
     with pytest.raises(ArtifactError, match="MODEL=small BACKEND=tensorrt"):
         backends.load_checked(workspace, "tensorrt", None)
+
+
+@pytest.mark.parametrize(
+    ("packages", "target"), [({"tensorrt": "8.6.0"}, "8.6"), ({"tensorrt-cu12": "10.16.1"}, "10"), ({}, "10")]
+)
+def test_the_dialect_is_that_of_a_tensorrt_which_does_not_load_here(
+    packages: dict[str, str], target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """8.6.0 without cuDNN 8 raises ImportError: its graphs are written here and built where there is a GPU."""
+
+    def version(name: str) -> str:
+        if name not in packages:
+            raise api.PackageNotFoundError(name)
+        return packages[name]
+
+    monkeypatch.setattr(api, "installed", lambda: None)
+    monkeypatch.setattr(api, "version", version)
+    assert tensorrt.target(recipe(tmp_path)) == target
+    assert tensorrt.target(recipe(tmp_path, **{"tensorrt.target": "8.6"})) == "8.6"
+    qdq = models.attention(tmp_path / "model.qdq.onnx")
+    assert ("--fp16" in tensorrt.command(qdq, tmp_path, recipe(tmp_path))) == (target == "8.6")

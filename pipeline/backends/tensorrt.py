@@ -56,7 +56,7 @@ def target(recipe: Recipe) -> str:
     asked = recipe.tensorrt.target
     if asked != "auto":
         return asked
-    version = api.installed()
+    version = api.present()
     return "10" if version is None else target_of(version)
 
 
@@ -247,7 +247,7 @@ def trtexec(qdq: Path, plan: Path, recipe: Recipe) -> list[str]:
     """
     inputs = {name: shape for name, shape in shapes.inputs_of(qdq).items() if shapes.DYNAMIC in shape}
     found = shapes.profiles(inputs, recipe.shapes) if inputs else []  # the tool takes no shapes of a fixed input
-    version = api.installed()
+    version = api.present()
     if target(recipe) == "8.6":
         typing, found = ["--int8", "--fp16"], [shapes.spanning(found)] if found else []
     else:

@@ -7,15 +7,18 @@ tests/test_tensorrt_names.py reads them off the sources, by the names of the var
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import sys
 from functools import cache as remembered
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 log = logging.getLogger(__name__)
 
 OLDEST = (8, 6)
+DISTRIBUTIONS = ("tensorrt", "tensorrt-cu12", "tensorrt-cu13")
 FAULTS = ("INTERNAL_ERROR", "ERROR")
 
 
@@ -33,6 +36,18 @@ def installed() -> str | None:
         return None
 
 
+def present() -> str | None:
+    """Returns the version of the TensorRT that is installed here, None without one; it need not load: without a GPU's
+    libraries it does not, and graphs are still to be written for it.
+    """
+    found = installed()
+    for name in DISTRIBUTIONS:
+        if found is None:
+            with contextlib.suppress(PackageNotFoundError):
+                found = version(name)
+    return found
+
+
 def version_numbers(version: str) -> tuple[int, int]:
     """Returns (major, minor) of a version."""
     major, minor = version.split(".")[:2]
@@ -40,10 +55,13 @@ def version_numbers(version: str) -> tuple[int, int]:
 
 
 def install_command() -> str:
-    """Returns what installs TensorRT for this Python: 8.6.0 has wheels for CPython 3.8 to 3.10 alone."""
+    """Returns what installs TensorRT for this Python: 8.6.0 has wheels for CPython 3.8 to 3.10 alone.
+
+    It needs cuDNN 8, and asks for any: pip would take 9, with which it does not load.
+    """
     newer = "pip install tensorrt-cu12"
     if sys.version_info[:2] == (3, 10):
-        return f"pip install tensorrt==8.6.0, or for 10 and later {newer}"
+        return f"pip install tensorrt==8.6.0 'nvidia-cudnn-cu12<9', or for 10 and later {newer}"
     return f"{newer} (TensorRT 8.6.0 needs CPython 3.10)"
 
 
