@@ -588,3 +588,23 @@ def test_the_dialect_is_that_of_a_tensorrt_which_does_not_load_here(
     assert tensorrt.target(recipe(tmp_path, **{"tensorrt.target": "8.6"})) == "8.6"
     qdq = models.attention(tmp_path / "model.qdq.onnx")
     assert ("--fp16" in tensorrt.command(qdq, tmp_path, recipe(tmp_path))) == (target == "8.6")
+
+
+@every
+def test_a_driver_that_is_too_old_is_told_in_tensorrts_own_words(
+    version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the real 8.6.0 does it where CUDA cannot start: a warning, then pybind11's TypeError."""
+    trt = fake_tensorrt.install(monkeypatch, tmp_path, version)
+
+    def failing(logger: Any) -> None:
+        trt._register(logger)
+        trt._say("WARNING", "CUDA initialization failure with error: 35")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    monkeypatch.setattr(trt, "Builder", failing)
+    said = (
+        rf"TensorRT {version} cannot use the GPU here; it said:\n  CUDA initialization failure with error: 35\nThe dri"
+    )
+    with pytest.raises(BackendUnavailable, match=said):
+        built(tmp_path / "m")

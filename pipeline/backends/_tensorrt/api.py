@@ -15,6 +15,8 @@ from functools import cache as remembered
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from pipeline.errors import BackendUnavailable
+
 log = logging.getLogger(__name__)
 
 OLDEST = (8, 6)
@@ -76,14 +78,14 @@ def collector(trt: Any) -> Any:
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.faults: list[str] = []
-            self.warned: set[str] = set()
+            self.warned: list[str] = []
 
         def log(self, severity: Any, message: str) -> None:
             if severity.name in FAULTS:
                 self.faults.append(message.strip())
                 log.debug("%s", message)
             elif severity.name == "WARNING" and message not in self.warned:
-                self.warned.add(message)
+                self.warned.append(message)
                 log.warning("TensorRT: %s", message.strip())
 
     return Collector()
@@ -95,6 +97,21 @@ def take_faults(trt: Any) -> list[str]:
     found = list(dict.fromkeys(collected.faults))
     collected.faults.clear()
     return found
+
+
+def new_builder(trt: Any) -> Any:
+    """Returns a builder. Raises BackendUnavailable where TensorRT cannot use the GPU, with what it said.
+
+    Seen with 8.6.0 where CUDA answers "insufficient driver": it warns, and pybind11 raises a TypeError of its own.
+    """
+    try:
+        return trt.Builder(collector(trt))
+    except TypeError as error:
+        said = [*take_faults(trt), *(message.strip() for message in collector(trt).warned)]
+        raise BackendUnavailable(
+            f"TensorRT {trt.__version__} cannot use the GPU here; it said:\n{listed(said)}\n"
+            "The driver may be older than the CUDA that this TensorRT is made for: nvidia-smi names both."
+        ) from error
 
 
 def listed(faults: list[str]) -> str:

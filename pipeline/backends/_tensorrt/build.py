@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.backends._tensorrt import cache as timing
-from pipeline.backends._tensorrt.api import collector, listed, module, take_faults, version_numbers
+from pipeline.backends._tensorrt.api import collector, listed, module, new_builder, take_faults, version_numbers
 from pipeline.backends._tensorrt.shapes import DYNAMIC, Profile, profiles
 from pipeline.errors import EngineRefused, InputError, near_names
 
@@ -51,7 +51,7 @@ def build_plan(graph: bytes, name: str, settings: Settings) -> tuple[bytes, list
     """
     trt = module()
     take_faults(trt)  # of earlier work
-    builder = trt.Builder(collector(trt))
+    builder = new_builder(trt)
     network = builder.create_network(_creation_flags(trt, settings))
     parser = trt.OnnxParser(network, collector(trt))  # the network reads its memory until the plan is built
     if not parser.parse(graph):
