@@ -61,9 +61,12 @@ def hand_over(recipe: Recipe, workspace: Workspace, announce: Callable[[str], No
 
     Raises EngineRefused where the backend's own rules forbid the graph.
     """
+    backend: Any = backends.get(backends.name_of(recipe.backend))
+    reason = f"backend {backend.NAME!r} cannot run here: {backend.unavailable_reason()}."
+    if backends.missing_package("onnx", "") is not None:  # a machine for engines alone: nothing to say of graphs
+        raise BackendUnavailable(reason)
     from pipeline.lint import lint, text
 
-    backend: Any = backends.get(backends.name_of(recipe.backend))
     graph = workspace.path(f"{backend.NAME}/model.qdq.onnx")
     report = lint(graph, backend.lint_target(recipe))
     for line in text.lines(report):
@@ -71,8 +74,7 @@ def hand_over(recipe: Recipe, workspace: Workspace, announce: Callable[[str], No
     if report.errors:
         raise EngineRefused(f"{graph} breaks {len(report.errors)} rules of {backend.NAME}; see the lines above.")
     raise BackendUnavailable(
-        f"backend {backend.NAME!r} cannot run here: {backend.unavailable_reason()}.\n"
-        f"{graph} is written and keeps the rules. On a machine that has what is missing, build it with\n"
+        f"{reason}\n{graph} is written and keeps the rules. On a machine that has what is missing, build it with\n"
         f"  {shlex.join(backend.command(graph, graph.parent, recipe))}\n"
         f"or copy {recipe.folder} there and run\n"
         f"  python -m pipeline engine {recipe.family} --backend {backend.NAME} --from engine"

@@ -109,6 +109,7 @@ def test_the_target_of_the_recipe_wins(asked: str, tmp_path: Path, monkeypatch: 
 
 def test_the_target_without_tensorrt_is_10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setattr(api, "DISTRIBUTIONS", ())
     assert tensorrt.target(recipe(tmp_path)) == "10"
 
 

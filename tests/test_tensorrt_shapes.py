@@ -58,7 +58,7 @@ def test_other_shapes_name_the_profiles(shape: tuple[int, ...]) -> None:
 
 
 def line(tmp_path: Path, version: str | None, monkeypatch: pytest.MonkeyPatch, **more: object) -> list[str]:
-    monkeypatch.setattr(api, "installed", lambda: version)
+    monkeypatch.setattr(api, "present", lambda: version)
     qdq = models.attention(tmp_path / "model.qdq.onnx")
     recipe = models.recipe(tmp_path, "tensorrt", **{"shapes.sequence_length": 12, "shapes.batches": (1, 4), **more})
     return tensorrt.trtexec(qdq, tmp_path / "model.plan", recipe)

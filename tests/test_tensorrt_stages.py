@@ -12,7 +12,7 @@ import fake_tensorrt
 import pytest
 from conftest import Cli, options_of, snapshot
 
-from pipeline import build, show, stages
+from pipeline import backends, build, show, stages
 from pipeline.backends import tensorrt
 from pipeline.errors import BackendUnavailable, EngineRefused
 from pipeline.recipe import Recipe
@@ -57,6 +57,16 @@ def test_without_a_gpu_the_graph_is_written_linted_and_handed_over(
     before = snapshot(recipe.folder)
     again = cli("engine", model, *options)
     assert again.code == 3 and "lower: up to date" in again.err and snapshot(recipe.folder) == before
+
+
+def test_a_machine_for_engines_alone_says_what_its_backend_lacks(
+    exported: Exported, without_gpu: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = copied(exported("bert"), tmp_path / "bert")
+    build.run_stage("lower", recipe)
+    monkeypatch.setattr(backends, "missing_package", lambda package, install: f"{package} is not installed")
+    with pytest.raises(BackendUnavailable, match=rf"^backend 'tensorrt' cannot run here: {MISSING}\.$"):
+        build.build(recipe, first="engine")
 
 
 def test_status_tells_what_is_done_and_what_cannot_be(
