@@ -13,14 +13,14 @@ from pipeline import latency, selection
 from pipeline.artifacts import Workspace, sha256
 from pipeline.backends import Engine
 from pipeline.errors import EngineRefused, InputError
-from pipeline.evaluation import PROBES, Reference
+from pipeline.evaluation import Reference
 from pipeline.lowering import Candidates, Choice
 from pipeline.methods import prepare
 from pipeline.placement import Policy
 from pipeline.placement_trials import Candidate, Kinds
 from pipeline.progress import track
 from pipeline.recipe import Recipe
-from pipeline.reference import exact_session
+from pipeline.reference import exact_outputs
 from pipeline.stages import engine as engine_stage
 
 WARMUP = 5
@@ -116,6 +116,5 @@ class BuiltEngines:
 
 def parity_fault(engine: Engine, graph: Path, reference: Reference, recipe: Recipe) -> str | None:
     """Returns why the engine stage would refuse an engine, None if it would not."""
-    exact = exact_session(graph, recipe.verification.threads)(reference.first(PROBES).inputs)
-    source = engine_stage.Source(graph, exact, reference)
+    source = engine_stage.Source(graph, exact_outputs(graph, reference, recipe.verification.threads), reference)
     return "; ".join(engine_stage.faults(engine_stage.check(engine, source, recipe))) or None

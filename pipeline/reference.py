@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.backends import missing_package, ordered_feeds
 from pipeline.errors import ArtifactError, BackendUnavailable
+from pipeline.evaluation import PROBES, Reference
 from pipeline.machine import usable_cores
 
 if TYPE_CHECKING:
@@ -105,6 +106,11 @@ def exact_session(path: Path, threads: int | None = None) -> Session:
         )
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return Session(path, options)
+
+
+def exact_outputs(graph: Path, reference: Reference, threads: int | None) -> dict[str, Array]:
+    """Returns what a graph computes of the first PROBES held-out samples as one batch, [PROBES, …]; see above."""
+    return exact_session(graph, threads)(reference.first(PROBES).inputs)
 
 
 def _version(text: str) -> tuple[int, ...]:

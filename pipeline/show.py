@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.facts import float_name
@@ -95,24 +95,12 @@ def bench(table: dict[str, Any], *, as_json: bool) -> None:
 
 def bound(document: dict[str, Any], *, as_json: bool) -> None:
     """Prints the limits, the bound and the profile of one engine."""
-    if as_json:
-        print(json.dumps(document, indent=1))
-        return
-    from pipeline.tables import bound as text
-
-    _tables(text.headline(document), text.tables(document))
-    print(f"\n{text.conclusion(document)}")
+    _recorded("bound", document, as_json=as_json)
 
 
 def build_bench(document: dict[str, Any], *, as_json: bool) -> None:
     """Prints the seconds of a whole run by stage, of the peer, and of the libraries' part alone."""
-    if as_json:
-        print(json.dumps(document, indent=1))
-        return
-    from pipeline.tables import build as text
-
-    _tables(text.headline(document), text.tables(document))
-    print(f"\n{text.conclusion(document)}")
+    _recorded("build", document, as_json=as_json)
 
 
 def compare(table: dict[str, Any], *, as_json: bool) -> None:
@@ -200,12 +188,7 @@ def scaling(document: dict[str, Any], *, as_json: bool) -> None:
 
 def calibration_bench(table: dict[str, Any], *, as_json: bool) -> None:
     """Prints the tables of collecting, computing and equality."""
-    if as_json:
-        print(json.dumps(table, indent=1))
-        return
-    from pipeline.tables import calibration
-
-    _tables(calibration.headline(table), calibration.tables(table))
+    _recorded("calibration", table, as_json=as_json)
 
 
 def status(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
@@ -240,12 +223,20 @@ def lint(report: Report, *, as_json: bool) -> None:
         print(line)
 
 
-def _tables(headline: str, tables: Iterable[tuple[Sequence[str], Sequence[Sequence[str]]]]) -> None:
-    """Prints a headline, then every table below an empty line."""
-    print(headline)
-    for header, rows in tables:
+def _recorded(kind: str, document: dict[str, Any], *, as_json: bool) -> None:
+    """Prints what a kind of `pipeline.tables` writes into the README: headline, tables, and its conclusion if any."""
+    if as_json:
+        print(json.dumps(document, indent=1))
+        return
+    from pipeline.tables import load
+
+    text = load(kind)
+    print(text.headline(document))
+    for header, rows in text.tables(document):
         print()
         _columns(header, rows)
+    if hasattr(text, "conclusion"):
+        print(f"\n{text.conclusion(document)}")
 
 
 def _columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -15,7 +15,7 @@ from pipeline import evaluation
 from pipeline.artifacts import Workspace
 from pipeline.evaluation import one_by_one
 from pipeline.recipe import Recipe
-from pipeline.reference import exact_session, float_session
+from pipeline.reference import exact_outputs, float_session
 
 OPSET = 20
 WIDTH = 32
@@ -186,8 +186,8 @@ def recipe(folder: Path, backend: str, **overrides: Any) -> Recipe:
 
 def write_exact(workspace: Workspace, graph: Path) -> None:
     """Writes what `graph` computes of the first samples beside it, as the lower stage does."""
-    probes = evaluation.Reference.read(workspace).first(evaluation.PROBES).inputs
-    np.savez(graph.with_name(evaluation.EXACT), **exact_session(graph, 1)(probes))  # type: ignore[arg-type]
+    exact = exact_outputs(graph, evaluation.Reference.read(workspace), 1)
+    np.savez(graph.with_name(evaluation.EXACT), **exact)  # type: ignore[arg-type]
 
 
 def export(folder: Path, backend: str, maker: Any = linear, samples: int = 24, rewritten: bool = False) -> Workspace:

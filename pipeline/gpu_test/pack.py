@@ -91,7 +91,6 @@ class Packing:
 
     def entry(self, targets: Sequence[str]) -> dict[str, Any]:
         """Returns the manifest's entry of the subject after writing its files."""
-        subject = self._subject
         subject, draws = self._prepared(targets[0])
         recipe = subject.recipe(self._root, targets[0])
         with ExitStack() as held:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline import backends, placement, selection
 from pipeline.artifacts import Workspace
-from pipeline.evaluation import EXACT, PROBES, Reference
+from pipeline.evaluation import EXACT, Reference
 from pipeline.evaluation import FILE as REFERENCE
 from pipeline.lowering import Candidates
 from pipeline.recipe import Recipe
@@ -69,7 +69,7 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     import numpy as np
 
     from pipeline.graph.write import write_checked
-    from pipeline.reference import exact_session
+    from pipeline.reference import exact_outputs
 
     name = backends.name_of(recipe.backend)
     backend: Any = backends.get(name)
@@ -78,8 +78,7 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     (area / name).mkdir()
     graph = area / name / "model.qdq.onnx"
     write_checked(lowered.graph, graph)
-    probes = Reference.read(workspace).first(PROBES).inputs
-    exact = exact_session(graph, recipe.verification.threads)(probes)
+    exact = exact_outputs(graph, Reference.read(workspace), recipe.verification.threads)
     np.savez(area / name / EXACT, allow_pickle=False, **exact)
     for precision in float_precisions(recipe):
         content = backend.float_graph(workspace.path("model.onnx"), recipe, precision)

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+Table = tuple[Sequence[str], Iterable[Sequence[str]]]  # header, rows
+
+
+def section(headline: str, tables: Iterable[Table], *closing: str) -> str:
+    """Returns a README block: a headline, tables and closing sentences, an empty line between them."""
+    return "\n\n".join([headline, *(table(*found) for found in tables), *closing]) + "\n"
+
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Returns a Markdown table, without a newline behind it."""

@@ -14,8 +14,7 @@ Table = tuple[list[str], list[list[str]]]
 
 def section(document: dict[str, Any]) -> str:
     """Returns the Markdown of one recorded run."""
-    parts = [headline(document), *(_markdown.table(*found) for found in tables(document)), conclusion(document)]
-    return "\n\n".join(parts) + "\n"
+    return _markdown.section(headline(document), tables(document), conclusion(document))
 
 
 def headline(document: dict[str, Any]) -> str:

@@ -13,8 +13,7 @@ Table = tuple[list[str], list[list[str]]]
 
 def section(document: dict[str, Any]) -> str:
     """Returns the Markdown of one recorded run."""
-    made = [_markdown.table(*found) for found in tables(document)]
-    return "\n\n".join([headline(document), *made, conclusion(document)]) + "\n"
+    return _markdown.section(headline(document), tables(document), conclusion(document))
 
 
 def headline(document: dict[str, Any]) -> str:

@@ -12,10 +12,7 @@ NONE = "–"
 
 def section(document: dict[str, Any]) -> str:
     """Returns the Markdown of one recorded run."""
-    parts = [f"{headline(document)}\n"]
-    for header, rows in tables(document):
-        parts.append(_markdown.table(header, rows) + "\n")
-    return "\n".join(parts)
+    return _markdown.section(headline(document), tables(document))
 
 
 def headline(document: dict[str, Any]) -> str:

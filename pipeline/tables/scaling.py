@@ -23,10 +23,7 @@ def picture(document: dict[str, Any], path: Path) -> str:
 
 def section(document: dict[str, Any]) -> str:
     """Returns the Markdown of one recorded run: a sentence on where and how, then a table an axis."""
-    parts = [headline(document)]
-    for axis in document["axes"]:
-        parts.append(_markdown.table(*table(document, axis)))
-    return "\n\n".join([*parts, *wrong(document)]) + "\n"
+    return _markdown.section(headline(document), (table(document, axis) for axis in document["axes"]), *wrong(document))
 
 
 def headline(document: dict[str, Any]) -> str:
