@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline import backends, machine
+from pipeline.processor import caution
 
 
 def rows() -> list[dict[str, Any]]:
@@ -20,15 +21,16 @@ def rows() -> list[dict[str, Any]]:
 
 def processor() -> dict[str, Any]:
     """Returns the facts about the machine that decide int8 speed and accuracy."""
-    flags = machine.cpu_flags()
+    name = machine.processor_class()
     facts: dict[str, Any] = {
         "cpu": machine.cpu_name(),
+        "processor class": name,
         "physical cores": machine.usable_cores(),
-        "int8 instructions": ", ".join(flags) or "none known",
+        "int8 instructions": ", ".join(machine.cpu_flags()) or "none known",
         "gpu": machine.gpu_name() or "none",
     }
-    caution = machine.saturation_caution(flags)
-    return facts if caution is None else {**facts, "caution": caution}
+    warning = caution(name)
+    return facts if warning is None else {**facts, "caution": warning}
 
 
 def examine() -> dict[str, Any]:

@@ -6,13 +6,24 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 # In the order of worth for int8: tiles, fused multiply-add of bytes (512 and 256 bits wide), plain vectors.
-FLAGS = ("amx_int8", "avx512_vnni", "avx_vnni", "avx512f", "avx2", "asimddp")
+FLAGS = ("amx_int8", "avx512_vnni", "avx_vnni", "avx512bw", "avx512f", "avx2", "i8mm", "asimddp")
 _CPUINFO = Path("/proc/cpuinfo")
+
+X86 = ("amx", "vnni", "avx512", "avx2", "x86")  # each can run what the later ones can
+_NEEDS = {"amx": {"amx_int8"}, "vnni": {"avx512_vnni", "avx_vnni"}, "avx512": {"avx512bw"}, "avx2": {"avx2"}}  # any of
+# oneDNN, and so OpenVINO, behaves as a lesser processor under this variable; ONNX Runtime does not. Values are
+# oneDNN's, such as AVX512_CORE_VNNI; the first part that one contains decides.
+CAP = "ONEDNN_MAX_CPU_ISA"
+_CAPS = {
+    "AMX": "amx", "VNNI": "vnni", "BF16": "vnni", "FP16": "vnni", "AVX10": "vnni", "AVX512": "avx512", "AVX2": "avx2",
+    "AVX": "x86", "SSE41": "x86",
+}  # fmt: skip
 
 
 @lru_cache(maxsize=1)
@@ -36,6 +47,28 @@ def cpu_flags() -> list[str]:
     info = _cpuinfo()
     present = set(info.get("flags", info.get("Features", "")).split())
     return [flag for flag in FLAGS if flag in present]
+
+
+def processor_class() -> str:
+    """Returns what int8 arithmetic this processor has: one of X86, "arm" or "other" (see `pipeline.processor`).
+
+    ONEDNN_MAX_CPU_ISA lowers it, so that a lesser one can be tried on any. Unknown instruction sets count as none.
+    """
+    architecture = platform.machine().lower()
+    if architecture in ("aarch64", "arm64"):
+        return "arm"
+    if architecture not in ("x86_64", "amd64"):
+        return "other"
+    cap = os.environ.get(CAP, "").upper()
+    found = class_of(cpu_flags())
+    allowed = next((name for part, name in _CAPS.items() if part in cap), X86[0])
+    return max(found, allowed, key=X86.index)
+
+
+def class_of(flags: Iterable[str]) -> str:
+    """Returns the class of an x86 processor with these of FLAGS."""
+    present = set(flags)
+    return next((name for name in X86 if present & _NEEDS.get(name, set())), X86[-1])
 
 
 def usable_cores() -> int:
@@ -65,27 +98,13 @@ def gpu_name() -> str | None:
     return next(iter(answer.stdout.splitlines()), "").strip() or None
 
 
-def saturation_caution(flags: list[str]) -> str | None:
-    """Returns why int8 sums can go wrong on this processor, None where they cannot.
-
-    Without VNNI, x86 multiplies bytes with `vpmaddubsw`, which adds two products u8·s8 in 16 bits and
-    saturates, as 2 · 255 · 127 > 2¹⁵ − 1 (Intel 64 and IA-32 Software Developer's Manual, PMADDUBSW).
-    """
-    x86 = platform.machine().lower() in ("x86_64", "amd64")
-    if not x86 or {"amx_int8", "avx512_vnni", "avx_vnni"} & set(flags):
-        return None
-    return (
-        "no VNNI: pairs of 8-bit products are added in 16 bits and may saturate, so accuracy can differ from "
-        "other machines; verify on this one"
-    )
-
-
 def environment(threads: int, versions: dict[str, str]) -> dict[str, Any]:
     """Returns the `environment` of report.json."""
     from datetime import datetime, timezone
 
     return {
         "cpu": cpu_name(),
+        "processor": processor_class(),
         "cpu_flags": cpu_flags(),
         "gpu": gpu_name(),
         "threads": threads,

@@ -57,6 +57,16 @@ class Placement(_Section):
     disable: tuple[str, ...] = Field((), description="name patterns switched off, after `enable`")
 
 
+class Lowering(_Section):
+    """How the QDQ graph is written for a runtime."""
+
+    any_cpu: bool | None = Field(
+        None,
+        description="weights bounded so that no int8 sum can saturate on a processor without VNNI; None: where this "
+        "machine needs it",
+    )
+
+
 class Budgets(_Section):
     relative_drop: float = Field(0.01, ge=0, le=1, description="largest relative drop of the task metric")
     agreement: float | None = Field(
@@ -104,6 +114,7 @@ class Recipe(_Section):
     shapes: Shapes = Shapes()  # type: ignore[call-arg]
     calibration: Calibration = Calibration()  # type: ignore[call-arg]
     placement: Placement = Placement()  # type: ignore[call-arg]
+    lowering: Lowering = Lowering()  # type: ignore[call-arg]
     budgets: Budgets = Budgets()  # type: ignore[call-arg]
     verification: Verification = Verification()  # type: ignore[call-arg]
     tensorrt: TensorRT = TensorRT()  # type: ignore[call-arg]
@@ -120,6 +131,10 @@ class Recipe(_Section):
             return "embedded"
         parts = Path(self.checkpoint).parts
         return self.checkpoint if len(parts) <= 2 else "/".join(["…", *parts[-2:]])
+
+    def on_backend(self, backend: str) -> Recipe:
+        """Returns the same recipe for one backend."""
+        return self.model_copy(update={"backend": backend})
 
     @classmethod
     def load(

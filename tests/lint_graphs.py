@@ -33,6 +33,8 @@ CONSTANTS: dict[str, Any] = {
     "z32": np.zeros(32, np.int8),
     "w": RNG.standard_normal((32, 32)).astype(np.float32),
     "w8": np.ones((32, 32), np.int8),
+    "loud8": np.full((32, 32), 65, np.int8),
+    "half8": np.full((32, 32), 64, np.int8),
     "narrow": np.ones((32, 8), np.float32),
     "odd": np.ones((32, 40), np.float32),
     "c": np.ones((16, 16, 3, 3), np.float32),
@@ -201,4 +203,6 @@ CASES = [
          target="8.6"),
     case("Q39", "h", linear(product="h = MatMul(x, w)"), linear(), "I"),
     case("Q40", "t", conv(product=RESIZE.format(mode="linear")), conv(product=RESIZE.format(mode="nearest")), "I"),
+    case("Q41", "h", linear(w="w_d = DequantizeLinear<axis = 1>(loud8, s32, z32)"),
+         linear(w="w_d = DequantizeLinear<axis = 1>(half8, s32, z32)"), target="cpu"),
 ]  # fmt: skip

@@ -39,6 +39,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_saturation_caution(
     flags: list[str], architecture: str, cautious: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv(machine.CAP, raising=False)
     monkeypatch.setattr(platform, "machine", lambda: architecture)
     monkeypatch.setattr(machine, "cpu_flags", lambda: flags)
     assert ("caution" in doctor.processor()) == cautious

@@ -94,7 +94,7 @@ def test_paths_without_a_file_are_refused(cli: Cli, tmp_path: Path) -> None:
     answer = cli("lint", tmp_path / "no.onnx", "--json")
     assert answer.code == 2 and json.loads(answer.out)["error"] == "InputError"
     path = write(tmp_path / "model.onnx", linear())
-    assert "unknown target '9'. Available: 10, 8.6, all." in cli("lint", path, "--target", "9").err
+    assert "unknown target '9'. Available: 10, 8.6, all, cpu." in cli("lint", path, "--target", "9").err
 
 
 def test_the_name_of_a_file_says_nothing(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_the_json_holds_everything(cli: Cli, tmp_path: Path) -> None:
     document = json.loads(cli("lint", path, "--json").out)
     report = lint(path)
     assert document == json.loads(json.dumps(report.to_json()))
-    assert document["file"] == str(path) and document["targets"] == ["8.6", "10"]
+    assert document["file"] == str(path) and document["targets"] == ["8.6", "10", "cpu"]
     by_rule = {entry["rule"]: entry for entry in document["findings"]}
     assert by_rule["Q20"]["nodes"] == ["p"] and by_rule["Q20"]["severity"] == "W"
     assert by_rule["Q20"]["places"][0]["detail"] == "has query; lacks key, softmax, value, output"

@@ -25,6 +25,7 @@ from pipeline.graph.linear_pointwise import linear_pointwise
 from pipeline.graph.merge import merge_equal_pairs
 from pipeline.graph.opset_17 import opset_17
 from pipeline.graph.pairs import Pair, dropped, find_pairs, keep_pairs, scales_of, set_scales
+from pipeline.graph.saturation_free import saturation_free
 from pipeline.graph.sink import sink_transposes
 from pipeline.graph.sink_pairs import sink_below_layout
 from pipeline.graph.unsigned import unsigned_activations
@@ -40,6 +41,7 @@ BY_NAME: dict[str, GraphPass] = {
     "linear_pointwise": linear_pointwise,
     "merge_equal_pairs": merge_equal_pairs,
     "opset_17": opset_17,
+    "saturation_free": saturation_free,
     "sink_below_layout": sink_below_layout,
     "sink_transposes": sink_transposes,
     "store_int8_weights": store_int8_weights,

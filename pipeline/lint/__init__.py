@@ -1,4 +1,4 @@
-"""A linter of QDQ ONNX graphs for TensorRT: what fails, what is slow, and what will probably run in int8.
+"""A linter of QDQ ONNX graphs: what TensorRT refuses, what is slow there, and what CPUs may compute wrong.
 
 `lint(path) -> Report` takes any QDQ ONNX file and needs onnx, onnx-ir and numpy. What is in this folder:
 
@@ -6,7 +6,7 @@
     nodes       one node or value: its type, inputs, attributes
     quantizers  scale, zero point and axis of Q and DQ
     view        who reads and makes a value, constants, walks through operators that commute with Q/DQ
-    rules/      the rules Q00 to Q40, one small function each, found by themselves
+    rules/      the rules Q00 to Q41, one small function each, found by themselves
     coverage, pairs, attention, residual, gelu      the facts beside the findings
     text        the lines to print
 """
@@ -14,13 +14,15 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import BackendUnavailable, InputError, near_names
-from pipeline.lint.findings import TARGETS, Finding, Place, Report, Target
+from pipeline.lint.findings import TARGETS, Finding, Place, Report, Saturation, Target
 
 if TYPE_CHECKING:
+    from pipeline.graph.saturation_risk import Risk
     from pipeline.lint.view import View
 
 __all__ = ["ALL", "TARGETS", "Finding", "Place", "Report", "lint"]
@@ -30,7 +32,7 @@ PACKAGES = {"onnx": "onnx", "onnx_ir": "onnx-ir"}
 
 
 def lint(path: Path | str, target: str = ALL) -> Report:
-    """Returns what the rules find in an ONNX file, for "8.6", "10" (TensorRT 10 and 11) or "all".
+    """Returns what the rules find in an ONNX file, for "8.6", "10" (TensorRT 10 and 11), "cpu" or "all".
 
     Raises InputError for a file that is no ONNX model and for an unknown target, BackendUnavailable where onnx or
     onnx-ir is not installed.
@@ -59,12 +61,14 @@ def _targets(asked: str) -> tuple[Target, ...]:
 
 
 def _report(file: str, view: View, targets: tuple[Target, ...]) -> Report:
+    from pipeline.graph.saturation_risk import risks
     from pipeline.lint import residual, rules
     from pipeline.lint.attention import attention, mask_adds
     from pipeline.lint.coverage import coverage
     from pipeline.lint.nodes import DQ, Q
     from pipeline.lint.pairs import unfused
 
+    products = risks(view.model) if "cpu" in targets else None  # it alone reads the weights
     return Report(
         file=file,
         targets=targets,
@@ -77,4 +81,9 @@ def _report(file: str, view: View, targets: tuple[Target, ...]) -> Report:
         unfused=tuple(unfused(view)),
         attention=tuple(attention(view, targets)),
         residual=residual.counts(list(residual.residuals(view, mask_adds(view)))),
+        saturation=None if products is None else _saturation(view, products),
     )
+
+
+def _saturation(view: View, products: Sequence[Risk]) -> Saturation:
+    return Saturation(len(products), tuple(view.label(r.node) for r in products if r.may_saturate))

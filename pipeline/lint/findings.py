@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Target = Literal["8.6", "10"]
+Target = Literal["8.6", "10", "cpu"]
 Severity = Literal["E", "W", "I"]
 Dim = int | str | None  # known, a symbol, unknown
 
-TARGETS: dict[Target, str] = {"8.6": "TensorRT 8.6", "10": "TensorRT 10 and 11"}
+TENSORRT: dict[Target, str] = {"8.6": "TensorRT 8.6", "10": "TensorRT 10 and 11"}
+TARGETS: dict[Target, str] = {**TENSORRT, "cpu": "any CPU"}
 SEVERITIES: dict[Severity, str] = {"E": "error", "W": "warning", "I": "info"}  # the worst first
 
 
@@ -79,6 +80,14 @@ class Attention:
 
 
 @dataclass(frozen=True)
+class Saturation:
+    """Int8 products on processors that add pairs of them in 16 bits."""
+
+    products: int
+    may_saturate: tuple[str, ...]  # their nodes, the worst first
+
+
+@dataclass(frozen=True)
 class Report:
     """The result of one run of the linter."""
 
@@ -93,6 +102,7 @@ class Report:
     unfused: tuple[Unfused, ...]
     attention: tuple[Attention, ...]
     residual: Mapping[str, int]  # residual adds with none, one or both of their inputs quantized
+    saturation: Saturation | None  # None for TensorRT alone, which has no such sums
 
     @property
     def errors(self) -> tuple[Finding, ...]:

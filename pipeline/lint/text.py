@@ -63,6 +63,10 @@ def facts(report: Report) -> Iterator[str]:
         yield f"int8      {found.share:.1%} of {total / GIGA:.2f} G multiply-accumulates{counted}"
     if found.uncounted:
         yield f"          {len(found.uncounted)} operators of unknown shape not counted: {_some(found.uncounted)}"
+    if report.saturation is not None:
+        risky, products = report.saturation.may_saturate, report.saturation.products
+        worst = f", the worst: {_some(risky)}" if risky else ""
+        yield f"CPU       {len(risky)} of {products} int8 products may saturate without VNNI{worst}"
     names = [f"{entry.node} ({entry.reason})" for entry in report.unfused]
     yield f"unfused   {len(names)} Q/DQ predicted to be kernels of their own{': ' if names else ''}{_some(names)}"
     if any(report.residual.values()):

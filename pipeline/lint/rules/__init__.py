@@ -3,8 +3,8 @@
     @rule("Q05", "E", "a scale is not a positive finite number", "Calibrate again: …")
     def positive(view: View) -> Iterator[Hit]: ...
 
-The severity is one letter for every target, or {target: letter} for those that the rule concerns. A hit may carry
-another one, and may concern fewer targets.
+The severity is one letter for every TensorRT, or {target: letter} for those targets that the rule concerns. A hit may
+carry another one, and may concern fewer targets.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from pipeline.lint.findings import SEVERITIES, TARGETS, Finding, Place, Severity, Target
+from pipeline.lint.findings import SEVERITIES, TARGETS, TENSORRT, Finding, Place, Severity, Target
 from pipeline.lint.view import View
 
 
@@ -53,7 +53,7 @@ def rule(id: str, severity: Severity | Mapping[Target, Severity], problem: str, 
     def register(check: Check) -> Check:
         if id in RULES:
             raise ValueError(f"rule {id} exists twice: {RULES[id].check.__name__} and {check.__name__}")
-        by_target = dict(severity) if isinstance(severity, Mapping) else dict.fromkeys(TARGETS, severity)
+        by_target = dict(severity) if isinstance(severity, Mapping) else dict.fromkeys(TENSORRT, severity)
         RULES[id] = Rule(id, by_target, problem, fix, check)
         return check
 
@@ -77,6 +77,8 @@ def findings(view: View, targets: Sequence[Target]) -> tuple[Finding, ...]:
 def _apply(entry: Rule, view: View, targets: Sequence[Target]) -> list[Finding]:
     """Groups the hits of a rule: one finding for each severity and set of targets."""
     groups: dict[tuple[Severity, tuple[Target, ...]], list[Place]] = {}
+    if not set(targets) & set(entry.severity):
+        return []
     for hit in entry.check(view):
         place = Place(None if hit.node is None else view.label(hit.node), hit.detail)
         concerned: dict[Severity, list[Target]] = {}

@@ -1,0 +1,71 @@
+"""Int8 products that are right on processors without VNNI."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from pipeline import saturation
+from pipeline.graph.byte_products import PRODUCTS, as_rows, byte_products
+from pipeline.graph.pairs import Pair, drop_pairs, find_pairs, initializer
+from pipeline.graph.walks import pair_above
+
+FLOAT_PRODUCT = "a product of two activations may saturate without VNNI: nothing bounds what is computed at run time"
+
+
+def saturation_free(model: ir.Model) -> bool:
+    """Raises weight scales until no pair of products can leave 16 bits; products of two activations become float.
+
+        W → Q(s) → DQ(s) → MatMul          ->     W → Q(s′) → DQ(s′) → MatMul,    s′ ≥ s per output channel
+        x → Q → DQ → MatMul ← DQ ← Q ← y   ->     x → MatMul ← y
+
+    Before `store_int8_weights`, which rounds. What bounds s′ is `saturation.bounded_scale`; tables and other weights
+    that are in no product keep their scale. Checked: no product that is left may saturate.
+    """
+    changed = keep_activation_products_float(model)
+    for pair in list(find_pairs(model)):
+        if pair.source.const_value is not None:
+            changed |= _bound(model, pair)
+    left = [p.node.name for p in byte_products(model) if p.codes is None or saturation.may_saturate(p.codes).any()]
+    assert not left, f"{left[0]} may still saturate"
+    return changed
+
+
+def keep_activation_products_float(model: ir.Model) -> bool:
+    """Removes the pairs in front of products of two activations; `dropped` tells which and why."""
+    reasons = {}
+    for product in list(byte_products(model)):
+        if product.codes is None:
+            pairs = [pair_above(value) for value in product.node.inputs[:2]]
+            reasons.update({name: FLOAT_PRODUCT for pair in pairs if pair is not None for name in pair.names})
+    return drop_pairs(model, reasons) if reasons else False
+
+
+def _bound(model: ir.Model, pair: Pair) -> bool:
+    """Gives a weight's pair the least scale at which its products cannot saturate; returns whether that is another."""
+    assert pair.source.const_value is not None
+    weight, scale = pair.source.const_value.numpy(), np.atleast_1d(pair.scale)
+    bounded = scale
+    for node, index, order in _readers(pair.dequantize.outputs[0], tuple(range(weight.ndim))):
+        rows = as_rows(node, index, weight.transpose(order))
+        if rows.shape[1:] == (1, 1):
+            continue
+        each = saturation.bounded_scale(rows, np.resize(scale, len(rows)))
+        bounded = np.maximum(bounded, each.reshape(-1, len(scale)).max(0))
+    if np.array_equal(bounded, scale):
+        return False
+    value = initializer(model, str(pair.quantize.inputs[1].name), bounded.reshape(pair.scale.shape))  # type: ignore[union-attr]
+    assert value is pair.quantize.inputs[1] is pair.dequantize.inputs[1]
+    return True
+
+
+def _readers(value: ir.Value, order: tuple[int, ...]) -> list[tuple[ir.Node, int, tuple[int, ...]]]:
+    """Returns the products that read a weight, which of their inputs it is, and the order of its axes there."""
+    found = []
+    for use in value.uses():
+        if use.node.op_type in PRODUCTS and use.idx < 2:
+            found.append((use.node, use.idx, order))
+        elif use.node.op_type == "Transpose":
+            perm = use.node.attributes["perm"].as_ints()
+            found += _readers(use.node.outputs[0], tuple(order[axis] for axis in perm))
+    return found
