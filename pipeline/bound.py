@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline import backends, latency, machine, precision, records
+from pipeline import backends, latency, machine, precision, records, stages
 from pipeline.artifacts import Workspace
 from pipeline.errors import PipelineError
 from pipeline.evaluation import Reference
@@ -46,7 +46,8 @@ def run(
     products in int8: its rate would then be no peak of int8.
     """
     workspace, threads = Workspace(recipe.folder), recipe.verification.threads or machine.usable_cores()
-    backend = backends.choose(recipe.backend)
+    (judged,) = stages.recipes_for("verify", recipe, workspace)
+    backend = backends.choose(judged.backend)
     engine = backends.load_checked(workspace, backend, threads)
     feeds = Reference.read(workspace).first(batch).inputs
     profile = engine.precision_report(feeds)

@@ -49,17 +49,19 @@ def work(recipe: Recipe, file: Path) -> None:
         from pipeline.artifacts import Workspace
         from pipeline.export import export_onnx
         from pipeline.reference import float_session
-        from pipeline.stages import calibrate, verify
+        from pipeline.stages import calibrate, recipes_for, verify
 
-        backends.get(backends.choose(recipe.backend)).version()
+        workspace = Workspace(recipe.folder)
+        (recipe,) = recipes_for("verify", recipe, workspace)
+        backends.get(recipe.backend).version()
 
-    workspace, threads = Workspace(recipe.folder), verify.threads_of(recipe)
+    threads = verify.threads_of(recipe)
     torch.set_num_threads(threads)
     source = prepare.open_source(recipe)
     samples, _ = calibrate.samples(recipe, source, workspace.folder)
     batches = prepare.unpadded_batches(samples, recipe.calibration.batch_size)
     count, held_out = len(next(iter(samples.values()))), evaluation.Reference.read(workspace).inputs
-    original, engine = workspace.path("original.onnx"), backends.choose(recipe.backend)
+    original, engine = workspace.path("original.onnx"), recipe.backend
 
     with timed(rows, "load the checkpoint"):
         model = prepare.float_model(source)
@@ -72,7 +74,7 @@ def work(recipe: Recipe, file: Path) -> None:
     count = len(next(iter(held_out.values())))
     with timed(rows, f"{count} held-out samples through float ONNX Runtime"):
         evaluation.one_by_one(float_session(original, threads), held_out)
-    with timed(rows, f"{count} held-out samples through the int8 engine"):
+    with timed(rows, f"{count} held-out samples through the engine"):
         evaluation.one_by_one(backends.load_checked(workspace, engine, threads), held_out)
     file.write_text(json.dumps(rows), encoding="utf-8")
 

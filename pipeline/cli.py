@@ -375,10 +375,10 @@ def doctor(as_json: Json = False) -> None:
 @app.command()
 def lint(
     file: Annotated[Path, typer.Argument(help="any ONNX file with Q/DQ pairs, ours or not")],
-    target: Annotated[str, typer.Option(help="8.6, 10 (TensorRT 10 and 11) or all")] = "all",
+    target: Annotated[str, typer.Option(help="8.6, 10 (TensorRT 10 and 11), cpu or all")] = "all",
     as_json: Json = False,
 ) -> None:
-    """Say what TensorRT would refuse, run slowly or run in float; exit 1 on an error, 0 on warnings alone."""
+    """Say what TensorRT would refuse, run slowly or run in float, and a CPU compute wrong; exit 1 on an error."""
     from pipeline import show
     from pipeline.lint import lint as examine
 

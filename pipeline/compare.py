@@ -32,6 +32,7 @@ def run(
     record: another file to write it to, for the README; command: what the table says it came from. Methods that `auto`
     chooses are chosen on the selection split and, like all others, judged on the evaluation split.
     """
+    recipe = recipe.on_backend(backends.choose(recipe.backend))
     automatic = selection.automatic(recipe)
     workspace = Workspace(automatic.folder)
     for name in BEFORE:

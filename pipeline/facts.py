@@ -13,7 +13,7 @@ from pipeline.evaluation import read_json
 from pipeline.memory import PeakMemory
 from pipeline.recipe import Recipe
 from pipeline.reference import CUDA
-from pipeline.stages import order, record_name
+from pipeline.stages import CHOICE, order, record_name
 
 FLOAT = "float ONNX Runtime"
 
@@ -72,18 +72,29 @@ def calibration(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
 
 
 def earlier_stages(recipe: Recipe, workspace: Workspace, present: str) -> list[dict[str, Any]]:
-    """Returns the stages before this one; a skipped one has the figures of the earlier run that made its files."""
+    """Returns the stages before this one; a skipped one has the figures of the earlier run that made its files.
+
+    Where the engine was chosen among backends, what was made for the others is there too, as <stage>/<backend>.
+    """
     recorded = workspace.manifest.stages
-    done = {n: recorded[key] for n in order(recipe) if (key := record_name(n, recipe)) in recorded}
+    engine = recorded.get(CHOICE, {"files": []})
+    chosen = f"{recipe.backend}/engine.json" in engine["files"]
+    found = []
+    for name in order(recipe):
+        if name == present:
+            continue
+        keys = {name: CHOICE if chosen and name == "engine" else record_name(name, recipe)}
+        if chosen and name in ("select", "lower"):
+            keys.update({key: key for key in recorded if key.startswith(f"{name}/") and key not in keys.values()})
+        found += [(shown, key) for shown, key in keys.items() if key in recorded]
     return [
         {
-            "name": name,
-            "seconds": done[name]["seconds"],
-            "peak_rss_bytes": done[name]["peak_rss_bytes"],
-            "skipped": name not in workspace.ran,
+            "name": shown,
+            "seconds": recorded[key]["seconds"],
+            "peak_rss_bytes": recorded[key]["peak_rss_bytes"],
+            "skipped": key not in workspace.ran,
         }
-        for name in done
-        if name != present
+        for shown, key in found
     ]
 
 

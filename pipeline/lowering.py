@@ -81,7 +81,7 @@ class Candidates:
         self.quantizers: list[dict[str, Any]] = json.loads(
             workspace.path("quantizers.json").read_text(encoding="utf-8")
         )["quantizers"]
-        self.decisions = self.place(placement.default(self.backend.NAME, recipe.family))
+        self.decisions = self.place(placement.default(self.backend.NAME, recipe.family).policy)
         self.enabled = enabled(self.decisions)
 
     def place(self, policy: Policy) -> list[placement.Decision]:
@@ -110,19 +110,25 @@ class Candidates:
         from pipeline.graph import BOUNDS, BY_NAME, dropped, keep_pairs, scales_of, set_scales
         from pipeline.graph.fold import fold_transposed_weights
         from pipeline.graph.migrate import migrate_outliers
+        from pipeline.graph.saturation_free import keep_activation_products_float
 
         decisions = self.place(policy) if policy else self.decisions
+        passes = self.backend.dialect(self._recipe) if dialect is None else dialect
         graph = ir.load(self._workspace.path("candidates.onnx"))
         keep_pairs(graph, enabled(decisions))
+        if "saturation_free" in passes:  # before outliers are moved for the sake of products that stay float
+            keep_activation_products_float(graph)
+            decisions = placement.without(decisions, dropped(graph))
         moved = migrate_outliers(graph, self.histograms[1]) if choice.migration else []
         fold_transposed_weights(graph)
         scales = self._scales(graph, choice, moved, enabled(decisions))
         set_scales(graph, scales)
         graph.meta[BOUNDS] = {SEQUENCE: self._recipe.shapes.sequence_length}
-        for name in self.backend.dialect(self._recipe) if dialect is None else dialect:
+        for name in passes:
             BY_NAME[name](graph)
         decisions = placement.without(decisions, dropped(graph))
-        return Lowered(graph, decisions, {**scales, **scales_of(graph)}, moved)
+        left = {**scales, **scales_of(graph)}
+        return Lowered(graph, decisions, {name: left[name] for name in sorted(enabled(decisions))}, moved)
 
     def _scales(
         self, graph: ir.Model, choice: Choice, moved: Sequence[Moved], names: set[str]

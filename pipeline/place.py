@@ -46,6 +46,7 @@ def run(
     default placement itself is refused.
     """
     backend = backends.choose(recipe.backend)
+    recipe = recipe.on_backend(backend)
     timed = shaped(recipe, shape) if shape else recipe
     with ExitStack() as held:
         for made in {recipe.folder: recipe, timed.folder: timed}.values():
@@ -99,7 +100,7 @@ def searched(recipe: Recipe, timed: Recipe, rounds: int, area: Path) -> dict[str
     judged = Side(recipe, workspace, area / "judged")
     side = judged if timed is recipe else Side(timed, Workspace(timed.folder), area / "timed")
     engines = BuiltEngines(judged, side, selection.choice_of(recipe, workspace), source.task, held_out, rounds)
-    start = placement.default(backends.choose(recipe.backend), recipe.family).kinds
+    start = placement.default(backends.choose(recipe.backend), recipe.family).policy.kinds
     best, trials = search(start, moves(judged.candidates.quantizers), engines, limits)
     times = gain(engines, start, best)
     kept = contradiction(trials[0].candidate, times["speedup"], limits)
@@ -163,13 +164,14 @@ def store(table: Mapping[str, Any]) -> Path:
     ]
     measured = {
         **{key: table[key] for key in ("command", "shape", "checkpoint", "inputs", "rounds", "default", "placement")},
-        **{key: environment[key] for key in ("date", "cpu", "cpu_flags", "threads")},
+        **{key: environment[key] for key in ("date", "cpu", "processor", "cpu_flags", "threads")},
         "version": {n: v for n, v in environment["versions"].items() if n == table["backend"]},
         "latency": table["latency"],
         "accuracy": table["accuracy"],
         "tried": tried,
     }
-    return placement.store(table["backend"], table["family"], Policy(frozenset(table["winner"])), measured)
+    policy = Policy(frozenset(table["winner"]))
+    return placement.store(table["backend"], table["family"], environment["processor"], policy, measured)
 
 
 def command_of(recipe: Recipe, shape: str | None) -> str:

@@ -1,10 +1,11 @@
 """Which quantizers are on: the backend's default by kind of operator, then the recipe's patterns.
 
-A family's default on a backend is what `place` measured, stored in backends/placements/<backend>.json:
+A family's default on a backend is what `place` measured on a class of processors, stored in
+backends/placements/<backend>.json:
 
-    {"<family>": {"kinds": ["linear", …], "measured": {"command": …, "date": …, "cpu": …, …}}, …}
+    {"<family>": {"<class>": {"kinds": ["linear", …], "measured": {"command": …, "date": …, "cpu": …, …}}, …}, …}
 
-A family without an entry takes the backend's own PLACEMENT.
+A class without an entry takes that of the nearest class below it, and a family without any the backend's own PLACEMENT.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from pipeline import backends, families
+from pipeline import backends, families, machine, processor
 from pipeline.artifacts import write_atomic
 from pipeline.errors import InputError, near_names
 from pipeline.recipe import Placement
@@ -38,13 +39,29 @@ class Policy:
     kinds: frozenset[str]
 
 
-def default(backend: str, family: str) -> Policy:
-    """Returns the placement stored for a family on a backend, the backend's own where none is stored.
+@dataclass(frozen=True)
+class Default:
+    """The placement that a run starts from. measured_on: the class of processors, None for the backend's own."""
 
-    Raises InputError for a file that cannot be used.
+    policy: Policy
+    measured_on: str | None
+    note: str | None  # what to tell where it was measured on another class than this one
+
+
+def default(backend: str, family: str, processor_class: str | None = None) -> Default:
+    """Returns the placement stored for a family on a backend and class, the backend's own where none is stored.
+
+    processor_class: None for this machine's. Raises InputError for a file that cannot be used.
     """
-    entry = stored(backend).get(family)
-    return Policy(frozenset(entry["kinds"])) if entry else backends.get(backend).PLACEMENT
+    entries = stored(backend).get(family, {})
+    here = processor_class or machine.processor_class()
+    for name in processor.stand_ins(here):
+        if name in entries:
+            note = f"{family} on {backend} was not measured on {here} processors; taken from {name}"
+            return Default(Policy(frozenset(entries[name]["kinds"])), name, None if name == here else note)
+    measured = ", ".join(entries)
+    note = f"{family} on {backend} was measured on {measured} alone, not on {here}; the backend's own is taken"
+    return Default(backends.get(backend).PLACEMENT, None, note if entries else None)
 
 
 def file_of(backend: str) -> Path:
@@ -52,8 +69,8 @@ def file_of(backend: str) -> Path:
     return FOLDER / f"{backend}.json"
 
 
-def stored(backend: str) -> dict[str, dict[str, Any]]:
-    """Returns the checked content of a backend's file, {family: {kinds, measured}}; nothing where there is no file.
+def stored(backend: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """Returns the checked content of a backend's file, {family: {class: {kinds, measured}}}; nothing without a file.
 
     Raises InputError naming everything in it that cannot be used.
     """
@@ -71,13 +88,15 @@ def stored(backend: str) -> dict[str, dict[str, Any]]:
     return content  # type: ignore[no-any-return]
 
 
-def store(backend: str, family: str, policy: Policy, measured: Mapping[str, Any]) -> Path:
-    """Returns the backend's file, which now holds `policy` as the family's default; other families keep theirs.
+def store(backend: str, family: str, processor_class: str, policy: Policy, measured: Mapping[str, Any]) -> Path:
+    """Returns the backend's file, which now holds `policy` as the family's default on a class; others keep theirs.
 
     Raises InputError for a file that cannot be written.
     """
     path = file_of(backend)
-    entries = {**stored(backend), family: {"kinds": in_order(policy.kinds), "measured": dict(measured)}}
+    entries = stored(backend)
+    made = {"kinds": in_order(policy.kinds), "measured": dict(measured)}
+    entries[family] = dict(sorted({**entries.get(family, {}), processor_class: made}.items()))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, (json.dumps(dict(sorted(entries.items())), indent=1) + "\n").encode())
@@ -100,17 +119,28 @@ def _faults(content: Any) -> list[str]:
     if not isinstance(content, dict):
         return [f"an object of families is expected, found {type(content).__name__}."]
     found = []
-    for family, entry in content.items():
+    for family, classes in content.items():
         if family not in families.names():
             found.append(f"unknown model {family!r}.{near_names(family, families.names())}")
-        elif not isinstance(entry, dict) or set(entry) != {"kinds", "measured"}:
-            found.append(f"{family}: an object with 'kinds' and 'measured' is expected, found {_outline(entry)}.")
-        elif not isinstance(entry["kinds"], list) or not entry["kinds"]:
-            found.append(f"{family}: 'kinds' must be a list of at least one of {', '.join(KINDS)}.")
+        elif not isinstance(classes, dict):
+            found.append(f"{family}: an object of processor classes is expected, found {_outline(classes)}.")
         else:
-            unknown = [kind for kind in entry["kinds"] if kind not in KINDS]
-            found += [f"{family}: unknown kind {kind!r}.{near_names(str(kind), KINDS)}" for kind in unknown]
+            for name, entry in classes.items():
+                found += _entry_faults(family, name, entry)
     return found
+
+
+def _entry_faults(family: str, name: str, entry: Any) -> list[str]:
+    """Returns one sentence for everything that is wrong with the entry of one class."""
+    where = f"{family}, {name}"
+    if name not in processor.CLASSES:
+        return [f"{family}: unknown processor class {name!r}.{near_names(name, processor.CLASSES)}"]
+    if not isinstance(entry, dict) or set(entry) != {"kinds", "measured"}:
+        return [f"{where}: an object with 'kinds' and 'measured' is expected, found {_outline(entry)}."]
+    if not isinstance(entry["kinds"], list) or not entry["kinds"]:
+        return [f"{where}: 'kinds' must be a list of at least one of {', '.join(KINDS)}."]
+    unknown = [kind for kind in entry["kinds"] if kind not in KINDS]
+    return [f"{where}: unknown kind {kind!r}.{near_names(str(kind), KINDS)}" for kind in unknown]
 
 
 def _outline(entry: Any) -> str:

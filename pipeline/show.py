@@ -21,11 +21,12 @@ def result(report: dict[str, Any], recipe: Recipe, *, as_json: bool) -> None:
     accuracy, latency, size = report["accuracy"], report["latency"], report["size"]
     speedup, quant = latency["speedup"], report["precision_report"]
     before = f", {float_name(report)} {latency['float_ort']['p50']:.1f} ms" if speedup else ""
-    rivals = ", ".join(map(rival, report.get("precisions") or []))
+    rivals = ", ".join(map(rival, report["candidates"])) if len(report["candidates"]) > 1 else ""
     rows = [
         ("verdict", report["verdict"].upper() + "".join(f"\n  - {reason}" for reason in report["reasons"])),
         ("model", f"{report['model']} ({report['task']}), {report['checkpoint']}"),
         ("engine", f"{report['backend']}, {report['precision']}, {quant['int8_flop_share']:.0%} of the FLOPs in int8"),
+        ("right on", f"{report['processor']['right_on']}; built and timed on {report['processor']['built_on']}"),
         (
             accuracy["metric"],
             f"{accuracy['engine']:.4f}, float {accuracy['float']:.4f} (drop {accuracy['relative_drop']:+.2%}), "
@@ -42,7 +43,8 @@ def result(report: dict[str, Any], recipe: Recipe, *, as_json: bool) -> None:
             if speedup
             else f"not measured: {latency['not_compared']}",
         ),
-        *([("precisions", rivals)] if rivals else []),
+        *([("chosen from", rivals)] if rivals else []),
+        *([("instead", report["instead"])] if report["instead"] else []),
         (
             "size",
             f"{size['engine'] / 2**20:.1f} MiB, QDQ ONNX {size['qdq_onnx'] / 2**20:.1f}, "
@@ -54,9 +56,9 @@ def result(report: dict[str, Any], recipe: Recipe, *, as_json: bool) -> None:
 
 
 def rival(row: dict[str, Any]) -> str:
-    """Returns one of the precisions that were built: its latency, and whether it ships or why it may not."""
-    said = row["fault"] or f"{row['p50_ms']:.3f} ms"
-    return f"{row['precision']} {said}{' (ships)' if row['chosen'] else ''}"
+    """Returns one of the engines that were built: its latency, and whether it ships or must not."""
+    said = "refused" if row["fault"] else f"{row['p50_ms']:.3f} ms"
+    return f"{row['backend']} {row['precision']} {said}{' (ships)' if row['chosen'] else ''}"
 
 
 def comparison(report: dict[str, Any], changes: Sequence[Any], *, as_json: bool) -> None:

@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
-from pipeline import evaluation
+from pipeline import evaluation, saturation
 from pipeline.artifacts import Workspace
 from pipeline.evaluation import one_by_one
 from pipeline.recipe import Recipe
 from pipeline.reference import exact_outputs, float_session
+from pipeline.stages.lower import at_risk
 
 OPSET = 20
 WIDTH = 32
@@ -29,6 +31,7 @@ class Graph:
     qdq: bool = True
     signed: bool = True
     seed: int = 0
+    bounded: bool = True  # right on processors without VNNI too
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: dict[str, np.ndarray] = field(default_factory=dict)
 
@@ -59,7 +62,11 @@ class Graph:
         spread = spread.reshape([-1 if i == axis else 1 for i in range(len(shape))])
         fan_in = np.prod(shape) / shape[axis]
         value = (self.rng.standard_normal(shape) * spread / np.sqrt(fan_in)).astype(np.float32)
+        inner = {1: 0, 0: 1}[axis]  # of input channels: a matrix [K, N], a convolution [O, C, k, k]
+        rows = np.moveaxis(value, (axis, inner), (0, -1)).reshape(shape[axis], -1, shape[inner])  # [N, P, C]
         scale = (np.abs(value).max(others, keepdims=True) / 127).astype(np.float32)
+        if self.bounded:
+            scale = saturation.bounded_scale(rows, scale.reshape(-1)).reshape(scale.shape)
         stored = np.clip(np.rint(value / scale), -127, 127).astype(np.int8)
         if not self.qdq:
             return self.constant(name, value)
@@ -217,9 +224,17 @@ def export(folder: Path, backend: str, maker: Any = linear, samples: int = 24, r
             "label/class_names": np.array([f"c{i}" for i in range(CLASSES)]),
         }
         np.savez(area / "reference.npz", **arrays, **labels)  # type: ignore[arg-type]
+    lower(workspace, backend, maker)
+    return workspace
+
+
+def lower(workspace: Workspace, backend: str, maker: Any = linear, **options: Any) -> None:
+    """Writes a backend's QDQ graph and what belongs to it, as the lower stage does."""
     with workspace.staging(f"lower/{backend}", {}, {"seconds": 4.0, "peak_rss_bytes": 4}) as area:
-        write_exact(workspace, maker(area / backend / "model.qdq.onnx", signed=backend != "onnxruntime"))
+        write_exact(
+            workspace, maker(area / backend / "model.qdq.onnx", **{"signed": backend != "onnxruntime", **options})
+        )
         chosen = {"method": "percentile", "percentile": 99.999, "migration": True}
         placed = {"backend": backend, "calibration": chosen, "quantizers": [], "migrations": []}
+        placed["saturation"] = at_risk(ir.load(area / backend / "model.qdq.onnx"))
         (area / backend / "placement.json").write_text(json.dumps(placed))
-    return workspace

@@ -63,8 +63,8 @@ def test_the_report_names_the_backend(tmp_path: Path) -> None:
     """With engines of two backends in one folder, the one that was judged last is loaded."""
     folder = built(tmp_path / "small", USABLE[0])
     other = USABLE[1]
-    with Workspace(folder).staging("other", {}, {}) as area:
-        backends.get(other).build(folder / USABLE[0] / "model.qdq.onnx", area / other, models.recipe(folder, other))
+    models.lower(Workspace(folder), other)
+    stages.run("engine", models.recipe(folder, other))
     with pytest.raises(ArtifactError, match=f"engines of {USABLE[0]}, {other}"):
         pipeline.load_engine(folder)
     with Workspace(folder).staging("verify", {}, {}) as area:

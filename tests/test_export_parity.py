@@ -336,7 +336,9 @@ def test_the_dialect_changes_no_output(
     recipe = case.recipe.model_copy(update={"folder": folder.parent, "backend": folder.name})
     workspace = Workspace(folder.parent)
     candidates = Candidates(recipe, workspace)
-    monkeypatch.setattr(candidates.backend, "dialect", lambda recipe: ())
+    first = candidates.backend.dialect(recipe)[:1]  # the one pass that is not exact: it rounds weights otherwise
+    bounded = first if first == ("saturation_free",) else ()
+    monkeypatch.setattr(candidates.backend, "dialect", lambda recipe: bounded)
     plain = candidates.lower(choice_of(recipe, workspace))
     assert sorted(d.name for d in plain.decisions if d.enabled) == sorted(plain.scales)
     ir.save(plain.graph, tmp_path / "plain.onnx")

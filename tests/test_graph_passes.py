@@ -418,7 +418,7 @@ agraph (float[N, 4, 6] x) => (float[N, 4, 4] y) {
     model = parse(text, **constants, s1=np.float32(0.02), s2=np.float32(0.03), z=Z)
 
     def dialect(graph: ir.Model) -> bool:
-        for name in backends.get(backend).dialect(Recipe.load("bert")):
+        for name in backends.get(backend).dialect(Recipe.load("bert", overrides={"lowering.any_cpu": False})):
             BY_NAME[name](graph)
         return True
 

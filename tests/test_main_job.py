@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +13,12 @@ import numpy as np
 import onnx
 import pytest
 
-from pipeline import load_engine, report_schema
+from pipeline import load_engine, machine, processor, report_schema
 from pipeline.artifacts import Workspace, sha256
 
 pytestmark = pytest.mark.slow
 MODELS = ("bert", "segformer")
+SATURATES = processor.saturates(machine.processor_class())  # there attention is float, and int8 need not be faster
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -28,32 +30,52 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """One finished folder per model, with its baseline."""
     folder = tmp_path_factory.mktemp("exports") / request.param
-    done = run("engine", request.param, "--output", str(folder), "--backend", "openvino", "--store-baseline")
+    done = run("engine", request.param, "--output", str(folder), "--store-baseline")
     assert done.returncode == 0, done.stderr + done.stdout
     return request.param, folder
+
+
+@pytest.fixture(scope="module")
+def int8(built: tuple[str, Path]) -> tuple[str, Path]:
+    """The same with OpenVINO's int8 engine, whichever engine is the fastest here."""
+    model, folder = built
+    copy = Path(shutil.copytree(folder, folder.with_name(f"{model}-int8")))
+    done = run("engine", model, "--output", str(copy), "--backend", "openvino", "--set", "budgets.speedup=0")
+    assert done.returncode == 0, done.stderr + done.stdout
+    return model, copy
 
 
 def report_of(folder: Path) -> dict[str, Any]:
     return json.loads(Workspace(folder).path("report.json").read_text())
 
 
-def test_int8_is_within_the_budgets_of_float(built: tuple[str, Path]) -> None:
+def test_the_main_job_passes_on_every_processor(built: tuple[str, Path]) -> None:
     report = report_of(built[1])
     report_schema.validate(report)
-    assert (report["verdict"], report["precision"], report["reasons"]) == ("pass", "int8", [])
-    assert report["accuracy"]["relative_drop"] <= 0.01
-    assert report["accuracy"]["agreement"] >= 0.99
-    assert report["precision_report"]["int8_flop_share"] >= 0.95
+    assert (report["verdict"], report["reasons"]) == ("pass", [])
+    assert report["accuracy"]["relative_drop"] <= 0.01 and report["accuracy"]["agreement"] >= 0.99
     assert [row["batch"] for row in report["batches"]] == [1, 2, 4, 8]
     assert all(row["fault"] is None for row in report["batches"])
     assert not any(stage["skipped"] for stage in report["stages"])
+    assert not any(row["fault"] for row in report["candidates"]), "every engine is right here, also those that lost"
+    assert SATURATES or report["precision"] == "int8"
+
+
+def test_int8_is_within_the_budgets_of_float(int8: tuple[str, Path]) -> None:
+    report = report_of(int8[1])
+    assert (report["verdict"], report["precision"], report["reasons"]) == ("pass", "int8", [])
+    assert report["accuracy"]["relative_drop"] <= 0.01 and report["accuracy"]["agreement"] >= 0.99
+    assert report["precision_report"]["int8_flop_share"] >= (0.5 if SATURATES else 0.95)
+    assert all(row["fault"] is None for row in report["batches"])
+    skipped = {stage["name"]: stage["skipped"] for stage in report["stages"]}
+    assert skipped["lower"] and not skipped["engine"], "the graph was there already"
 
 
 def test_every_artifact_is_vouched_for(built: tuple[str, Path]) -> None:
     manifest = Workspace(built[1]).manifest
     for name, record in manifest.files.items():
         assert sha256(built[1] / name) == record["sha256"], name
-    assert {"model.onnx", "calibration.json", "reference.npz", "report.html", "openvino/model.xml"} <= set(
+    assert {"model.onnx", "calibration.json", "reference.npz", "report.html", "openvino/model.qdq.onnx"} <= set(
         manifest.files
     )
 
@@ -72,9 +94,9 @@ def stored_bytes(path: Path) -> int:
 def test_a_second_run_does_no_work(built: tuple[str, Path]) -> None:
     model, folder = built
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file() and p.name != ".lock"}
-    again = run("engine", model, "--output", str(folder), "--backend", "openvino")
+    again = run("engine", model, "--output", str(folder))
     assert again.returncode == 0
-    assert again.stderr.count("up to date") == 6 and "running" not in again.stderr
+    assert again.stderr.count("up to date") == 7 and "running" not in again.stderr
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file() and p.name != ".lock"} == before
 
 

@@ -23,7 +23,7 @@ from pipeline.artifacts import Workspace
 from pipeline.graph import find_pairs, keep_pairs, migrate, set_scales
 from pipeline.graph.migrate import Moved, migrate_outliers
 from pipeline.lowering import Candidates, Choice
-from pipeline.recipe import Recipe
+from pipeline.recipe import Lowering, Recipe
 from pipeline.reference import exact_session
 from pipeline.scales import to_scale
 from pipeline.stages import calibrate
@@ -695,7 +695,8 @@ def test_a_wrong_factor_at_any_place_fails_the_check(
 def test_lowering_takes_the_scales_of_the_divided_tensors(
     name: str, exported: Callable[[str], Recipe], tmp_path: Path
 ) -> None:
-    recipe = exported(name).model_copy(update={"backend": "onnxruntime"})
+    full_range = Lowering(any_cpu=False)  # type: ignore[call-arg]
+    recipe = exported(name).model_copy(update={"backend": "onnxruntime", "lowering": full_range})
     candidates = Candidates(recipe, Workspace(recipe.folder))
     plain = candidates.lower(Choice("max", 99.99, migration=False))
     lowered = candidates.lower(Choice("max", 99.99, migration=True))

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pipeline import backends, families, placement
+from pipeline import backends, families, placement, processor
 from pipeline.errors import InputError
-from pipeline.placement import KINDS, Decision, Policy, decide
+from pipeline.placement import KINDS, Decision, Default, Policy, decide
 from pipeline.recipe import Placement
 
 PRODUCTS = Policy(kinds=frozenset({"linear", "conv", "depthwise", "embedding", "scores", "context"}))
@@ -159,10 +159,12 @@ def entry(*kinds: Any, **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("family", families.names())
 @pytest.mark.parametrize("backend", USABLE)
 def test_what_the_package_stores_can_be_used(backend: str, family: str) -> None:
-    kinds = placement.default(backend, family).kinds
-    assert kinds and kinds <= set(KINDS)
-    found = placement.stored(backend).get(family)
-    assert kinds == (frozenset(found["kinds"]) if found else backends.get(backend).PLACEMENT.kinds)
+    found = placement.stored(backend).get(family, {})
+    for name in processor.CLASSES:
+        kinds = placement.default(backend, family, name).policy.kinds
+        assert kinds and kinds <= set(KINDS)
+        entries = [found[other]["kinds"] for other in processor.stand_ins(name) if other in found]
+        assert kinds == (frozenset(entries[0]) if entries else backends.get(backend).PLACEMENT.kinds)
 
 
 def test_every_stored_file_is_a_backends() -> None:
@@ -170,20 +172,45 @@ def test_every_stored_file_is_a_backends() -> None:
 
 
 def test_without_an_entry_the_backends_own_placement_holds(shelf: Path) -> None:
-    assert placement.default("openvino", "bert") == backends.get("openvino").PLACEMENT
-    placement.store("openvino", "segformer", Policy(frozenset({"conv"})), {})
-    assert placement.default("openvino", "bert") == backends.get("openvino").PLACEMENT
-    assert placement.default("openvino", "segformer") == Policy(frozenset({"conv"}))
-    assert placement.default("onnxruntime", "segformer") == backends.get("onnxruntime").PLACEMENT
+    own = Default(backends.get("openvino").PLACEMENT, None, None)
+    assert placement.default("openvino", "bert") == own
+    placement.store("openvino", "segformer", "vnni", Policy(frozenset({"conv"})), {})
+    assert placement.default("openvino", "bert", "vnni") == own
+    assert placement.default("openvino", "segformer", "vnni") == Default(Policy(frozenset({"conv"})), "vnni", None)
+    assert placement.default("onnxruntime", "segformer", "vnni").policy == backends.get("onnxruntime").PLACEMENT
 
 
-def test_storing_replaces_one_family_and_keeps_the_others(shelf: Path) -> None:
-    assert placement.store("openvino", "segformer", Policy(frozenset({"conv", "linear"})), {"cpu": "A"}) == shelf
-    placement.store("openvino", "bert", Policy(frozenset({"linear"})), {})
-    placement.store("openvino", "segformer", Policy(frozenset({"head", "conv"})), {"cpu": "B"})
+def test_a_class_without_an_entry_takes_the_nearest_below_and_says_so(shelf: Path) -> None:
+    own = backends.get("openvino").PLACEMENT
+    placement.store("openvino", "bert", "vnni", Policy(frozenset({"linear"})), {})
+    placement.store("openvino", "bert", "avx2", Policy(frozenset({"conv"})), {})
+    found = {name: placement.default("openvino", "bert", name) for name in processor.CLASSES}
+    assert {name: default.measured_on for name, default in found.items()} == {
+        "amx": "vnni", "vnni": "vnni", "avx512": "avx2", "avx2": "avx2", "x86": None, "arm": None, "other": None,
+    }  # fmt: skip
+    assert found["amx"].policy == Policy(frozenset({"linear"})) and found["avx512"].policy == Policy(
+        frozenset({"conv"})
+    )
+    assert found["amx"].note == "bert on openvino was not measured on amx processors; taken from vnni"
+    assert found["vnni"].note is None and found["arm"].policy == own
+    assert found["arm"].note == (
+        "bert on openvino was measured on avx2, vnni alone, not on arm; the backend's own is taken"
+    )
+
+
+def test_storing_replaces_one_class_of_one_family_and_keeps_the_others(shelf: Path) -> None:
+    assert (
+        placement.store("openvino", "segformer", "vnni", Policy(frozenset({"conv", "linear"})), {"cpu": "A"}) == shelf
+    )
+    placement.store("openvino", "bert", "vnni", Policy(frozenset({"linear"})), {})
+    placement.store("openvino", "segformer", "avx2", Policy(frozenset({"sum"})), {})
+    placement.store("openvino", "segformer", "vnni", Policy(frozenset({"head", "conv"})), {"cpu": "B"})
     assert json.loads(shelf.read_text()) == {
-        "bert": {"kinds": ["linear"], "measured": {}},
-        "segformer": {"kinds": ["conv", "head"], "measured": {"cpu": "B"}},
+        "bert": {"vnni": {"kinds": ["linear"], "measured": {}}},
+        "segformer": {
+            "avx2": {"kinds": ["sum"], "measured": {}},
+            "vnni": {"kinds": ["conv", "head"], "measured": {"cpu": "B"}},
+        },
     }
     assert [path.name for path in shelf.parent.iterdir()] == ["openvino.json"], "nothing is left beside it"
 
@@ -191,14 +218,17 @@ def test_storing_replaces_one_family_and_keeps_the_others(shelf: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ({"brt": entry("linear")}, "unknown model 'brt'. Did you mean bert? Available: bert, segformer."),
-        ({"bert": entry("linear", "heads")}, "bert: unknown kind 'heads'. Did you mean head"),
-        ({"bert": entry("linear", 7)}, "bert: unknown kind 7."),
-        ({"bert": entry()}, "bert: 'kinds' must be a list of at least one of linear, "),
-        ({"bert": {"kinds": "linear", "measured": {}}}, "bert: 'kinds' must be a list"),
-        ({"bert": {"kinds": ["linear"]}}, "with 'kinds' and 'measured' is expected, found an object with 'kinds'."),
-        ({"bert": entry("linear", mesured={})}, "found an object with 'kinds', 'measured', 'mesured'."),
-        ({"bert": ["linear"]}, "bert: an object with 'kinds' and 'measured' is expected, found ['linear']."),
+        ({"brt": {"avx2": entry("linear")}}, "unknown model 'brt'. Did you mean bert? Available: bert, segformer."),
+        ({"bert": {"avx3": entry("linear")}}, "bert: unknown processor class 'avx3'. Did you mean avx2"),
+        ({"bert": {"avx2": entry("linear", "heads")}}, "bert, avx2: unknown kind 'heads'. Did you mean head"),
+        ({"bert": {"avx2": entry("linear", 7)}}, "bert, avx2: unknown kind 7."),
+        ({"bert": {"avx2": entry()}}, "bert, avx2: 'kinds' must be a list of at least one of linear, "),
+        ({"bert": {"avx2": {"kinds": "linear", "measured": {}}}}, "bert, avx2: 'kinds' must be a list"),
+        ({"bert": {"avx2": {"kinds": ["linear"]}}}, "'measured' is expected, found an object with 'kinds'."),
+        ({"bert": {"avx2": entry("linear", mesured={})}}, "found an object with 'kinds', 'measured', 'mesured'."),
+        ({"bert": {"avx2": ["linear"]}}, "bert, avx2: an object with 'kinds' and 'measured' is expected, found ['li"),
+        ({"bert": ["linear"]}, "bert: an object of processor classes is expected, found ['linear']."),
+        ({"bert": entry("linear")}, "bert: unknown processor class 'kinds'."),
         (["bert"], "an object of families is expected, found list."),
     ],
 )
@@ -212,7 +242,7 @@ def test_a_file_that_cannot_be_used_names_what_is_wrong(shelf: Path, content: An
 
 def test_all_faults_of_a_file_are_in_one_message(shelf: Path) -> None:
     shelf.parent.mkdir()
-    shelf.write_text(json.dumps({"brt": entry("linear"), "bert": entry("lnear", "hed")}), encoding="utf-8")
+    shelf.write_text(json.dumps({"brt": {}, "bert": {"vnni": entry("lnear", "hed")}}), encoding="utf-8")
     with pytest.raises(InputError) as error:
         placement.stored("openvino")
     assert str(error.value).count("\n") == 3
@@ -229,4 +259,4 @@ def test_a_file_that_is_no_json_is_named(shelf: Path, content: bytes) -> None:
 def test_a_folder_that_cannot_be_written_is_named(shelf: Path) -> None:
     shelf.parent.write_text("a file where the folder should be", encoding="utf-8")
     with pytest.raises(InputError, match=r"openvino\.json cannot be written .*--no-store"):
-        placement.store("openvino", "bert", Policy(frozenset({"linear"})), {})
+        placement.store("openvino", "bert", "vnni", Policy(frozenset({"linear"})), {})

@@ -502,28 +502,7 @@ def test_a_damaged_plan_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         tensorrt.load(folder, None)
 
 
-# --- auto ---
-
-
-def test_auto_ships_a_sound_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_tensorrt.install(monkeypatch, tmp_path, "10.13.3")
-    monkeypatch.setattr(tensorrt, "DIALECTS", {"8.6": (), "10": ()})
-    qdq = models.linear(tmp_path / "tensorrt/model.qdq.onnx")
-    models.linear(tmp_path / "model.onnx", qdq=False)
-    feeds, seen = models.feeds(qdq, 1), {}
-
-    def judge(precision: str, engine: backends.Engine) -> str | None:
-        seen[precision] = engine.precision_report(feeds)["int8_ops"]
-        return "drops" if precision == "fp32" else None
-
-    def time(engines: Any) -> Any:
-        return {name: [{"int8": 2.0, "fp16": 1.0}[name]] * 12 for name in engines}
-
-    rows = tensorrt.build_fastest(qdq, tmp_path / "area", recipe(tmp_path), judge, time)
-    assert seen == {"int8": 2, "fp16": 0, "fp32": 0}
-    assert {row["precision"]: row["chosen"] for row in rows} == {"int8": False, "fp16": True, "fp32": False}
-    assert sorted(p.name for p in (tmp_path / "area").iterdir()) == sorted(tensorrt.FILES)
-    assert plan.read(tmp_path / "area").precision == "fp16"
+# --- batches ---
 
 
 def test_what_is_wrong_at_a_batch_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,11 +120,11 @@ def timed(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
     real = latency.interleave
 
     def interleave(candidates: Any, *, warmup: int, runs: int, **more: Any) -> dict[str, list[float]]:
-        if not set(candidates) <= {"int8", "fp16", "fp32"}:
+        if not all(name.startswith("tensorrt ") for name in candidates):
             return real(candidates, warmup=warmup, runs=runs, **more)
         for call in candidates.values():
             call()
-        return {name: [seconds[name]] * runs for name in candidates}
+        return {name: [seconds[name.split()[1]]] * runs for name in candidates}
 
     monkeypatch.setattr(latency, "interleave", interleave)
 
@@ -136,7 +136,7 @@ def test_the_fastest_sound_precision_ships(
     fake_tensorrt.install(monkeypatch, tmp_path, version)
     timed(monkeypatch, int8=0.002, fp16=0.001, fp32=0.003)
     record, report = built(copied(exported("bert"), tmp_path / "bert", **RUN))
-    assert [(row["precision"], row["chosen"]) for row in record["precisions"]] == [
+    assert [(row["precision"], row["chosen"]) for row in record["candidates"]] == [
         ("int8", False),
         ("fp16", True),
         ("fp32", False),
@@ -144,11 +144,12 @@ def test_the_fastest_sound_precision_ships(
     assert report["precision"] == "fp16" and report["backend"] == "tensorrt"
     assert json.loads((tmp_path / "bert/tensorrt/plan.json").read_text(encoding="utf-8"))["precision"] == "fp16"
     assert report["accuracy"]["agreement"] == 1.0
-    assert report["precisions"] == record["precisions"]
+    assert report["candidates"] == record["candidates"]
     page = (tmp_path / "bert/report.html").read_text(encoding="utf-8")
-    assert page.count('<th scope="row">fp16</th><td class="n">1.000</td><td>ships</td>') == 1
-    shown = [show.rival(row) for row in report["precisions"]]
-    assert shown == ["int8 2.000 ms", "fp16 1.000 ms (ships)", "fp32 3.000 ms"]
+    assert page.count('<th scope="row">tensorrt fp16</th><td class="n">1.000</td>') == 1
+    assert page.count("<td>ships</td>") == 1
+    shown = [show.rival(row) for row in report["candidates"]]
+    assert shown == ["tensorrt int8 2.000 ms", "tensorrt fp16 1.000 ms (ships)", "tensorrt fp32 3.000 ms"]
 
 
 def test_int8_that_misses_the_budget_does_not_ship_however_fast(
@@ -161,7 +162,7 @@ def test_int8_that_misses_the_budget_does_not_ship_however_fast(
     honest, asked = verdict.accuracy_reasons, iter([["the metric drops by 9 %"], [], []])
     monkeypatch.setattr(verdict, "accuracy_reasons", lambda *given: honest(*given) + next(asked, []))
     record, report = built(copied(exported("bert"), tmp_path / "bert", **RUN))
-    assert [row["fault"] for row in record["precisions"]] == ["the metric drops by 9 %", None, None]
+    assert [row["fault"] for row in record["candidates"]] == ["the metric drops by 9 %", None, None]
     assert report["precision"] == "fp16"
 
 
@@ -172,7 +173,7 @@ def test_a_precision_that_is_asked_for_is_the_only_one_built(
     fake_tensorrt.install(monkeypatch, tmp_path, "10.13.3")
     recipe = copied(exported("bert"), tmp_path / "bert", **RUN, **{"tensorrt.precision": precision})
     record, report = built(recipe)
-    assert [row["precision"] for row in record["precisions"]] == [precision] and report["precision"] == precision
+    assert [row["precision"] for row in record["candidates"]] == [precision] and report["precision"] == precision
     graphs = {path.name for path in (recipe.folder / "tensorrt").glob("*.onnx")}
     assert graphs == {"model.qdq.onnx", *([] if precision == "int8" else [f"model.{precision}.onnx"])}
 

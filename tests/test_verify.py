@@ -188,8 +188,8 @@ def test_a_wrong_engine_is_refused_and_the_old_one_kept(
     module = backends.get(backend)
     honest = module.build
 
-    def faulty(graph: Path, area: Path, recipe: Any) -> None:
-        honest(models.change_scale(graph, tmp_path / "wrong.onnx", "x_scale", 0.1), area, recipe)
+    def faulty(graph: Path, area: Path, recipe: Any, precision: str) -> None:
+        honest(models.change_scale(graph, tmp_path / "wrong.onnx", "x_scale", 0.1), area, recipe, precision)
 
     monkeypatch.setattr(module, "build", faulty)
     with pytest.raises(EngineRefused, match=r"refused[^:]*:\n  logits, one by one: ") as caught:
@@ -208,7 +208,7 @@ def test_a_runtimes_own_error_is_explained(
     folder, backend = tmp_path / "small", USABLE[0]
     models.export(folder, backend)
 
-    def faulty(graph: Path, area: Path, recipe: Any) -> None:
+    def faulty(graph: Path, area: Path, recipe: Any, precision: str) -> None:
         raise RuntimeError("cannot fuse or write")
 
     monkeypatch.setattr(backends.get(backend), "build", faulty)
@@ -223,8 +223,7 @@ def test_signed_concat_is_never_shipped_wrong(backend: str, tmp_path: Path) -> N
     folder = tmp_path / "small"
     workspace = Workspace(folder)
     models.export(folder, "openvino", models.concat_head)  # the signed dialect, whoever builds it
-    with workspace.staging(f"lower/{backend}", {}, {"seconds": 1.0, "peak_rss_bytes": 1}) as area:
-        models.write_exact(workspace, models.concat_head(area / backend / "model.qdq.onnx", signed=True))
+    models.lower(workspace, backend, models.concat_head, signed=True)
     recipe = models.recipe(folder, backend)
     files = {f"{backend}/{f}" for f in backends.get(backend).FILES}
     try:

@@ -6,17 +6,16 @@ FILES                               what build() writes, relative to <backend>/
 def dialect(recipe)                 -> names of the graph passes, in order; needs no runtime, as PLACEMENT and FILES
 def unavailable_reason()            -> None, or one sentence with the one thing to install
 def version()                       -> {package: version}, part of what makes an engine stale
-def build(qdq_onnx, area, recipe)   writes FILES into `area`
+def build(graph, area, recipe, precision)   writes FILES into `area`
 def load(folder, threads)           -> Engine
 
-One whose build() reads more of the recipe than the graph already shows, and one that can ship another precision than
-int8, have these too:
+build() is given the QDQ graph for int8 and the rewritten float model for other precisions. One that reads more of the
+recipe than the graph already shows, one that builds several precisions though it is the only backend asked for, and one
+that wants the float model in a dialect of its own (build() then is given the QDQ graph, and finds it beside), have:
 
 def settings(recipe)                                   -> what of the recipe build() reads, as a flat dict
-
 def precisions(recipe)                                 -> what to build, some of "int8", "fp16" and "fp32"
 def float_graph(model_onnx, recipe, precision)         -> the bytes of the graph that a float engine is built from
-def build_fastest(qdq_onnx, area, recipe, judge, time)  builds them all, keeps the fastest sound one; -> a row for each
 
 One that runs on a GPU says so, and is compared with float ONNX Runtime there, where that has CUDA:
 
@@ -31,11 +30,13 @@ def lint_target(recipe)                                -> the target to lint its
 from __future__ import annotations
 
 import importlib
+import json
 import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
+from pipeline import processor
 from pipeline.errors import BackendUnavailable, InputError, near_names
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Backend(Protocol):
     def dialect(self, recipe: Recipe) -> tuple[str, ...]: ...
     def unavailable_reason(self) -> str | None: ...
     def version(self) -> dict[str, str]: ...
-    def build(self, qdq_onnx: Path, area: Path, recipe: Recipe) -> None: ...
+    def build(self, graph: Path, area: Path, recipe: Recipe, precision: str = "int8") -> None: ...
     def load(self, folder: Path, threads: int | None) -> Engine: ...
 
 
@@ -90,6 +91,29 @@ def names() -> list[str]:
 def usable() -> list[str]:
     """Returns the backends that can run here, the one that `auto` prefers first."""
     return [name for name in names() if get(name).unavailable_reason() is None]
+
+
+def on_gpu(name: str) -> bool:
+    """Returns whether a backend's engines run on a GPU."""
+    return bool(getattr(get(name), "ON_GPU", False))
+
+
+def to_try(asked: str) -> list[str]:
+    """Returns the backends whose engines a run builds: `asked` itself, or for "auto" the one for a GPU where that can
+    run, else every one that can run on this CPU, the preferred one first.
+
+    Raises as `choose`.
+    """
+    first = choose(asked)
+    return [first] if asked != AUTO or on_gpu(first) else [name for name in usable() if not on_gpu(name)]
+
+
+def precisions(name: str, recipe: Recipe) -> tuple[str, ...]:
+    """Returns the precisions that a run builds: a backend's own choice, else int8, and beside it float for "auto"."""
+    backend: Any = get(name)
+    if hasattr(backend, "precisions"):
+        return tuple(backend.precisions(recipe))
+    return ("int8", "fp32") if recipe.backend == AUTO else ("int8",)
 
 
 def get(name: str) -> Backend:
@@ -132,11 +156,14 @@ def choose(asked: str) -> str:
 def load_checked(workspace: Workspace, name: str, threads: int | None) -> Engine:
     """Returns the engine that `engine` built for one backend, after checking the digest of every file of it.
 
-    Raises ArtifactError for a file that is missing or altered.
+    Raises ArtifactError for a file that is missing or altered, and for an engine of another class of processors whose
+    sums may saturate on this one.
     """
     backend = get(name)
     for file in backend.FILES:
         workspace.path(f"{name}/{file}")
+    if not on_gpu(name):
+        processor.admit(json.loads(workspace.path(f"{name}/engine.json").read_text(encoding="utf-8")), workspace.folder)
     return backend.load(workspace.folder / name, threads)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import precision
+from pipeline import precision, processor
 from pipeline.backends import missing_package, ordered_feeds
 from pipeline.placement import Policy
 from pipeline.reference import INSTALL, Session, session_options
@@ -39,8 +39,8 @@ DIALECT = (
 
 
 def dialect(recipe: Recipe) -> tuple[str, ...]:
-    """Returns the graph passes, in order, the same for every recipe."""
-    return DIALECT
+    """Returns the graph passes, in order; the first where the graph must be right without VNNI."""
+    return ("saturation_free", *DIALECT) if processor.bounded(recipe) else DIALECT
 
 
 # --- engine ---
@@ -66,7 +66,7 @@ def version() -> dict[str, str]:
     return {"onnxruntime": onnxruntime.__version__}
 
 
-def build(qdq_onnx: Path, area: Path, recipe: Recipe) -> None:
+def build(graph: Path, area: Path, recipe: Recipe, precision: str = "int8") -> None:
     """Writes model.ort.onnx: the graph after ONNX Runtime's fusions, so that loading it needs no option.
 
     The extended level is the last one whose result runs on every CPU; layouts are chosen when it is loaded.
@@ -77,7 +77,8 @@ def build(qdq_onnx: Path, area: Path, recipe: Recipe) -> None:
     area.mkdir(parents=True, exist_ok=True)
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.optimized_model_filepath = str(area / FILES[0])
-    ort.InferenceSession(str(qdq_onnx), options, providers=["CPUExecutionProvider"], disabled_optimizers=DISABLED)
+    disabled = DISABLED if precision == "int8" else []
+    ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"], disabled_optimizers=disabled)
 
 
 def load(folder: Path, threads: int | None) -> OnnxRuntimeEngine:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline import processor
 from pipeline.backends import _openvino_profile, missing_package, ordered_feeds
 from pipeline.errors import ArtifactError, InputError
 from pipeline.machine import usable_cores
@@ -36,8 +37,8 @@ DIALECT = (
 
 
 def dialect(recipe: Recipe) -> tuple[str, ...]:
-    """Returns the graph passes, in order, the same for every recipe."""
-    return DIALECT
+    """Returns the graph passes, in order; the first where the graph must be right without VNNI."""
+    return ("saturation_free", *DIALECT) if processor.bounded(recipe) else DIALECT
 
 
 # --- engine ---
@@ -59,11 +60,11 @@ def version() -> dict[str, str]:
     return {"openvino": openvino.__version__}
 
 
-def build(qdq_onnx: Path, area: Path, recipe: Recipe) -> None:
-    """Writes model.xml and model.bin: the QDQ graph in OpenVINO's form, weights int8, the rest float32."""
+def build(graph: Path, area: Path, recipe: Recipe, precision: str = "int8") -> None:
+    """Writes model.xml and model.bin: the graph in OpenVINO's form, int8 where it is, the rest float32."""
     import openvino
 
-    model = openvino.Core().read_model(qdq_onnx)
+    model = openvino.Core().read_model(graph)
     area.mkdir(parents=True, exist_ok=True)
     openvino.save_model(model, area / FILES[0], compress_to_fp16=False)  # the default halves float constants
 

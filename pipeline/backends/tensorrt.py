@@ -2,21 +2,21 @@
 
 _tensorrt/build.py     ONNX -> plan           _tensorrt/engine.py     plan -> outputs
 _tensorrt/shapes.py    optimization profiles  _tensorrt/profile.py    the engine inspector -> precision report
-_tensorrt/plan.py      plan.json              _tensorrt/choice.py     which of int8, fp16 and fp32 ships
+_tensorrt/plan.py      plan.json
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.backends import missing_package
-from pipeline.backends._tensorrt import api, choice, shapes
+from pipeline.backends._tensorrt import api, shapes
 from pipeline.backends._tensorrt import plan as plans
 from pipeline.backends._tensorrt.cuda import device
+from pipeline.candidates import PRECISIONS
 from pipeline.errors import BackendUnavailable, InputError
 from pipeline.placement import Policy
 
@@ -109,33 +109,32 @@ def _require() -> None:
         raise BackendUnavailable(f"backend {NAME!r} cannot run here: {reason}")
 
 
-def build(qdq_onnx: Path, area: Path, recipe: Recipe, precision: str = "int8") -> None:
+def build(graph: Path, area: Path, recipe: Recipe, precision: str = "int8") -> None:
     """Writes model.plan and plan.json.
 
-    precision: "int8" (the QDQ graph), "fp16" or "fp32" (the float graph). Which of them is fastest is no matter of
-    building: see `build_fastest`.
+    graph: the QDQ graph; precision: "int8", which is built from it, "fp16" or "fp32", from the float graph beside it.
     """
     from pipeline.backends._tensorrt import build as building
     from pipeline.backends._tensorrt import nodes
 
     present = maker()
-    graph, name = graph_for(qdq_onnx, recipe, precision)
+    content, name = graph_for(graph, recipe, precision)
     settings = _settings(recipe, precision, present)
-    plan, profiles = building.build_plan(graph, name, settings)
+    plan, profiles = building.build_plan(content, name, settings)
     area.mkdir(parents=True, exist_ok=True)
     (area / plans.PLAN).write_bytes(plan)
     plans.Note(
         maker=present,
         target=settings.target,
         precision=precision,
-        graph_sha256=hashlib.sha256(graph).hexdigest(),
+        graph_sha256=hashlib.sha256(content).hexdigest(),
         profiles=[{n: [list(limit) for limit in limits] for n, limits in p.items()} for p in profiles],
         settings={
             "workspace_mib": settings.workspace_mib,
             "optimization_level": settings.optimization_level,
             "tactic_sources": building.tactic_sources(),
         },
-        flops=nodes.flops(graph, recipe.shapes),
+        flops=nodes.flops(content, recipe.shapes),
     ).write(area)
 
 
@@ -162,7 +161,7 @@ def settings(recipe: Recipe) -> dict[str, Any]:
 def precisions(recipe: Recipe) -> tuple[str, ...]:
     """Returns the precisions to build: the recipe's, or for "auto" all, int8 first."""
     asked = recipe.tensorrt.precision
-    return choice.PRECISIONS if asked == "auto" else (asked,)
+    return PRECISIONS if asked == "auto" else (asked,)
 
 
 def graph_for(qdq_onnx: Path, recipe: Recipe, precision: str) -> tuple[bytes, str]:
@@ -197,26 +196,6 @@ def float_graph(model_onnx: Path, recipe: Recipe, precision: str) -> bytes:
         if precision != "fp32" or not name.startswith(HALF):
             BY_NAME[name](model)
     return bytes(ir.to_proto(model).SerializeToString())
-
-
-def build_fastest(
-    qdq_onnx: Path,
-    area: Path,
-    recipe: Recipe,
-    judge: Callable[[str, Engine], str | None],
-    time: Callable[[Mapping[str, Engine]], Mapping[str, Sequence[float]]],
-) -> list[dict[str, Any]]:
-    """Returns a row for each of the recipe's precisions; `area` then holds the plan of the fastest one that may ship.
-
-    judge: why an engine must not ship (parity, accuracy), None where it may. time: seconds of interleaved runs.
-    """
-    makers = {p: partial(_build_in, qdq_onnx, recipe, p) for p in precisions(recipe)}
-    area.mkdir(parents=True, exist_ok=True)
-    return choice.ship_fastest(makers, lambda folder: load(folder, None), judge, time, area)
-
-
-def _build_in(qdq_onnx: Path, recipe: Recipe, precision: str, area: Path) -> None:
-    build(qdq_onnx, area, recipe, precision)
 
 
 def load(folder: Path, threads: int | None) -> Engine:

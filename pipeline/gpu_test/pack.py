@@ -166,7 +166,7 @@ def lowered(variant: Variant, target: str, recipe: Recipe, workspace: Workspace)
 
     if variant.precision != "int8":
         return tensorrt.float_graph(workspace.path("model.onnx"), recipe, variant.precision)
-    kinds = placement.default(tensorrt.NAME, recipe.family).kinds | variant.more
+    kinds = placement.default(tensorrt.NAME, recipe.family).policy.kinds | variant.more
     policy = placement.Policy(kinds if variant.attention else kinds - ATTENTION)
     choice = selection.choice_of(recipe, workspace)
     made = Candidates(recipe, workspace).lower(choice, policy, variant.passes(target))

@@ -29,7 +29,7 @@ from typing import Any
 
 from pipeline import distributed
 from pipeline.artifacts import Workspace, digest_of, sha256
-from pipeline.errors import InputError
+from pipeline.errors import ArtifactError, InputError
 from pipeline.memory import PeakMemory
 from pipeline.recipe import Recipe
 
@@ -39,6 +39,7 @@ ORDER = ("quantize", "calibrate", "export", "select", "lower", "engine", "verify
 OTHER_NAMES = {"onnxruntime": ("onnxruntime-gpu",)}  # distributions of the same package that exclude each other
 WITHOUT_RUNTIME = ("quantize", "calibrate", "export", "lower")  # what the QDQ graph needs, and no backend's packages
 PER_BACKEND = ("select", "lower", "engine", "verify")
+CHOICE = "engine/auto"  # the manifest's key of an engine that was chosen among backends
 
 
 def order(recipe: Recipe) -> tuple[str, ...]:
@@ -55,17 +56,52 @@ def load(name: str) -> ModuleType:
 
 def record_name(name: str, recipe: Recipe) -> str:
     """Returns the manifest's key of a stage: engines of several backends live in one folder, side by side."""
-    if name not in PER_BACKEND:
-        return name
+    return f"{name}/{recipe.backend}" if name in PER_BACKEND else name
+
+
+def recipes_for(name: str, recipe: Recipe, workspace: Workspace) -> list[Recipe]:
+    """Returns what a stage is run with, "auto" made definite where it can be.
+
+    The QDQ graph is written for every backend that is tried; the engine stage takes "auto" where there is a choice, and
+    its choice is what is verified. Raises ArtifactError for verify before there is one.
+    """
     from pipeline import backends
 
-    return f"{name}/{backends.name_of(recipe.backend)}"
+    if recipe.backend != backends.AUTO or name not in PER_BACKEND:
+        return [recipe]
+    tried = backends.to_try(recipe.backend)
+    if name == "engine" and not backends.on_gpu(tried[0]):
+        return [recipe]
+    if name == "verify" and not backends.on_gpu(tried[0]):
+        return [recipe.on_backend(chosen_backend(workspace))]
+    return [recipe.on_backend(backend) for backend in tried]
+
+
+def chosen_backend(workspace: Workspace) -> str:
+    """Returns the backend that the engine stage chose for "auto". Raises ArtifactError before it did."""
+    record = workspace.manifest.stages.get(CHOICE, {"files": []})
+    found: list[str] = [name.partition("/")[0] for name in record["files"] if name.endswith("/engine.json")]
+    if not found:
+        raise ArtifactError(
+            f"{workspace.folder} has no engine that BACKEND=auto chose; run "
+            f"`make engine MODEL={workspace.folder.name}`, or give the backend."
+        )
+    return found[0]
 
 
 def why_stale(name: str, recipe: Recipe) -> list[str]:
     """Returns the reasons why a stage must run, none when its result is up to date."""
     stage, workspace = load(name), Workspace(recipe.folder)
-    return _reasons(stage, recipe, workspace, stage.inputs(recipe, workspace))
+    try:
+        made = recipes_for(name, recipe, workspace)
+    except ArtifactError:  # nothing was chosen yet
+        return ["it never ran"]
+    several = len(made) > 1
+    return [
+        f"{each.backend}: {reason}" if several else reason
+        for each in made
+        for reason in _reasons(stage, each, workspace, stage.inputs(each, workspace))
+    ]
 
 
 def _reasons(stage: ModuleType, recipe: Recipe, workspace: Workspace, inputs: dict[str, Any]) -> list[str]:
@@ -95,26 +131,41 @@ def run(
     force: bool = False,
     announce: Callable[[str], None] = log.info,
 ) -> dict[str, Any]:
-    """Runs one stage unless it is up to date; returns {name, seconds, peak_rss_bytes, skipped}.
+    """Runs one stage unless it is up to date; returns {name, seconds, peak_rss_bytes, skipped}, of all its backends.
 
     workspace: the recipe's folder, handed from stage to stage so that the last one can tell which of them ran.
     """
-    stage, workspace = load(name), workspace or Workspace(recipe.folder)
+    workspace = workspace or Workspace(recipe.folder)
+    made = recipes_for(name, recipe, workspace)
+    records = [_run(name, each, workspace, force, announce, len(made) > 1) for each in made]
+    return {
+        "name": name,
+        "seconds": sum(record["seconds"] for record in records),
+        "peak_rss_bytes": max(record["peak_rss_bytes"] for record in records),
+        "skipped": all(record["skipped"] for record in records),
+    }
+
+
+def _run(
+    name: str, recipe: Recipe, workspace: Workspace, force: bool, announce: Callable[[str], None], several: bool
+) -> dict[str, Any]:
+    """Runs one stage for a definite backend, or the engine stage for "auto"."""
+    stage, label = load(name), f"{name} for {recipe.backend}" if several else name
     inputs = stage.inputs(recipe, workspace)
     reasons = ["asked for"] if force else _reasons(stage, recipe, workspace, inputs)
     distributed.leader_says(_fingerprint(inputs) if reasons else 0)
     if not reasons:
-        announce(f"{name}: up to date")
-        return {"name": name, "seconds": 0.0, "peak_rss_bytes": 0, "skipped": True}
-    announce(f"{name}: running ({reasons[0]}{f', and {len(reasons) - 1} more' if len(reasons) > 1 else ''})")
+        announce(f"{label}: up to date")
+        return {"seconds": 0.0, "peak_rss_bytes": 0, "skipped": True}
+    announce(f"{label}: running ({reasons[0]}{f', and {len(reasons) - 1} more' if len(reasons) > 1 else ''})")
     facts: dict[str, Any] = {}
     start = time.perf_counter()
     with PeakMemory() as memory, workspace.staging(record_name(name, recipe), inputs, facts) as area:
         stage.run(recipe, workspace, area)
         facts["recipe"] = recipe.model_dump(mode="json", exclude={"folder"})
         facts.update(seconds=round(time.perf_counter() - start, 3), peak_rss_bytes=memory.peak())
-    workspace.ran.add(name)
-    return {"name": name, "skipped": False, **{k: facts[k] for k in ("seconds", "peak_rss_bytes")}}
+    workspace.ran.add(record_name(name, recipe))
+    return {"skipped": False, **{k: facts[k] for k in ("seconds", "peak_rss_bytes")}}
 
 
 def assist(name: str, recipe: Recipe) -> dict[str, Any]:
@@ -123,6 +174,7 @@ def assist(name: str, recipe: Recipe) -> dict[str, Any]:
     Raises InputError where the stage depends on something else here than on rank 0: another file, another version.
     """
     stage, workspace = load(name), Workspace(recipe.folder)
+    (recipe,) = recipes_for(name, recipe, workspace)  # what ranks share is no stage of several backends
     expected = distributed.leader_says(0)
     if expected and expected != _fingerprint(stage.inputs(recipe, workspace)):
         raise InputError(

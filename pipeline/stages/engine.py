@@ -1,7 +1,8 @@
-"""engine: <backend>/model.qdq.onnx becomes the runtime's own file, kept only if it computes that graph.
+"""engine: QDQ graphs become the runtime's own files; the fastest engine that is sound and within the budgets is kept.
 
-On a backend with several precisions, float engines of the same model are built beside it, and the fastest one that is
-sound and within the accuracy budgets is kept: never an int8 engine that is slower.
+One backend and precision is built alone, and refused where it does not compute its graph. Where there is a choice (the
+precisions of a backend, or with BACKEND=auto int8 and the rewritten float model on every CPU backend) all are built,
+checked and timed in turns: never an int8 engine that is slower than float, never nothing while one of them is right.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import backends
+from pipeline import backends, candidates, machine, processor
 from pipeline.artifacts import Workspace
+from pipeline.candidates import Candidate
 from pipeline.errors import EngineRefused, PipelineError
 from pipeline.evaluation import EXACT, PROBES, Reference, one_by_one, read_exact, read_json
 from pipeline.evaluation import FILE as REFERENCE
@@ -33,70 +35,198 @@ log = logging.getLogger(__name__)
 
 NAME = "engine"
 RECORD = "engine.json"  # what was built from what, and how it compares
+FLOAT_GRAPH = "model.onnx"
+FOLDER = ".candidates"
+FIRST_ROUNDS = 6  # of all; then of those within NEAR of the fastest
+NEAR = 1.25
+LONGEST = 6.0  # seconds for which those are timed, where the rounds asked for would take longer
+
+
+def tried(recipe: Recipe, workspace: Workspace) -> list[str]:
+    """Returns the backends that engines are built for: of those to try the ones that have a QDQ graph, if any has."""
+    asked = backends.to_try(recipe.backend)
+    return [name for name in asked if file_digest(workspace, f"{name}/model.qdq.onnx")] or asked
+
+
+def variants(recipe: Recipe, workspace: Workspace) -> list[tuple[str, str]]:
+    """Returns what is built: (backend, precision), the backend that is preferred first."""
+    names = tried(recipe, workspace)
+    return [(name, precision) for name in names for precision in backends.precisions(name, recipe)]
 
 
 def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
-    """Returns everything the engine depends on."""
-    name = backends.choose(recipe.backend)
-    backend: Any = backends.get(name)
-    graphs = [f"{name}/model.{p}.onnx" for p in lower.float_precisions(recipe)]
+    """Returns everything the engine depends on, the machine's load excepted."""
+    found: dict[str, Any] = {"backend": recipe.backend, "processor": machine.processor_class()}
+    for name in tried(recipe, workspace):
+        backend: Any = backends.get(name)
+        graphs = ["model.qdq.onnx", EXACT, *(f"model.{p}.onnx" for p in lower.float_precisions(name, recipe))]
+        found.update({f"{name}/{file}": file_digest(workspace, f"{name}/{file}") for file in graphs})
+        found.update({f"version {package}": version for package, version in backend.version().items()})
+        found.update(backend.settings(recipe) if hasattr(backend, "settings") else {})
+    if len(variants(recipe, workspace)) > 1:
+        found[FLOAT_GRAPH] = file_digest(workspace, FLOAT_GRAPH)
+        found["budgets"] = recipe.budgets.model_dump()
+        found["verification"] = recipe.verification.model_dump()
     return {
-        "backend": name,
-        "qdq": file_digest(workspace, f"{name}/model.qdq.onnx"),
-        **(backend.settings(recipe) if hasattr(backend, "settings") else {}),
-        **{graph: file_digest(workspace, graph) for graph in graphs},
-        "exact": file_digest(workspace, f"{name}/{EXACT}"),
+        **found,
         "reference": file_digest(workspace, REFERENCE),
-        "code": code_digest("backends", "parity.py", "evaluation.py", "stages/engine.py"),
-        **{f"version {package}": found for package, found in backend.version().items()},
-    }
+        "code": code_digest("backends", "candidates.py", "parity.py", "evaluation.py", "verdict.py", "measures.py",
+                            "latency.py", "processor.py", "machine.py", "stages/engine.py"),
+    }  # fmt: skip
 
 
 def outputs(recipe: Recipe) -> list[str]:
-    """Returns the files of the chosen backend."""
-    name = backends.choose(recipe.backend)
-    return [f"{name}/{file}" for file in (*backends.get(name).FILES, RECORD)]
+    """Returns the files of the backend; none for "auto", whose record says which it chose."""
+    names = backends.to_try(recipe.backend)
+    return [f"{names[0]}/{file}" for file in (*backends.get(names[0]).FILES, RECORD)] if len(names) == 1 else []
 
 
 def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     """Writes the engine and engine.json.
 
-    Raises EngineRefused, and leaves the earlier files as they are, when the engine is not the graph.
+    Raises EngineRefused, and leaves the earlier files as they are, where no engine may ship.
     """
-    name = backends.choose(recipe.backend)
-    backend: Any = backends.get(name)
-    graph = workspace.path(f"{name}/model.qdq.onnx")
-    source = Source(graph, read_exact(workspace, name), Reference.read(workspace))
-    start = time.perf_counter()
-    if hasattr(backend, "build_fastest"):
-        rows = build_fastest(backend, source, area / name, recipe, workspace)
+    reference = Reference.read(workspace)
+    made = variants(recipe, workspace)
+    built = [Built.make(name, precision, recipe, workspace, reference, area) for name, precision in made]
+    if len(built) == 1:
+        refuse(built[0])
+        chosen, rows = built[0], [Candidate(built[0].backend, built[0].precision).to_json(chosen=True)]
     else:
-        rows = []
-        build(backend, graph, area / name, recipe)
-    seconds = time.perf_counter() - start
-    log.info("engine: %s built in %.1f s, checking it against the graph", name, seconds)
-    engine = backend.load(area / name, recipe.verification.threads)
-    results = check(engine, source, recipe)
-    refuse(results, name)
+        chosen, rows = fastest(built, recipe, workspace, reference)
     record = {
-        "backend": name,
-        "qdq_sha256": file_digest(workspace, f"{name}/model.qdq.onnx"),
-        "versions": backend.version(),
-        "build_seconds": round(seconds, 3),
+        "backend": chosen.backend,
+        "precision": chosen.precision,
+        "processor": machine.processor_class(),
+        "saturation": None if chosen.precision != "int8" else lower.saturation(workspace, chosen.backend),
+        "qdq_sha256": file_digest(workspace, f"{chosen.backend}/model.qdq.onnx"),
+        "versions": backends.get(chosen.backend).version(),
+        "build_seconds": round(chosen.seconds, 3),
         "parity": {
-            "samples": min(PROBES, source.reference.samples),
-            "outputs": [{"way": way, **p.to_json()} for way, parities in results.items() for p in parities],
+            "samples": min(PROBES, reference.samples),
+            "outputs": [{"way": way, **p.to_json()} for way, parities in chosen.parity.items() for p in parities],
         },
-        "precisions": rows,
+        "candidates": rows,
     }
-    (area / name / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
+    chosen.folder.rename(area / chosen.backend)
+    shutil.rmtree(area / FOLDER)
+    (area / chosen.backend / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Built:
+    """An engine in a folder of its own, checked against its graph; where `engine` is None, `fault` says why."""
+
+    backend: str
+    precision: str
+    folder: Path
+    seconds: float
+    engine: backends.Engine | None
+    parity: Mapping[str, list[Parity]]
+    fault: str | None
+
+    @classmethod
+    def make(
+        cls, name: str, precision: str, recipe: Recipe, workspace: Workspace, reference: Reference, area: Path
+    ) -> Built:
+        """Builds, loads and checks one engine; what is wrong with it is in `fault`."""
+        backend, folder = backends.get(name), area / FOLDER / f"{name}-{precision}"
+        qdq = workspace.path(f"{name}/model.qdq.onnx")
+        graph = qdq if precision == "int8" or hasattr(backend, "float_graph") else workspace.path(FLOAT_GRAPH)
+        source = Source(graph, read_exact(workspace, name), reference)
+        start = time.perf_counter()
+        try:
+            if precision == "int8":
+                admit(workspace, name, graph)
+            build(backend, graph, folder, recipe, precision)
+            seconds = time.perf_counter() - start
+            log.info("engine: %s %s built in %.1f s, checking it against the graph", name, precision, seconds)
+            engine = backend.load(folder, recipe.verification.threads)
+            parity = check(engine, source, recipe, precision)
+            return cls(name, precision, folder, seconds, engine, parity, "; ".join(faults(parity)) or None)
+        except EngineRefused as error:
+            fault = str(error)
+        except (PipelineError, OSError):
+            raise
+        except Exception as error:  # noqa: BLE001 -- whatever a runtime raises is a fault of its engine
+            fault = f"{name} cannot run the engine that it built: {_said(error)}"
+        return cls(name, precision, folder, time.perf_counter() - start, None, {}, fault)
+
+
+def admit(workspace: Workspace, name: str, graph: Path) -> None:
+    """Raises EngineRefused for a graph whose sums may saturate on this processor."""
+    found = None if backends.on_gpu(name) else lower.saturation(workspace, name)
+    here = machine.processor_class()
+    if not backends.on_gpu(name) and not processor.right_on(found, here):
+        raise EngineRefused(
+            f"{processor.risk(found)} of {graph} may saturate on this processor ({here}); run "
+            f"`python -m pipeline engine {workspace.folder.name} --from lower` here, which needs no torch, or make it "
+            "elsewhere with --set lowering.any_cpu=true"
+        )
+
+
+def fastest(
+    built: Sequence[Built], recipe: Recipe, workspace: Workspace, reference: Reference
+) -> tuple[Built, list[dict[str, Any]]]:
+    """Returns the engine that ships, and a row for every engine. Raises EngineRefused where none may ship."""
+    from pipeline import tasks, verdict
+    from pipeline.measures import accuracy
+
+    task = tasks.get(read_json(workspace, "quantizers.json")["task"])
+    budgets = verdict.budgets(recipe.budgets, task)
+    by_label = {f"{b.backend} {b.precision}": b for b in built}
+
+    def judge(candidate: Candidate) -> candidates.Verdict:
+        engine = by_label[candidate.label].engine
+        assert engine is not None
+        if candidate.precision == "fp32":
+            return None, None  # its parity is with the float model itself
+        found = one_by_one(engine, reference.inputs, f"{candidate.label} on held-out samples")
+        section = accuracy(task, reference, found)[0]
+        kept = {key: section[key] for key in ("metric", "engine", "relative_drop", "agreement", "sqnr_db")}
+        return kept, "; ".join(verdict.accuracy_reasons(section, budgets)) or None
+
+    times = timed({label: b.engine for label, b in by_label.items() if b.engine and not b.fault}, reference, recipe)
+    chosen, found = candidates.ship(
+        [Candidate(b.backend, b.precision, tuple(times.get(n, ())), b.fault) for n, b in by_label.items()], judge
+    )
+    for c in found:
+        log.info("engine: %s %s", c.label, c.fault or f"{1e3 * c.median:.3f} ms{' ships' if c is chosen else ''}")
+    return by_label[chosen.label], [c.to_json(chosen=c is chosen) for c in found]
+
+
+def timed(engines: Mapping[str, backends.Engine], reference: Reference, recipe: Recipe) -> dict[str, list[float]]:
+    """Returns the seconds of runs on one sample, in turns: few of all engines, more of those that may be fastest."""
+    from pipeline import latency
+
+    feeds = reference.first(1).inputs
+    for engine in engines.values():
+        engine.prepare({name: x.shape for name, x in feeds.items()})
+    calls = {label: partial(engine, feeds) for label, engine in engines.items()}
+    asked = recipe.verification
+    if not calls:
+        return {}
+    times = latency.interleave(calls, warmup=asked.warmup, runs=min(FIRST_ROUNDS, asked.runs))
+    medians = {label: latency.quantile(seconds, 0.5) for label, seconds in times.items()}
+    near = {label: calls[label] for label, median in medians.items() if median <= NEAR * min(medians.values())}
+    if len(near) == 1:
+        return times
+    start = time.perf_counter()
+
+    def enough(found: latency.Times) -> bool:
+        rounds = len(next(iter(found.values())))
+        return rounds > FIRST_ROUNDS and time.perf_counter() - start > LONGEST
+
+    # one round more than before at least: as many rounds are what says that engines were timed in turns
+    rounds = max(FIRST_ROUNDS + 1, asked.runs)
+    return {**times, **latency.interleave(near, warmup=0, runs=rounds, enough=enough)}
 
 
 @dataclass(frozen=True)
 class Source:
     """What engines are held to: their graph, what it computes of the first PROBES held-out samples, and these."""
 
-    qdq: Path
+    graph: Path
     exact: Arrays
     reference: Reference
 
@@ -106,56 +236,29 @@ class Source:
         return (self.exact, original) if precision == "int8" else (original, None)
 
 
-def build_fastest(
-    backend: Any, source: Source, area: Path, recipe: Recipe, workspace: Workspace
-) -> list[dict[str, Any]]:
-    """Returns a row for each precision that was built; the fastest one that may ship is in `area`."""
-    from pipeline import latency, tasks, verdict
-    from pipeline.measures import accuracy
-
-    task = tasks.get(read_json(workspace, "quantizers.json")["task"])
-    budgets = verdict.budgets(recipe.budgets, task)
-    feeds = source.reference.first(1).inputs
-
-    def judge(precision: str, engine: backends.Engine) -> str | None:
-        wrong = faults(check(engine, source, recipe))
-        if not wrong:
-            found = one_by_one(engine, source.reference.inputs, f"{precision} on held-out samples")
-            wrong = verdict.accuracy_reasons(accuracy(task, source.reference, found)[0], budgets)
-        return "; ".join(wrong) or None
-
-    def seconds(engines: Mapping[str, backends.Engine]) -> Mapping[str, list[float]]:
-        for engine in engines.values():
-            engine.prepare({name: x.shape for name, x in feeds.items()})
-        asked = recipe.verification
-        return latency.interleave(
-            {name: partial(engine, feeds) for name, engine in engines.items()}, warmup=asked.warmup, runs=asked.runs
-        )
-
-    rows: list[dict[str, Any]] = backend.build_fastest(source.qdq, area, recipe, judge, seconds)
-    return rows
-
-
-def build(backend: backends.Backend, graph: Path, area: Path, recipe: Recipe) -> None:
+def build(backend: backends.Backend, graph: Path, area: Path, recipe: Recipe, precision: str = "int8") -> None:
     """Calls the backend's build; a runtime's own exception becomes a full disk's OSError or EngineRefused."""
     try:
-        backend.build(graph, area, recipe)
+        backend.build(graph, area, recipe, precision)
     except (PipelineError, OSError):
         raise
     except Exception as error:  # runtimes raise what they like, and none has a class for a full disk
-        if shutil.disk_usage(area.parent).free < graph.stat().st_size:
+        if shutil.disk_usage(graph.parent).free < graph.stat().st_size:
             raise OSError(errno.ENOSPC, "no space left for the engine", str(area)) from error
-        said = str(error).strip()[:500] or type(error).__name__
-        raise EngineRefused(f"{backend.NAME} builds no engine from {graph}: {said}") from error
+        raise EngineRefused(f"{backend.NAME} builds no engine from {graph}: {_said(error)}") from error
 
 
-def check(engine: backends.Engine, source: Source, recipe: Recipe) -> dict[str, list[Parity]]:
+def _said(error: Exception) -> str:
+    return str(error).strip()[:500] or type(error).__name__
+
+
+def check(engine: backends.Engine, source: Source, recipe: Recipe, precision: str = "int8") -> dict[str, list[Parity]]:
     """Returns the parity of an engine with its graph, by the way that it ran: samples one by one, and as one batch.
 
     The batch is not larger than the largest that the recipe asks for: an engine may take no larger one.
     """
     samples = source.reference.first(PROBES)
-    exact, original = source.expected(precision_of(engine))
+    exact, original = source.expected(precision)
     count = min(PROBES, max(recipe.shapes.batches))
     together = engine(samples.first(count).inputs)
     return {
@@ -168,23 +271,21 @@ def first(arrays: Arrays, count: int) -> Arrays:
     return {name: x[:count] for name, x in arrays.items()}
 
 
-def precision_of(engine: backends.Engine) -> str:
-    """Returns "fp16" or "fp32" for an engine of the float model, "int8" for all others."""
-    return str(getattr(engine, "precision", "int8"))
-
-
 def faults(results: Mapping[str, list[Parity]]) -> list[str]:
     """Returns a sentence for every output that is wrong, with whether alone or in a batch."""
     return [f"{p.output}, {way}: {p.reason}" for way, found in results.items() for p in found if p.reason]
 
 
-def refuse(results: Mapping[str, list[Parity]], backend: str) -> None:
+def refuse(built: Built) -> None:
     """Raises EngineRefused naming every output that is wrong."""
-    wrong = faults(results)
+    if built.engine is None:
+        raise EngineRefused(str(built.fault))
+    wrong = faults(built.parity)
     if wrong:
-        others = [name for name in backends.usable() if name != backend]
+        others = [name for name in backends.usable() if name != built.backend]
         raise EngineRefused(
-            f"the {backend} engine does not compute its QDQ graph and is refused; earlier artifacts are unchanged:\n  "
+            f"the {built.backend} engine does not compute its QDQ graph and is refused; earlier artifacts are "
+            "unchanged:\n  "
             + "\n  ".join(wrong)
             + f"\nUse BACKEND={' or '.join(others) or '…'}, keep the family's rewrites on, or switch off the "
             "quantizers before the operator at fault (--set placement.disable=…)."

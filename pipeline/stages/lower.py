@@ -6,21 +6,26 @@ Beside the graph it writes what the graph computes of a few held-out samples, in
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
-from pipeline import backends, placement, selection
+from pipeline import backends, machine, placement, selection
 from pipeline.artifacts import Workspace
-from pipeline.evaluation import EXACT, Reference
+from pipeline.evaluation import EXACT, Reference, read_json
 from pipeline.evaluation import FILE as REFERENCE
 from pipeline.lowering import Candidates
 from pipeline.recipe import Recipe
 from pipeline.stages import code_digest, file_digest, versions
 
+log = logging.getLogger(__name__)
+
 NAME = "lower"
+PLACEMENT = "placement.json"
+WORST = 5  # products that are named
 CODE = (
     "graph", "backends", "placement.py", "scales.py", "lowering.py", "selection.py", "reference.py", "evaluation.py",
-    "../calibration",
+    "saturation.py", "processor.py", "machine.py", "../calibration",
 )  # fmt: skip
 
 
@@ -36,11 +41,12 @@ def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         "percentile": recipe.calibration.percentile,
         "migration": recipe.calibration.migration,
         "placement": recipe.placement.model_dump(mode="json"),
+        "processor": None if backends.on_gpu(name) else machine.processor_class(),
         "dialect": list(backends.get(name).dialect(recipe)),
         "reference": file_digest(workspace, REFERENCE),
         "sequence_length": recipe.shapes.sequence_length,
-        "float engines": float_precisions(recipe),
-        "model.onnx": file_digest(workspace, "model.onnx") if float_precisions(recipe) else None,
+        "float engines": float_precisions(name, recipe),
+        "model.onnx": file_digest(workspace, "model.onnx") if float_precisions(name, recipe) else None,
         **by_default(recipe),
         "code": code_digest(*CODE, "stages/lower.py"),
         **versions("onnx", "onnx-ir", "onnxruntime"),
@@ -49,20 +55,26 @@ def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
 
 def by_default(recipe: Recipe) -> dict[str, str]:
     """Returns the default placement, an entry per kind: `status` then names the one that changed."""
-    kinds = placement.default(backends.name_of(recipe.backend), recipe.family).kinds
+    kinds = placement.default(backends.name_of(recipe.backend), recipe.family).policy.kinds
     return {f"{kind} by default": "on" if kind in kinds else "off" for kind in placement.KINDS}
 
 
 def outputs(recipe: Recipe) -> list[str]:
     backend = backends.name_of(recipe.backend)
-    names = ["model.qdq.onnx", "placement.json", EXACT, *(f"model.{p}.onnx" for p in float_precisions(recipe))]
+    names = ["model.qdq.onnx", PLACEMENT, EXACT, *(f"model.{p}.onnx" for p in float_precisions(backend, recipe))]
     return [f"{backend}/{name}" for name in names]
 
 
-def float_precisions(recipe: Recipe) -> list[str]:
-    """Returns the precisions beside int8 that the engine stage builds engines of."""
-    backend: Any = backends.get(backends.name_of(recipe.backend))
-    return [p for p in backend.precisions(recipe) if p != "int8"] if hasattr(backend, "precisions") else []
+def float_precisions(name: str, recipe: Recipe) -> list[str]:
+    """Returns the precisions of which a backend wants the float model in a dialect of its own."""
+    own = hasattr(backends.get(name), "float_graph")
+    return [p for p in backends.precisions(name, recipe) if p != "int8"] if own else []
+
+
+def saturation(workspace: Workspace, name: str) -> dict[str, Any] | None:
+    """Returns the section of placement.json on what may saturate; None where nothing is known, and on a GPU."""
+    found: dict[str, Any] | None = read_json(workspace, f"{name}/{PLACEMENT}").get("saturation")
+    return found
 
 
 def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
@@ -74,14 +86,37 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     name = backends.name_of(recipe.backend)
     backend: Any = backends.get(name)
     choice = selection.choice_of(recipe, workspace)
+    default = placement.default(name, recipe.family)
+    if default.note:
+        log.info("placement: %s", default.note)
     lowered = Candidates(recipe, workspace).lower(choice)
     (area / name).mkdir()
     graph = area / name / "model.qdq.onnx"
     write_checked(lowered.graph, graph)
     exact = exact_outputs(graph, Reference.read(workspace), recipe.verification.threads)
     np.savez(area / name / EXACT, allow_pickle=False, **exact)
-    for precision in float_precisions(recipe):
+    for precision in float_precisions(name, recipe):
         content = backend.float_graph(workspace.path("model.onnx"), recipe, precision)
         (area / name / f"model.{precision}.onnx").write_bytes(content)
-    document = {"backend": name, "calibration": vars(choice), **lowered.to_json()}
-    (area / name / "placement.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+    document = {
+        "backend": name,
+        "calibration": vars(choice),
+        "measured_on": default.measured_on,
+        "saturation": None if backends.on_gpu(name) else at_risk(lowered.graph),
+        **lowered.to_json(),
+    }
+    (area / name / PLACEMENT).write_text(json.dumps(document, indent=1), encoding="utf-8")
+
+
+def at_risk(graph: Any) -> dict[str, Any]:
+    """Returns {processor: the class that a graph was made for, products, may_saturate, worst: the names of a few}."""
+    from pipeline.graph.saturation_risk import risks
+
+    found = risks(graph)
+    worst = [str(risk.node.name) for risk in found if risk.may_saturate]
+    return {
+        "processor": machine.processor_class(),
+        "products": len(found),
+        "may_saturate": len(worst),
+        "worst": worst[:WORST],
+    }

@@ -10,7 +10,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from pipeline import backends, distributed, facts, latency, machine, report_schema, tasks, verdict
+from pipeline import (
+    backends,
+    candidates,
+    distributed,
+    facts,
+    latency,
+    machine,
+    processor,
+    report_schema,
+    tasks,
+    verdict,
+)
 from pipeline.artifacts import Workspace
 from pipeline.errors import ArtifactError
 from pipeline.evaluation import FILE as REFERENCE
@@ -32,7 +43,8 @@ NAME = "verify"
 EXAMPLES = 8
 CODE = (
     "backends", "tasks", "report", "evaluation.py", "facts.py", "latency.py", "measures.py", "parity.py",
-    "precision.py", "reference.py", "verdict.py", "stages/verify.py", "distributed.py",
+    "precision.py", "reference.py", "verdict.py", "stages/verify.py", "distributed.py", "processor.py", "machine.py",
+    "candidates.py",
 )  # fmt: skip
 PACKAGES = (
     "numpy", "onnxruntime", "openvino", "tensorrt", "torch", "transformers", "onnx", "onnxscript",
@@ -88,7 +100,7 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
         "recipe": recipe.model_dump(mode="json", exclude={"folder"}),
         "task": about["task"],
         "backend": name,
-        "precision": getattr(engine, "precision", "int8" if precision_report["int8_ops"] else "fp32"),
+        "precision": record["precision"],
         "verdict": "pass",
         "reasons": [],
         "budgets": budgets.model_dump(),
@@ -98,7 +110,12 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
         "size": facts.sizes(workspace, name),
         "precision_report": precision_report,
         "parity": record["parity"],
-        "precisions": record.get("precisions", []),
+        "processor": {
+            "built_on": record["processor"],
+            "right_on": processor.kind(record["saturation"]) if record["precision"] == "int8" else processor.EVERY,
+        },
+        "candidates": record["candidates"],
+        "instead": candidates.refusal(record["candidates"]),
         "calibration": facts.calibration(recipe, workspace),
         "environment": machine.environment(threads, versions(*PACKAGES)),
         "stages": [*facts.earlier_stages(recipe, workspace, NAME), facts.this_stage(NAME, start)],
