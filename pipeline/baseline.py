@@ -124,11 +124,17 @@ def _speed(report: Mapping[str, Any], baseline: Mapping[str, Any]) -> Change:
     if now is None or before is None:
         missing = "the baseline" if before is None else "this run"
         return Change("speed-up", old, new, False, f"not judged: {missing} has none")
-    places = [(x["environment"]["cpu"], x["latency"]["threads"]) for x in (baseline, report)]
+    places = [_place(x) for x in (baseline, report)]
     if places[0] != places[1]:
-        was = f"{places[0][0]}, {places[0][1]} threads"
+        was = ", ".join(f"{part}" for part in places[0]) + " threads"
         return Change("speed-up", old, new, False, f"not judged: the baseline is from another machine ({was})")
     return Change("speed-up", old, new, now["high"] < before["low"], "95 % intervals")
+
+
+def _place(report: Mapping[str, Any]) -> tuple[str, str, int]:
+    """Returns where a report was timed: processor, its class (unknown in early ones), threads."""
+    about = report["environment"]
+    return about["cpu"], about.get("processor", "class unknown"), report["latency"]["threads"]
 
 
 def _interval(speedup: Mapping[str, float] | None) -> str:

@@ -102,6 +102,7 @@ def document(**changes: Any) -> dict[str, Any]:
         "environment": {
             "date": "2026-01-02T03:04:05+00:00",
             "cpu": "a processor",
+            "processor": "avx2",
             "threads": 2,
             "versions": {"nncf": "3.4.0", "openvino": "2026.4.1-build"},
         },

@@ -378,7 +378,13 @@ def document() -> dict[str, Any]:
         "base": {"batch": 1, "size": 512},
         "axes": {"batch": [1, 2], "size": [512, 1024]},
         "rows": rows,
-        "environment": {"cpu": "A CPU", "threads": 2, "date": "2026-11-22T01:02:03", "versions": versions},
+        "environment": {
+            "cpu": "A CPU",
+            "processor": "avx2",
+            "threads": 2,
+            "date": "2026-11-22T01:02:03",
+            "versions": versions,
+        },
     }
 
 
@@ -392,7 +398,10 @@ def test_the_table_sets_ours_beside_the_best_peer_whose_outputs_are_right(docume
         "NNCF int8, OpenVINO computes something else than the model at size 512, 1024 (cosine down to 0.41) and is not "
         "timed."
     )
-    assert "2026-11-22: random weights, batch 1 and size 512 where not varied, A CPU, 2 threads, 7 inter" in lines[0]
+    assert (
+        "2026-11-22: random weights, batch 1 and size 512 where not varied, A CPU (avx2), 2 threads, 7 inter"
+        in lines[0]
+    )
     assert "openvino 2026.4.1, nncf" in lines[0] and "outputs to float's 0.9994;" in lines[0]
 
 

@@ -12,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from pipeline import machine, processor
 from pipeline.backends import missing_package
 
 INSTALL = "pip install '.[bench]'"
@@ -28,6 +29,14 @@ def missing(*packages: str) -> str | None:
         if importlib.util.find_spec(package) is None:
             return missing_package(package, INSTALL)
     return None
+
+
+def no_saturation(label: str) -> str | None:
+    """Returns why a method with weights of 7 bits has no place here: sums of 8 bits are right; None where it has."""
+    here = machine.processor_class()
+    if processor.saturates(here):
+        return None
+    return f"sums cannot saturate on this processor ({here}): {label!r} is the same in 8 bits"
 
 
 def apart(area: Path, work: Callable[..., None], *arguments: Any) -> None:

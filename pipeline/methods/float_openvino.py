@@ -17,10 +17,15 @@ unavailable_reason = openvino.unavailable_reason
 
 
 def make(workspace: Workspace, area: Path, threads: int) -> Runner:
+    build(workspace, float_graphs(workspace)["float_ort"], area)
+    return load(workspace, area, threads)
+
+
+def build(workspace: Workspace, graph: Path, area: Path) -> None:
+    """Writes a float graph in OpenVINO's form into `area`, which holds nothing else then."""
     recipe = Recipe.load(workspace.manifest.recipe["family"], overrides={"folder": workspace.folder})
     shutil.rmtree(area, ignore_errors=True)
-    openvino.build(float_graphs(workspace)["float_ort"], area, recipe)
-    return load(workspace, area, threads)
+    openvino.build(graph, area, recipe, "fp32")
 
 
 def load(workspace: Workspace, area: Path, threads: int) -> Runner:

@@ -32,11 +32,18 @@ def load(workspace: Workspace, area: Path, threads: int) -> Runner:
     return backend.load(area, threads)
 
 
-def quantize(float_onnx: Path, area: Path, samples: Arrays, ignored_types: tuple[str, ...] = ()) -> None:
+def quantize(
+    float_onnx: Path,
+    area: Path,
+    samples: Arrays,
+    ignored_types: tuple[str, ...] = (),
+    overflow_fix: str = "first_layer_only",
+) -> None:
     """Writes the OpenVINO model with NNCF's FakeQuantize nodes: its settings for transformers, all else default.
 
     That model type means the `mixed` preset (symmetric weights, asymmetric activations), no quantizers where
-    attention loses accuracy by them, and SmoothQuant. ignored_types: operators that stay float.
+    attention loses accuracy by them, and SmoothQuant. ignored_types: operators that stay float. overflow_fix: "enable"
+    for weights of 7 bits, which cannot saturate without VNNI, "first_layer_only" as NNCF has it by default.
     """
     import nncf
     import openvino
@@ -48,5 +55,6 @@ def quantize(float_onnx: Path, area: Path, samples: Arrays, ignored_types: tuple
         model_type=nncf.ModelType.TRANSFORMER,
         subset_size=_calibration_data.count(samples),
         ignored_scope=nncf.IgnoredScope(types=list(ignored_types)),
+        advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix(overflow_fix)),
     )
     openvino.save_model(model, area / backend.FILES[0], compress_to_fp16=False)

@@ -19,9 +19,9 @@ def make(workspace: Workspace, area: Path, threads: int) -> Runner:
     return load(workspace, area, threads)
 
 
-def quantize(float_onnx: Path, quantized: Path) -> None:
-    """Writes the graph with int8 weights, per channel."""
+def quantize(float_onnx: Path, quantized: Path, reduce_range: bool = False) -> None:
+    """Writes the graph with int8 weights, per channel; reduce_range: of 7 bits."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     prepared = onnxruntime_static.prepare(float_onnx, quantized.parent)
-    quantize_dynamic(prepared, quantized, per_channel=True, weight_type=QuantType.QInt8)
+    quantize_dynamic(prepared, quantized, per_channel=True, reduce_range=reduce_range, weight_type=QuantType.QInt8)

@@ -42,12 +42,13 @@ def prepare(float_onnx: Path, area: Path) -> Path:
     return prepared
 
 
-def quantize(float_onnx: Path, quantized: Path, samples: Arrays) -> None:
+def quantize(float_onnx: Path, quantized: Path, samples: Arrays, reduce_range: bool = False) -> None:
     """Writes the QDQ graph, with what ONNX Runtime recommends on x86 with VNNI: uint8 activations, int8 weights
     per channel in the full range, the smallest and largest value as the range.
 
     Only the operators with weights or products: with every type that it knows, it quantizes BERT's attention mask
-    too, whose smallest value is the most negative float32, and the model is lost.
+    too, whose smallest value is the most negative float32, and the model is lost. reduce_range: weights of 7 bits,
+    which it recommends without VNNI.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
@@ -58,7 +59,7 @@ def quantize(float_onnx: Path, quantized: Path, samples: Arrays) -> None:
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=["MatMul", "Gemm", "Conv"],
         per_channel=True,
-        reduce_range=False,
+        reduce_range=reduce_range,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         calibrate_method=CalibrationMethod.MinMax,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pipeline import machine
 
 Table = tuple[Sequence[str], Iterable[Sequence[str]]]  # header, rows
 
@@ -15,3 +18,9 @@ def section(headline: str, tables: Iterable[Table], *closing: str) -> str:
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Returns a Markdown table, without a newline behind it."""
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows))
+
+
+def machine_of(about: Mapping[str, Any]) -> str:
+    """Returns the processor, its class and the threads of an `environment`; early ones have no class, only flags."""
+    found = about.get("processor") or machine.class_of(about["cpu_flags"])
+    return f"{about['cpu']} ({found}), {about['threads']} threads"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.tables._markdown import machine_of
+
 
 def section(tables: list[dict[str, Any]]) -> str:
     """Returns the Markdown of one result file: every table with its command, machine, date and rounds."""
@@ -15,8 +17,8 @@ def markdown(table: dict[str, Any]) -> str:
     about, shape = table["environment"], next(iter(table["inputs"].values()))
     versions = about["versions"]
     lines = [
-        f"`{table['command']}`, {about['date'][:10]}: input {'×'.join(map(str, shape))}, {about['cpu']}, "
-        f"{about['threads']} threads, {table['runs']} interleaved rounds; onnxruntime {versions['onnxruntime']}, "
+        f"`{table['command']}`, {about['date'][:10]}: input {'×'.join(map(str, shape))}, {machine_of(about)}"
+        f", {table['runs']} interleaved rounds; onnxruntime {versions['onnxruntime']}, "
         f"openvino {versions['openvino'].split('-')[0]}.",
         "",
         "| method | p50 ms | speed-up | 95 % interval | agreement with float | cosine |",

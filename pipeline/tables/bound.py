@@ -22,7 +22,7 @@ def headline(document: dict[str, Any]) -> str:
     about, shape = document["environment"], next(iter(document["inputs"].values()))
     return (
         f"`{document['command']}`, {about['date'][:10]}: {document['backend']} engine, input "
-        f"{'×'.join(map(str, shape))}, {about['cpu']}, {about['threads']} threads, {document['rounds']} interleaved "
+        f"{'×'.join(map(str, shape))}, {_markdown.machine_of(about)}, {document['rounds']} interleaved "
         f"rounds, medians."
     )
 

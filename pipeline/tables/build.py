@@ -20,7 +20,7 @@ def headline(document: dict[str, Any]) -> str:
     """Returns what was measured, where and when."""
     about = document["environment"]
     return (
-        f"`{document['command']}`, {about['date'][:10]}: {about['cpu']}, {about['threads']} threads, "
+        f"`{document['command']}`, {about['date'][:10]}: {_markdown.machine_of(about)}, "
         f"{document['rounds']} rounds in turns, every run a process of its own in an empty folder; "
         f"nncf {about['versions']['nncf']}, openvino {about['versions']['openvino'].split('-')[0]}."
     )

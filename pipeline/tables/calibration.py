@@ -22,7 +22,7 @@ def headline(document: dict[str, Any]) -> str:
     return (
         f"`{document['command']}`, {about['date'][:10]}: {document['model']}, random weights and tokens, "
         f"{work['batches']} batches of {work['batch_size']}×{work['tokens']}, {document['quantizers']} activation "
-        f"quantizers on {document['statistics']} tensors, {about['cpu']}, {about['threads']} threads, "
+        f"quantizers on {document['statistics']} tensors, {_markdown.machine_of(about)}, "
         f"{work['rounds']} rounds; {versions}."
     )
 

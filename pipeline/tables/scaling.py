@@ -36,8 +36,9 @@ def headline(document: dict[str, Any]) -> str:
     least = f"{min(cosines):.4f}" if cosines else NONE
     fixed = " and ".join(f"{name} {value}" for name, value in document["base"].items())
     return (
-        f"`{document['command']}`, {about['date'][:10]}: random weights, {fixed} where not varied, {about['cpu']}, "
-        f"{about['threads']} threads, {counted} interleaved rounds a point; onnxruntime {versions['onnxruntime']}, "
+        f"`{document['command']}`, {about['date'][:10]}: random weights, {fixed} where not varied, "
+        f"{_markdown.machine_of(about)}"
+        f", {counted} interleaved rounds a point; onnxruntime {versions['onnxruntime']}, "
         f"openvino {versions['openvino'].split('-')[0]}, nncf {versions['nncf']}. Speed-up over float ONNX Runtime "
         f"with its 95 % interval; least cosine of a timed engine's outputs to float's {least}; memory is the peak of a "
         f"process that loads and runs one engine, Python and runtime included."
