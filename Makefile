@@ -56,8 +56,8 @@ doctor: $(VENV)/ready      ## which backends work here
 lint: $(VENV)/ready
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
 
-test: lint                 ## lint, types and every test
-	@$(VENV)/bin/python -m pytest $(ARGS)
+test: lint                 ## lint, types and every test, a process for every core
+	@$(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 clean:                     ## remove artifacts, keep the environment
 	@find exports -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
