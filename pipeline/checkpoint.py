@@ -11,6 +11,7 @@ import numpy as np
 from pipeline.errors import InputError, near_names
 
 EMBEDDED = Path(__file__).parent / "checkpoints"
+COUNTERS = ("position_ids", "num_batches_tracked")  # buffers, which are integers by right
 PATIENCE = 5  # seconds that the hub may take to answer
 
 
@@ -73,6 +74,23 @@ def read_config(folder: Path) -> dict[str, Any]:
     return value
 
 
+def check_whole(folder: Path, config: dict[str, Any]) -> None:
+    """Raises InputError for a folder whose model is more than config.json and model.safetensors say.
+
+    An adapter beside the base model, or weights that a quantizer stored in a form of its own, would be left out.
+    """
+    if (folder / "adapter_config.json").exists():
+        raise InputError(
+            f"checkpoint {folder} holds an adapter (adapter_config.json), which is not read here: merge it into the "
+            "model (merge_and_unload of peft) and save that."
+        )
+    if config.get("quantization_config"):
+        method = config["quantization_config"].get("quant_method", "a quantizer of its own")
+        raise InputError(
+            f"checkpoint {folder} is quantized already ({method}); give the float checkpoint that it was made from."
+        )
+
+
 def task_of(config: dict[str, Any], tasks: dict[str, str], family: str, model_type: str) -> tuple[str, str]:
     """Returns (architecture, task) of a checkpoint. Raises InputError when it is of another family."""
     names = config.get("architectures") or []
@@ -116,18 +134,26 @@ def _shards(index: Path) -> list[str]:
 
 
 def check_weights(folder: Path) -> None:
-    """Reads every weight once. Raises InputError for truncated files and for NaN or infinite values."""
+    """Reads every weight once. Raises InputError for truncated files, for NaN or infinite values, and for integers."""
     from safetensors import SafetensorError, safe_open
 
     bad: list[str] = []
+    integers: list[str] = []
     for path in weight_files(folder):
         try:
             with safe_open(path, framework="numpy") as tensors:
                 for name in tensors.keys():  # noqa: SIM118  not a dict
-                    if not _finite(tensors, name):
+                    if tensors.get_slice(name).get_dtype()[0] in "IU" and not name.endswith(COUNTERS):
+                        integers.append(name)
+                    elif not _finite(tensors, name):
                         bad.append(name)
         except (SafetensorError, OSError, ValueError) as error:
             raise InputError(f"{path} cannot be read as safetensors, it may be truncated: {error}.") from error
+    if integers:
+        raise InputError(
+            f"checkpoint {folder} stores {len(integers)} weights as integers, the first is {integers[0]!r}: it is "
+            "quantized already, and their scales are not read here. Give the float checkpoint that it was made from."
+        )
     if bad:
         raise InputError(
             f"checkpoint {folder} has NaN or infinite values in {len(bad)} weights, the first is {bad[0]!r}: "

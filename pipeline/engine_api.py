@@ -80,9 +80,8 @@ def load_engine(
     name = backends.choose(backend or (report["backend"] if report else only_backend(workspace)))
     engine = backends.load_checked(workspace, name, threads)
     about = read_json(workspace, "quantizers.json")
-    for file in ("config.json", "tokenizer.json", "preprocessor_config.json"):
-        if file in workspace.manifest.files:
-            workspace.path(file)
+    for file in workspace.manifest.stages["quantize"]["files"]:  # what prepares inputs and reads outputs
+        workspace.path(file)
     if shapes is None and report is not None:
         shapes = {key: tuple(shape) for key, shape in report["latency"]["inputs"].items()}
     if shapes:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FILE = "reference.npz"
 EXACT = "exact.npz"  # in a backend's folder, of its QDQ graph
 PROBES = 4  # samples of the parity check, run one by one and as one batch
-PER_MODEL = ("class_names",)  # labels that belong to the model, not to a sample
+PER_MODEL = ("class_names", "pooling")  # labels that belong to the model, not to a sample
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ def open_source(recipe: Recipe) -> Source:
     folder = checkpoint.resolve(recipe.checkpoint, recipe.family)
     config = checkpoint.read_config(folder)
     architecture, task = checkpoint.task_of(config, family.TASKS, recipe.family, family.MODEL_TYPE)
+    checkpoint.check_whole(folder, config)
     family.check(config, recipe)
     return Source(folder, config, architecture, task, family)
 

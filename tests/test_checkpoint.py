@@ -11,13 +11,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from conftest import options_of, recipe_for
 from safetensors.numpy import load_file, save_file
 
-from pipeline import checkpoint
+from pipeline import checkpoint, prepare
 from pipeline.errors import InputError
 
 Copy = Callable[[str], Path]
@@ -200,12 +201,16 @@ def test_every_weight_with_a_nan_is_counted(copy_of: Copy) -> None:
     assert names[0] in str(error.value)
 
 
-def test_half_precision_and_integer_tensors_are_no_fault(tmp_path: Path) -> None:
+def test_half_precision_and_counters_are_no_fault(tmp_path: Path) -> None:
     import torch
     from safetensors.torch import save_file as save_torch
 
     save_torch(
-        {"a": torch.ones(3, dtype=torch.bfloat16), "b": torch.ones(3, dtype=torch.float16), "c": torch.arange(3)},
+        {
+            "a": torch.ones(3, dtype=torch.bfloat16),
+            "b": torch.ones(3, dtype=torch.float16),
+            "embeddings.position_ids": torch.arange(3),
+        },
         tmp_path / "model.safetensors",
     )
     checkpoint.check_weights(tmp_path)
@@ -230,3 +235,82 @@ def test_the_architecture_decides_the_task(config: dict[str, object], expected: 
     with pytest.raises(InputError, match="'bert' cannot take") as error:
         checkpoint.task_of(config, tasks, "bert", "bert")
     assert "Available: BertForQuestionAnswering" in str(error.value)
+
+
+# --- no part of a checkpoint is dropped ---
+
+
+def stored(folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """Rewrites a checkpoint's weights after `change` had them."""
+    weights: dict[str, Any] = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def opened(name: str, folder: Path, tmp_path: Path) -> Any:
+    source = prepare.open_source(recipe_for(name, tmp_path / "out", folder, tmp_path))
+    return prepare.float_model(source)
+
+
+def test_fewer_layers_in_the_config_than_in_the_file_are_refused(
+    copy_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = copy_of("bert")
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**config, "num_hidden_layers": 1}), encoding="utf-8")
+    with pytest.raises(
+        InputError, match=r"\d+ weights that BertForQuestionAnswering has no place for, the first is 'bert"
+    ):
+        opened("bert", folder, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["bert", "segformer"])
+def test_a_weight_without_a_place_is_refused(name: str, copy_of: Callable[[str], Path], tmp_path: Path) -> None:
+    """Tables of relative positions, for example, which transformers 5 does not read any more."""
+    extra = "bert.encoder.layer.0.attention.self.distance_embedding.weight"
+    folder = stored(copy_of(name), lambda w: w.update({extra: np.ones((7, 4), np.float32)}))
+    with pytest.raises(InputError, match=r"1 weights that \w+ has no place for, the first is .*distance_embedding"):
+        opened(name, folder, tmp_path)
+
+
+@pytest.mark.parametrize("extra", ["cls.predictions.bias", "bert.pooler.dense.bias", "bert.embeddings.position_ids"])
+def test_what_pretraining_left_is_no_part_of_the_model(
+    extra: str, copy_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    value = np.arange(4)[None] if extra.endswith("ids") else np.ones(4, np.float32)
+    folder = stored(copy_of("bert"), lambda w: w.update({extra: value}))
+    checkpoint.check_weights(folder)
+    opened("bert", folder, tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32])
+def test_integer_weights_are_not_taken_for_floats(dtype: Any, copy_of: Callable[[str], Path]) -> None:
+    name = "bert.encoder.layer.0.output.dense.weight"
+    folder = stored(copy_of("bert"), lambda w: w.update({name: (w[name] * 100).astype(dtype)}))
+    with pytest.raises(
+        InputError, match=rf"stores 1 weights as integers, the first is '{name}': it is quantized already"
+    ):
+        checkpoint.check_weights(folder)
+
+
+def test_an_adapter_beside_the_base_model_is_refused(copy_of: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = copy_of("bert")
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}', encoding="utf-8")
+    with pytest.raises(InputError, match=r"holds an adapter .*merge it into the model"):
+        opened("bert", folder, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "said"), [({"quant_method": "gptq"}, "gptq"), ({"bits": 4}, "a quantizer of its own")]
+)
+def test_a_quantized_checkpoint_is_refused_by_name(
+    config: dict[str, Any], said: str, copy_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = copy_of("bert")
+    path = folder / "config.json"
+    content = {**json.loads(path.read_text(encoding="utf-8")), "quantization_config": config}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(InputError, match=rf"is quantized already \({said}\)"):
+        opened("bert", folder, tmp_path)

@@ -92,7 +92,7 @@ def test_no_answer_changes(name: str, checkpoints: dict[str, Path], data: dict[s
     recipe = recipe_for(name, tmp_path, checkpoints[name], data[name], shapes__sequence_length=64)
     source = prepare.open_source(recipe)
     model = prepare.float_model(source)
-    raw = source.task.samples(recipe, source.config, "calibration", 8)
+    raw = source.task.samples(recipe, source.config, "calibration", 8, folder=source.folder)
     inputs, _ = source.task.encode(source.folder, recipe, raw)
     assert (inputs["attention_mask"] == 0).any(1).all(), "every sample is padded"
     whole = {tuple(ids): i for i, ids in enumerate(inputs["input_ids"].tolist())}
@@ -118,7 +118,9 @@ def test_padding_decides_about_no_scale(checkpoints: dict[str, Path], data: dict
 
     recipe = recipe_for("bert", tmp_path, checkpoints["bert"], data["bert"])
     source = prepare.open_source(recipe)
-    inputs, _ = source.task.encode(source.folder, recipe, source.task.samples(recipe, source.config, "calibration", 8))
+    inputs, _ = source.task.encode(
+        source.folder, recipe, source.task.samples(recipe, source.config, "calibration", 8, folder=source.folder)
+    )
     torch.manual_seed(0)
     statistics, channels = collect(prepare.quantized_model(source, recipe), inputs, 1)
     real = int(inputs["attention_mask"].sum())

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline import families, tasks
+from pipeline.checkpoint import EMBEDDED
 from pipeline.errors import InputError
 from pipeline.recipe import Recipe
-from pipeline.tasks import _text, take
+from pipeline.tasks import _image_processing, _text, take
 from pipeline.tasks import question_answering as qa
 from pipeline.tasks import semantic_segmentation as segmentation
 from pipeline.tasks import sentence_embedding as embedding
@@ -133,7 +134,7 @@ def test_no_two_splits_of_generated_data_share_a_sample(name: str, seed: int) ->
     from calibration.scenes import CLASSES
 
     config = {"id2label": {str(i): label for i, label in enumerate(CLASSES)}}
-    drawn = {split: tasks.get(name).samples(recipe, config, split, 24) for split in SPLITS}
+    drawn = {split: tasks.get(name).samples(recipe, config, split, 24, folder=Path()) for split in SPLITS}
 
     def content(sample: Any) -> Any:
         return (sample["context"], sample["question"]) if isinstance(sample, dict) else sample[0].tobytes()
@@ -150,10 +151,13 @@ def test_data_in_the_home_folder(
     recipe = recipe_for(name, tmp_path, checkpoints[name], Path("~") / data[name].name, verification__samples=5)
     config = json.loads((checkpoints[name] / "config.json").read_text(encoding="utf-8"))
     task = families.get(recipe.family).TASKS[config["architectures"][0]]
-    assert len(tasks.get(task).samples(recipe, config, "evaluation", 5)) == 5
+    assert len(tasks.get(task).samples(recipe, config, "evaluation", 5, folder=checkpoints[name])) == 5
 
 
 # --- segmentation ---
+
+
+PLAIN = _image_processing.read(EMBEDDED / "segformer")
 
 
 @pytest.mark.parametrize(
@@ -238,14 +242,15 @@ def test_pixel_values_are_those_of_the_checkpoints_own_processor(checkpoints: di
     processor = SegformerImageProcessor.from_pretrained(checkpoints["segformer"], do_resize=False)
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
     expected = processor(image, return_tensors="np")["pixel_values"][0]
-    np.testing.assert_allclose(segmentation.pixel_values(checkpoints["segformer"], image, 64), expected, atol=1e-5)
+    found = _image_processing.read(checkpoints["segformer"]).pixel_values(image, 64)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_images_of_any_size_are_taken_and_masks_keep_their_labels(tmp_path: Path, checkpoints: dict[str, Path]) -> None:
     tiny.scenes(tmp_path / "data", count=11, size=96)
     recipe = recipe_for("segformer", tmp_path, checkpoints["segformer"], tmp_path / "data", verification__samples=3)
     config = json.loads((checkpoints["segformer"] / "config.json").read_text(encoding="utf-8"))
-    raw = segmentation.samples(recipe, config, "evaluation", 3)
+    raw = segmentation.samples(recipe, config, "evaluation", 3, folder=checkpoints["segformer"])
     inputs, labels = segmentation.encode(checkpoints["segformer"], recipe, raw)
     assert inputs["pixel_values"].shape == (3, 3, 64, 64) and inputs["pixel_values"].dtype == np.float32
     assert labels["mask"].shape == (3, 64, 64) and set(np.unique(labels["mask"])) <= {0, 1, 2, 3, 255}
@@ -263,7 +268,7 @@ def test_palette_masks_are_read_as_indices(tmp_path: Path) -> None:
     palette.putpalette([*range(256)] * 3)
     palette.save(tmp_path / "masks" / "000.png")
     assert coloured.size == palette.size
-    _, found = segmentation.read_pair(tmp_path / "images" / "000.png", tmp_path / "masks" / "000.png", 4)
+    _, found = segmentation.read_pair(tmp_path / "images" / "000.png", tmp_path / "masks" / "000.png", 4, PLAIN)
     np.testing.assert_array_equal(found, expected)
 
 
@@ -282,14 +287,14 @@ def test_bad_masks(mask: np.ndarray, message: str, tmp_path: Path) -> None:
     tiny.scenes(tmp_path, count=1)
     Image.fromarray(mask).save(tmp_path / "masks" / "000.png")
     with pytest.raises(InputError, match=message):
-        segmentation.read_pair(tmp_path / "images" / "000.png", tmp_path / "masks" / "000.png", 4)
+        segmentation.read_pair(tmp_path / "images" / "000.png", tmp_path / "masks" / "000.png", 4, PLAIN)
 
 
 def test_drawn_scenes_need_their_own_classes(checkpoints: dict[str, Path]) -> None:
     recipe = Recipe.load("segformer", overrides={"checkpoint": str(checkpoints["segformer"])})
     config = json.loads((checkpoints["segformer"] / "config.json").read_text(encoding="utf-8"))
     with pytest.raises(InputError, match="give DATA="):
-        segmentation.samples(recipe, config, "calibration", 2)
+        segmentation.samples(recipe, config, "calibration", 2, folder=checkpoints["segformer"])
 
 
 # --- question answering ---
@@ -418,13 +423,100 @@ def test_class_names_are_in_index_order_and_have_defaults() -> None:
 
 @pytest.mark.parametrize(("given_label", "expected"), [("LABEL_1", 1), ("1", 1), (0, 0), ("0", 0)])
 def test_labels_are_names_or_indices(given_label: Any, expected: int) -> None:
-    assert classification._index(given_label, ["LABEL_0", "LABEL_1"], "x", 1) == expected
+    assert classification._indices([given_label], ["LABEL_0", "LABEL_1"], "x") == [expected]
 
 
 @pytest.mark.parametrize("given_label", ["2", 2, -1, "positive", None, 0.5, True, ""])
 def test_other_labels_are_refused(given_label: Any) -> None:
     with pytest.raises(InputError, match=r"x row 4: label .* is not one of the checkpoint's"):
-        classification._index(given_label, ["LABEL_0", "LABEL_1"], "x", 4)
+        classification._indices(["0", "1", "0", given_label], ["LABEL_0", "LABEL_1"], "x")
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (["1", "3", "5"], [0, 2, 4]),  # all names, of which "5" is no index
+        (["0", "4", "1"], [0, 4, 1]),  # "0" is no name: all are indices, never some of them
+        ([1, 3, 4], [1, 3, 4]),  # numbers in JSON are indices
+        (["1 star", "2 stars"], None),
+    ],
+)
+def test_numbers_are_all_names_or_all_indices(labels: list[Any], expected: list[int] | None) -> None:
+    """Ratings 1 to 5 were read half as names, half as indices: 0 to 4 became 0, 0, 1, 2, 3."""
+    names = ["1", "2", "3", "4", "5"]
+    if expected is None:
+        with pytest.raises(InputError, match="row 1: label '1 star'"):
+            classification._indices(labels, names, "x")
+    else:
+        assert classification._indices(labels, names, "x") == expected
+
+
+def test_text_that_could_be_both_is_refused() -> None:
+    with pytest.raises(InputError, match=r"the labels \(1, 2\) are names of .* and also indices of others. Use JSONL"):
+        classification._indices(["1", "2", "1"], ["1", "2", "3"], "x")
+    assert classification._indices(["1", "0"], ["0", "1"], "x") == [1, 0], "where both mean the same, nothing is lost"
+
+
+def test_a_mixture_is_refused_at_the_first_label_that_is_no_name() -> None:
+    with pytest.raises(InputError, match="row 2: label '1'"):
+        classification._indices(["good", "1"], ["bad", "good"], "x")
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"id2label": {"0": "score"}}, "has 1 output;"),
+        ({"num_labels": 1}, "has 1 output;"),
+        ({"num_labels": 2, "problem_type": "multi_label_classification"}, "problem_type 'multi_label_classification'"),
+        ({"num_labels": 1, "problem_type": "regression"}, "problem_type 'regression'"),
+    ],
+)
+def test_a_head_without_one_label_of_several_is_refused(config: dict[str, Any], said: str) -> None:
+    """One output is right whatever an engine says: its accuracy would prove nothing."""
+    with pytest.raises(InputError, match=said):
+        classification.check(config)
+    classification.check({"num_labels": 2, "problem_type": "single_label_classification"})
+
+
+@pytest.mark.parametrize("text", ["null", "[1]", "7", "{}"])
+def test_text_that_is_none_is_not_read_as_its_repr(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text(f'{{"text": "fine"}}\n{{"text": {text}}}\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"t\.jsonl line 2: .*text is \w+, not a string"):
+        _text.read_table(path)
+
+
+@pytest.mark.parametrize("key", ["question", "context", "answers"])
+@pytest.mark.parametrize("value", [None, 7, ["a"]])
+def test_squad_texts_are_strings(key: str, value: Any, tmp_path: Path) -> None:
+    content = json.loads(tiny.squad(tmp_path / "s.json", count=2).read_text(encoding="utf-8"))
+    paragraph = content["data"][0]["paragraphs"][0]
+    if key == "context":
+        paragraph["context"] = value
+    elif key == "question":
+        paragraph["qas"][0]["question"] = value
+    else:
+        paragraph["qas"][0]["answers"][0]["text"] = value
+    with pytest.raises(InputError, match=rf"file\.json: {key} of question 'q0' is \w+, not a string"):
+        qa.read_squad(content, "file.json")
+
+
+@pytest.mark.parametrize("ids", [("x", None), ("same", "same"), (None, None)])
+def test_two_questions_of_one_id_have_an_answer_each(
+    ids: tuple[str | None, str | None], checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = checkpoints["bert"]
+    recipe = recipe_for("bert", tmp_path, folder, tmp_path)
+    texts = [("who is it", "the red bus"), ("what", "a car")]
+    rows = [
+        {"question": question, "context": context, **({} if name is None else {"id": name})}
+        for name, (question, context) in zip(ids, texts, strict=True)
+    ]
+    inputs, labels = qa.preprocess(folder, rows, recipe)
+    logits = np.random.default_rng(0).standard_normal(inputs["input_ids"].shape)
+    answers = qa.postprocess(folder, {"start_logits": logits, "end_logits": logits}, labels)
+    assert len(answers) == 2
+    assert all(answer in context for answer, (_, context) in zip(answers, texts, strict=True))
 
 
 def test_tables_in_both_forms(tmp_path: Path) -> None:
@@ -441,7 +533,7 @@ def test_tables_in_both_forms(tmp_path: Path) -> None:
 def test_classification_end_to_end(checkpoints: dict[str, Path], data: dict[str, Path], tmp_path: Path) -> None:
     recipe = recipe_for("classifier", tmp_path, checkpoints["classifier"], data["classifier"], verification__samples=10)
     config = json.loads((checkpoints["classifier"] / "config.json").read_text(encoding="utf-8"))
-    raw = classification.samples(recipe, config, "evaluation", 10)
+    raw = classification.samples(recipe, config, "evaluation", 10, folder=checkpoints["classifier"])
     inputs, labels = classification.encode(checkpoints["classifier"], recipe, raw)
     assert all(v.shape == (10, 32) and v.dtype == np.int64 for v in inputs.values())
     logits = np.eye(2, dtype=np.float32)[labels["label"]]
@@ -458,12 +550,12 @@ def test_embeddings_are_means_over_real_tokens_of_length_one() -> None:
     rng = np.random.default_rng(0)
     hidden = rng.standard_normal((4, 7, 5)).astype(np.float32)
     mask = np.array([[1] * n + [0] * (7 - n) for n in (7, 3, 1, 5)])
-    found = embedding.predict({"last_hidden_state": hidden}, {"attention_mask": mask})
+    found = embedding.predict({"last_hidden_state": hidden}, {"attention_mask": mask, "pooling": np.array(["mean"])})
     for i, n in enumerate((7, 3, 1, 5)):
         mean = hidden[i, :n].mean(0)
         np.testing.assert_allclose(found[i], mean / np.linalg.norm(mean), rtol=1e-5)
     hidden[1, 3:] = 1e6  # padding
-    again = embedding.predict({"last_hidden_state": hidden}, {"attention_mask": mask})
+    again = embedding.predict({"last_hidden_state": hidden}, {"attention_mask": mask, "pooling": np.array(["mean"])})
     np.testing.assert_array_equal(again, found)
     assert embedding.score(found, embedding.reference_labels(found)) == pytest.approx(1)
 

@@ -24,6 +24,8 @@ OUTPUTS = {
     "text-classification": ("logits",),
     "sentence-embedding": ("last_hidden_state",),
 }
+# What checkpoints carry that these models never read: the heads of pretraining, a pooler, a buffer of older versions.
+IGNORED = ("cls.*", "pooler.*", "bert.pooler.*", "*embeddings.position_ids")
 HEADS = ("qa_outputs", "classifier")
 COPIED = ("config.json", "tokenizer.json", "tokenizer_config.json")
 SETTINGS: dict[str, Any] = {}
@@ -43,7 +45,7 @@ def load(folder: Path, architecture: str) -> nn.Module:
     """Returns the float model in evaluation mode."""
     from pipeline.families._loading import from_pretrained
 
-    model = from_pretrained(folder, architecture, unused=("pooler.",))
+    model = from_pretrained(folder, architecture, unused=("pooler.",), ignored=IGNORED)
     if architecture == "BertModel":
         del model.pooler  # mean pooling never reads it
         model.register_module("pooler", None)

@@ -71,17 +71,17 @@ def with_images(examples: Sequence[Mapping[str, Any]], folder: Path) -> list[Map
     `folder` holds the checkpoint's preprocessor_config.json; without it the values are stretched to 0 … 255.
     """
     from pipeline.errors import InputError
-    from pipeline.tasks.semantic_segmentation import normalization
+    from pipeline.tasks._image_processing import read
 
     try:
-        mean, std, factor = normalization(folder)
+        processing = read(folder)
     except InputError:
-        mean = std = factor = None  # type: ignore[assignment]
+        processing = None
     made: list[Mapping[str, Any]] = []
     for example in examples:
         if "pixel_values" in example and "image" not in example:
             x = np.asarray(example["pixel_values"], dtype=np.float32).transpose(1, 2, 0)
-            x = (x - x.min()) / max(float(np.ptp(x)), 1e-12) * 255 if mean is None else (x * std + mean) / factor
+            x = (x - x.min()) / max(float(np.ptp(x)), 1e-12) * 255 if processing is None else processing.image(x)
             example = {**example, "image": np.clip(np.rint(x), 0, 255).astype(np.uint8)}
         made.append(example)
     return made

@@ -129,7 +129,7 @@ def batch_workers() -> Iterator[Executor]:
 def samples(recipe: Recipe, source: prepare.Source, folder: Path) -> tuple[dict[str, np.ndarray], str]:
     """Returns the encoded calibration inputs and their digest. Raises InputError for NaN or infinite values."""
     count = tasks.counts(recipe, source.task.SAMPLES)["calibration"]
-    raw = source.task.samples(recipe, source.config, "calibration", count)
+    raw = source.task.samples(recipe, source.config, "calibration", count, folder=source.folder)
     arrays, _ = source.task.encode(folder, recipe, raw)
     digest = hashlib.sha256()
     for name, value in arrays.items():

@@ -120,7 +120,7 @@ def without_quantizers(candidates: Any) -> Any:
 def held_out(recipe: Recipe, source: prepare.Source, folder: Path) -> tuple[Arrays, Arrays]:
     """Returns inputs and labels of the samples that judge the engine."""
     count = tasks.counts(recipe, source.task.SAMPLES)["evaluation"]
-    raw = source.task.samples(recipe, source.config, "evaluation", count)
+    raw = source.task.samples(recipe, source.config, "evaluation", count, folder=source.folder)
     found: tuple[Arrays, Arrays] = source.task.encode(folder, recipe, raw)
     return found
 

@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import checkpoint, prepare
+from pipeline import checkpoint, prepare, processing_check, tasks
 from pipeline.artifacts import Workspace, digest_path
 from pipeline.errors import InputError
 from pipeline.recipe import Recipe
 from pipeline.stages import code_digest, versions
+from pipeline.stages.calibrate import data_digest
+from pipeline.tasks import _image_processing
 
 NAME = "quantize"
 log = logging.getLogger(__name__)
@@ -30,8 +32,19 @@ def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         "family": recipe.family,
         "rewrites": recipe.rewrites,
         "shapes": recipe.shapes.model_dump(exclude={"batches"}),
-        "code": code_digest("families", "quantization", "prepare.py", "checkpoint.py", "stages/quantize.py"),
-        **versions("torch", "transformers", "pytorch-quantization"),
+        "data": data_digest(recipe),
+        "samples": recipe.calibration.samples,
+        "seed": recipe.seed,
+        "code": code_digest(
+            "families",
+            "quantization",
+            "tasks",
+            "prepare.py",
+            "checkpoint.py",
+            "processing_check.py",
+            "stages/quantize.py",
+        ),
+        **versions("torch", "transformers", "pytorch-quantization", "tokenizers", "pillow"),
     }
 
 
@@ -45,6 +58,9 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     source = prepare.open_source(recipe)
     checkpoint.check_weights(source.folder)
     copy_preprocessing(source, area)
+    count = min(processing_check.CHECKED, tasks.counts(recipe, source.task.SAMPLES)["calibration"])
+    raw = source.task.samples(recipe, source.config, "calibration", count, folder=source.folder)
+    processing_check.check(source.task, source.folder, area, recipe, raw)
     proofs = prove_rewrites(source, recipe) if recipe.rewrites else []
     model = prepare.quantized_model(source, recipe)
     records = [
@@ -92,10 +108,13 @@ def copy_preprocessing(source: prepare.Source, area: Path) -> None:
     for name in source.family.COPIED:
         if (source.folder / name).exists():
             shutil.copyfile(source.folder / name, area / name)
+    if hasattr(source.task, "settings"):
+        for name, content in source.task.settings(source.folder).items():
+            (area / name).write_text(content, encoding="utf-8")
     if "preprocessor_config.json" in source.family.COPIED and not (area / "preprocessor_config.json").exists():
         raise InputError(f"checkpoint {source.folder} has no preprocessor_config.json (image mean, std and size).")
     if "preprocessor_config.json" in source.family.COPIED:
-        source.task.normalization(source.folder)
+        _image_processing.read(source.folder)
     if "tokenizer.json" in source.family.COPIED:
         if not (area / "tokenizer.json").exists():
             _convert_tokenizer(source.folder, area)

@@ -62,7 +62,7 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
 def held_out(recipe: Recipe, source: prepare.Source, workspace: Workspace) -> Reference:
     """Returns the samples of the selection split, unseen by calibration and verdict, with float outputs."""
     count = tasks.counts(recipe, source.task.SAMPLES)["selection"]
-    raw = source.task.samples(recipe, source.config, "selection", count)
+    raw = source.task.samples(recipe, source.config, "selection", count, folder=source.folder)
     arrays, labels = source.task.encode(workspace.folder, recipe, raw)
     run_float = float_session(float_graphs(workspace)["float_ort"], recipe.verification.threads)
     return Reference(arrays, in_batches(run_float, arrays, recipe.calibration.batch_size, "float reference"), labels)

@@ -3,14 +3,16 @@
 One task is one module, found by its name; none needs torch, because a deployed engine needs the same code:
 
     METRIC, SAMPLES, AGREEMENT                     where the recipe names none: samples per split, the budget
-    def samples(recipe, config, split, count)      -> raw samples of a split: calibration, selection, evaluation
+    def samples(recipe, config, split, count, folder=…) -> raw samples of a split: calibration, selection, evaluation
     def encode(folder, recipe, samples)            -> (inputs, labels): dicts of arrays, first axis N
+    def own_encoding(folder, recipe, samples)      -> the inputs that transformers makes with the checkpoint's own files
     def predict(outputs, labels)                   -> predictions, comparable with ==
     def score(predictions, labels)                 -> the task metric
     def agreement(a, b)                            -> share of equal predictions
     def examples(inputs, labels, reference, engine, limit) -> what the report page shows
     def per_class(predictions, labels), per_sample(predictions, labels)        optional, for the plots
     def reference_labels(predictions)              optional: labels that the float model defines
+    def settings(folder)                           optional: {file: content} of what else the checkpoint says
     def judged(outputs, labels)                    optional: the part of the outputs that predictions depend on
     def preprocess(folder, raw) / postprocess(folder, outputs, labels)   for deployment
 

@@ -65,7 +65,9 @@ def read_table(path: Path) -> list[dict[str, Any]]:
 def _json_row(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-        return {"text": str(row["text"]), "label": row.get("label")}
+        if not isinstance(row["text"], str):
+            raise TypeError(f"text is {type(row['text']).__name__}, not a string")
+        return {"text": row["text"], "label": row.get("label")}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f'{path} line {number}: expected one JSON object a line, {{"text": …, "label": …}}: {error}.'
@@ -85,3 +87,25 @@ def sentences(split: str, count: int) -> list[str]:
                 found.update(dict.fromkeys(s.strip(" .") for s in paragraph["context"].split(". ") if s.strip(" .")))
         seed += 1
     return list(found)[:count]
+
+
+def own_encoding(
+    folder: Path, length: int, texts: Sequence[str], contexts: Sequence[str] | None = None, stride: int = 0
+) -> dict[str, np.ndarray]:
+    """Returns what the checkpoint's own tokenizer makes of texts, or pairs with contexts, in transformers; as `arrays`.
+
+    Needs transformers. A tokenizer that gives no token types means 0 for all, as BERT then takes.
+    """
+    from transformers import AutoTokenizer
+
+    own = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    cut: dict[str, Any] = {"padding": "max_length", "max_length": length, "truncation": True}
+    if contexts is not None:
+        cut |= {"truncation": "only_second", "stride": stride, "return_overflowing_tokens": True}
+    found = own(list(texts), *([] if contexts is None else [list(contexts)]), **cut)
+    ids = np.array(found["input_ids"], dtype=np.int64)
+    return {
+        "input_ids": ids,
+        "attention_mask": np.array(found["attention_mask"], dtype=np.int64),
+        "token_type_ids": np.array(found.get("token_type_ids", np.zeros_like(ids)), dtype=np.int64),
+    }

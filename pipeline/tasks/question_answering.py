@@ -22,7 +22,7 @@ STRIDE = 32  # tokens that two windows of a long context share
 LONGEST_ANSWER = 30  # tokens
 
 
-def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int) -> list[dict[str, Any]]:
+def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int, *, folder: Path) -> list[dict[str, Any]]:
     """Returns {id, question, context, answers} dicts, from the user's file or the generator."""
     if recipe.data is None:
         from calibration import passages
@@ -50,6 +50,8 @@ def read_squad(content: Any, source: str) -> list[dict[str, Any]]:
                         raise InputError(
                             f"{source}: question {qa['id']!r} has no answer; SQuAD v1.1 questions have at least one."
                         )
+                    texts = {"question": qa["question"], "context": paragraph["context"], "answers": answers}
+                    _check_texts(source, qa["id"], texts)
                     found.append(
                         {
                             "id": qa["id"],
@@ -66,6 +68,14 @@ def read_squad(content: Any, source: str) -> list[dict[str, Any]]:
     if twice:
         raise InputError(f"{source}: {len(twice)} ids name several questions, the first is {twice[0]!r}.")
     return found
+
+
+def _check_texts(source: str, name: Any, texts: dict[str, Any]) -> None:
+    """Raises InputError for a null, a number or a list where text belongs: it is not to be read as its repr."""
+    for key, value in texts.items():
+        for text in value if key == "answers" else [value]:
+            if not isinstance(text, str):
+                raise InputError(f"{source}: {key} of question {name!r} is {type(text).__name__}, not a string.")
 
 
 def encode(folder: Path, recipe: Recipe, samples: list[dict[str, Any]]) -> tuple[Arrays, Arrays]:
@@ -86,6 +96,13 @@ def encode(folder: Path, recipe: Recipe, samples: list[dict[str, Any]]) -> tuple
             facts = {**sample, "offsets": window.offsets, "sequence_ids": window.sequence_ids}
             labels.append(json.dumps(facts))
     return _text.arrays(encodings), {"sample": np.array(labels)}
+
+
+def own_encoding(folder: Path, recipe: Recipe, samples: list[dict[str, Any]]) -> Arrays:
+    """Returns the inputs that the checkpoint's own tokenizer makes."""
+    length = recipe.shapes.sequence_length
+    questions, contexts = ([s[key] for s in samples] for key in ("question", "context"))
+    return _text.own_encoding(folder, length, questions, contexts, stride=min(STRIDE, length // 4))
 
 
 def judged(outputs: Arrays, labels: Arrays) -> Arrays:
@@ -171,7 +188,10 @@ def examples(
 def preprocess(folder: Path, raw: Any, recipe: Recipe) -> tuple[Arrays, Arrays]:
     """Returns engine inputs for a {question, context} dict or a list of them, and what `postprocess` needs."""
     rows = [raw] if isinstance(raw, dict) else list(raw)
-    return encode(folder, recipe, [{"id": str(i), "answers": [], **row} for i, row in enumerate(rows)])
+    numbered = [
+        {"answers": [], **row, "id": str(i)} for i, row in enumerate(rows)
+    ]  # one answer each, whatever their ids
+    return encode(folder, recipe, numbered)
 
 
 def postprocess(folder: Path, outputs: Arrays, labels: Arrays) -> list[str]:

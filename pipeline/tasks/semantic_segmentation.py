@@ -7,23 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from pipeline.errors import InputError
 from pipeline.recipe import Recipe
-from pipeline.tasks import Arrays, take
+from pipeline.tasks import Arrays, _image_processing, _images, take
+from pipeline.tasks._image_processing import IGNORE, Processing
 from pipeline.tasks.text_classification import class_names
 
 METRIC = "miou"
 AGREEMENT = 0.99  # pixels
 SAMPLES = {"calibration": 32, "selection": 16, "evaluation": 32}
-IGNORE = 255
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 Sample = tuple[np.ndarray, np.ndarray]  # image uint8 [H, W, 3], mask uint8 [H, W]
 
 
-def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int) -> list[Sample]:
-    """Returns (image, mask) pairs, from the user's images/ and masks/ folders or the drawn scenes."""
+def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int, *, folder: Path) -> list[Sample]:
+    """Returns (image, mask) pairs, from the user's images/ and masks/ folders or the drawn scenes.
+
+    folder: the checkpoint's, whose processor says what the values of a mask mean.
+    """
     if recipe.data is None:
         from calibration import scenes
         from calibration.seeds import BY_SPLIT
@@ -37,8 +38,8 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int) -> l
         first = BY_SPLIT[split] + recipe.seed
         return [scenes.draw_scene(seed, recipe.shapes.image_size) for seed in range(first, first + count)]
     pairs = find_pairs(Path(recipe.data).expanduser())
-    chosen = take(pairs, split, recipe, SAMPLES)
-    return [read_pair(*pair, len(class_names(config))) for pair in chosen]
+    chosen, processing = take(pairs, split, recipe, SAMPLES), _image_processing.read(folder)
+    return [read_pair(*pair, len(class_names(config)), processing) for pair in chosen]
 
 
 def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
@@ -49,77 +50,48 @@ def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
             raise InputError(
                 f"data {folder} has no folder {kind!r}; expected images/ and masks/ with equal file names."
             )
-    images = {p.stem: p for p in sorted(parts["images"].iterdir()) if p.suffix.lower() in IMAGES}
-    masks = {p.stem: p for p in sorted(parts["masks"].iterdir()) if p.suffix.lower() in IMAGES}
+    images, masks = (_images.find(path) for path in parts.values())
     if not images:
-        raise InputError(f"{parts['images']} has no images ({', '.join(IMAGES)}).")
+        raise InputError(f"{parts['images']} has no images ({', '.join(_images.SUFFIXES)}).")
     if missing := sorted(images.keys() - masks.keys()):
         raise InputError(f"{len(missing)} images have no mask of the same name, the first is {missing[0]!r}.")
     return [(path, masks[stem]) for stem, path in images.items()]
 
 
-def read_pair(image_path: Path, mask_path: Path, classes: int) -> Sample:
+def read_pair(image_path: Path, mask_path: Path, classes: int, processing: Processing) -> Sample:
     """Returns one image and its mask. Raises InputError for another size or labels outside the classes."""
-    try:
-        image = np.asarray(Image.open(image_path).convert("RGB"))
-        mask = np.asarray(Image.open(mask_path))
-    except (OSError, UnidentifiedImageError) as error:
-        raise InputError(f"{image_path.name} or its mask cannot be read: {error}.") from error
-    if mask.ndim != 2:
-        raise InputError(f"{mask_path} has {mask.ndim} axes; a mask is one channel of class indices.")
-    if mask.shape != image.shape[:2]:
+    image, stored = _images.read_image(image_path), _images.read_mask(mask_path)
+    if stored.shape != image.shape[:2]:
         raise InputError(
-            f"{mask_path} is {mask.shape[1]}×{mask.shape[0]}, its image is {image.shape[1]}×{image.shape[0]}."
+            f"{mask_path} is {stored.shape[1]}×{stored.shape[0]}, its image is {image.shape[1]}×{image.shape[0]}."
         )
-    if outside := sorted(int(v) for v in np.unique(mask) if v >= classes and v != IGNORE):
+    mask = processing.classes(stored)
+    if (outside := (mask >= classes) & (mask != IGNORE)).any():
+        shift = 1 if processing.reduces_labels else 0
         raise InputError(
-            f"{mask_path} has labels {outside[:5]} outside the {classes} classes of the checkpoint "
-            f"(0–{classes - 1}; {IGNORE} is ignored)."
+            f"{mask_path} has labels {np.unique(stored[outside])[:5].tolist()} outside the {classes} classes of the "
+            f"checkpoint ({shift}–{classes - 1 + shift}; {IGNORE} is ignored)."
         )
     return image, mask.astype(np.uint8)
 
 
-def normalization(folder: Path) -> tuple[np.ndarray, np.ndarray, float]:
-    """Returns mean [3], std [3] and the rescale factor of the checkpoint's preprocessor_config.json.
-
-    Raises InputError when one is missing or of no use.
-    """
-    path = folder / "preprocessor_config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        on = config.get("do_normalize", True)
-        mean = np.asarray(config["image_mean"] if on else [0.0] * 3, dtype=np.float32).reshape(3)
-        std = np.asarray(config["image_std"] if on else [1.0] * 3, dtype=np.float32).reshape(3)
-        factor = float(config.get("rescale_factor", 1 / 255)) if config.get("do_rescale", True) else 1.0
-    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-        raise InputError(f"{path} has no usable image_mean, image_std and rescale_factor: {error!r}.") from error
-    if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
-        raise InputError(f"{path}: image_mean {mean.tolist()} must be finite, image_std {std.tolist()} positive.")
-    return mean, std, factor
-
-
-def pixel_values(folder: Path, image: np.ndarray, size: int) -> np.ndarray:
-    """Returns the network's input float32 [3, size, size]: resized bilinearly, rescaled, normalized."""
-    mean, std, factor = normalization(folder)
-    if image.shape[:2] != (size, size):
-        image = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
-    with np.errstate(over="ignore"):  # calibration refuses infinite values by name
-        scaled = (image.astype(np.float32) * np.float32(factor) - mean) / std
-    return np.asarray(scaled.transpose(2, 0, 1))
-
-
 def encode(folder: Path, recipe: Recipe, samples: list[Sample]) -> tuple[Arrays, Arrays]:
     """Returns pixel_values [N, 3, S, S] and masks [N, S, S] (nearest-neighbour where resized)."""
-    size = recipe.shapes.image_size
+    size, processing = recipe.shapes.image_size, _image_processing.read(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    masks = [
-        mask
-        if mask.shape == (size, size)
-        else np.asarray(Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST))
-        for _, mask in samples
-    ]
-    inputs = {"pixel_values": np.stack([pixel_values(folder, image, size) for image, _ in samples])}
-    return inputs, {"mask": np.stack(masks), "class_names": np.array(class_names(config))}
+    inputs = {"pixel_values": np.stack([processing.pixel_values(image, size) for image, _ in samples])}
+    masks = np.stack([processing.mask(mask, size) for _, mask in samples])
+    return inputs, {"mask": masks, "class_names": np.array(class_names(config))}
+
+
+def own_encoding(folder: Path, recipe: Recipe, samples: list[Sample]) -> Arrays:
+    """Returns the inputs that the checkpoint's own image processor makes, at the engine's size."""
+    from transformers import AutoImageProcessor
+
+    own = AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
+    size = recipe.shapes.image_size
+    made = own([image for image, _ in samples], size={"height": size, "width": size}, return_tensors="np")
+    return {"pixel_values": made["pixel_values"]}
 
 
 Taps = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -220,14 +192,8 @@ def examples(
 
 def preprocess(folder: Path, raw: Any, recipe: Recipe) -> tuple[Arrays, Arrays]:
     """Returns engine inputs for an image (path, PIL image or uint8 [H, W, 3]) or a list of them."""
-    images = [_as_array(x) for x in (raw if isinstance(raw, list | tuple) else [raw])]
+    images = [_images.from_memory(x) for x in (raw if isinstance(raw, list | tuple) else [raw])]
     return encode(folder, recipe, [(image, np.full(image.shape[:2], IGNORE, np.uint8)) for image in images])
-
-
-def _as_array(raw: Any) -> np.ndarray:
-    if isinstance(raw, np.ndarray):
-        return raw
-    return np.asarray((raw if isinstance(raw, Image.Image) else Image.open(raw)).convert("RGB"))
 
 
 def postprocess(folder: Path, outputs: Arrays, labels: Arrays) -> np.ndarray:

@@ -1,15 +1,16 @@
-"""Sentence embedding: the mean of the last hidden state over real tokens, of length 1 (Sentence-BERT,
-arXiv:1908.10084)."""
+"""Sentence embedding: the last hidden state pooled as the checkpoint says, the mean of real tokens where it says
+nothing, of length 1 (Sentence-BERT, arXiv:1908.10084)."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.recipe import Recipe
-from pipeline.tasks import Arrays, _text, take
+from pipeline.tasks import Arrays, _pooling, _text, take
 
 METRIC = "cosine"  # mean cosine to the float embeddings: without labels the float model is the truth
 AGREEMENT = 0.9  # nearest neighbours: two almost equally near ones swap at the smallest change
@@ -17,7 +18,7 @@ AGREEMENT = 0.9  # nearest neighbours: two almost equally near ones swap at the 
 SAMPLES = {"calibration": 256, "selection": 128, "evaluation": 256}
 
 
-def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int) -> list[str]:
+def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int, *, folder: Path) -> list[str]:
     """Returns texts, from a TSV or JSONL file (labels are ignored) or from the generated passages."""
     if recipe.data is None:
         return _text.sentences(split, count)
@@ -27,18 +28,30 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int) -> l
 
 def encode(folder: Path, recipe: Recipe, samples: list[str]) -> tuple[Arrays, Arrays]:
     inputs = _text.arrays(_text.tokenizer(folder, recipe.shapes.sequence_length).encode_batch(samples))
-    return inputs, {"text": np.array(samples), "attention_mask": inputs["attention_mask"]}
+    pooling = np.array([_pooling.mode(folder)])
+    return inputs, {"text": np.array(samples), "attention_mask": inputs["attention_mask"], "pooling": pooling}
+
+
+def settings(folder: Path) -> dict[str, str]:
+    """Returns {file: content} of what the checkpoint's own files say of the task, for the artifact folder."""
+    return {_pooling.FILE: json.dumps({"mode": _pooling.of_checkpoint(folder)})}
+
+
+def own_encoding(folder: Path, recipe: Recipe, samples: list[str]) -> Arrays:
+    """Returns the inputs that the checkpoint's own tokenizer makes."""
+    return _text.own_encoding(folder, recipe.shapes.sequence_length, samples)
 
 
 def predict(outputs: Arrays, labels: Arrays) -> np.ndarray:
     """Returns unit vectors [N, H]."""
-    mask = labels["attention_mask"][:, :, None]
-    pooled = (outputs["last_hidden_state"] * mask).sum(1) / mask.sum(1)
+    pooled = _pooling.pool(outputs["last_hidden_state"], labels["attention_mask"], str(labels["pooling"][0]))
     return np.asarray(pooled / np.linalg.norm(pooled, axis=1, keepdims=True))
 
 
 def judged(outputs: Arrays, labels: Arrays) -> Arrays:
-    """Returns the hidden states of real tokens [tokens, H]."""
+    """Returns the hidden states of real tokens [tokens, H], of the first alone where nothing else is pooled."""
+    if labels["pooling"][0] == "cls":
+        return {"last_hidden_state": outputs["last_hidden_state"][:, 0]}
     return {"last_hidden_state": outputs["last_hidden_state"][labels["attention_mask"] != 0]}
 
 

@@ -23,29 +23,56 @@ def class_names(config: dict[str, Any]) -> list[str]:
     return [str(names[key]) for key in sorted(names, key=int)]
 
 
-def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int) -> list[dict[str, Any]]:
+def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int, *, folder: Path) -> list[dict[str, Any]]:
     """Returns {text, label} rows; label is a class index. Raises InputError for a label the checkpoint lacks."""
     if recipe.data is None:
         raise InputError(
             "a text-classification checkpoint needs labelled texts: give DATA=file.tsv (text, tab, label) "
             'or DATA=file.jsonl ({"text": …, "label": …}).'
         )
-    names = class_names(config)
-    rows = [
-        {"text": row["text"], "label": _index(row["label"], names, recipe.data, number)}
-        for number, row in enumerate(_text.read_table(Path(recipe.data).expanduser()), 1)
-    ]
+    check(config)
+    names, table = class_names(config), _text.read_table(Path(recipe.data).expanduser())
+    indices = _indices([row["label"] for row in table], names, recipe.data)
+    rows = [{"text": row["text"], "label": index} for row, index in zip(table, indices, strict=True)]
     return take(rows, split, recipe, SAMPLES)
 
 
-def _index(label: Any, names: list[str], source: str, number: int) -> int:
-    if str(label) in names:
-        return names.index(str(label))
-    if isinstance(label, int | str) and str(label).isdigit() and int(label) < len(names):
-        return int(label)
+def check(config: dict[str, Any]) -> None:
+    """Raises InputError for a head whose answer is not one label of several: there is no accuracy to judge."""
+    names, kind = class_names(config), config.get("problem_type")
+    if len(names) < 2 or kind not in (None, "single_label_classification"):
+        asked = f"problem_type {kind!r}" if kind else f"{len(names)} output"
+        raise InputError(f"the checkpoint has {asked}; a text classifier here has one label of several a text.")
+
+
+def _indices(labels: list[Any], names: list[str], source: str) -> list[int]:
+    """Returns class indices of a file's labels, which are all names or all indices; a number in JSON is an index.
+
+    Raises InputError for a label that is neither, and for text that could be both and means different classes.
+    """
+    by_name = {name: index for index, name in enumerate(names)}
+    as_name = [by_name.get(label) if isinstance(label, str) else None for label in labels]
+    as_index = [_index(label, len(names)) for label in labels]
+    whole = [found for found in (as_name, as_index) if None not in found]
+    if len(whole) == 2 and as_name != as_index:
+        raise InputError(
+            f"{source}: the labels ({', '.join(sorted(set(labels))[:4])}) are names of the checkpoint's classes and "
+            'also indices of others. Use JSONL, where 1 is an index and "1" a name.'
+        )
+    if whole:
+        return [index for index in whole[0] if index is not None]
+    neither = [i for i, pair in enumerate(zip(as_name, as_index, strict=True)) if pair == (None, None)]
+    number = (neither or [as_name.index(None)])[0]
     raise InputError(
-        f"{source} row {number}: label {label!r} is not one of the checkpoint's.{near_names(str(label), names)}"
+        f"{source} row {number + 1}: label {labels[number]!r} is not one of the checkpoint's."
+        f"{near_names(str(labels[number]), names)}"
     )
+
+
+def _index(label: Any, classes: int) -> int | None:
+    """Returns a label as an index, None where it is none."""
+    number = isinstance(label, int | str) and not isinstance(label, bool) and str(label).isdigit()
+    return int(label) if number and int(label) < classes else None
 
 
 def encode(folder: Path, recipe: Recipe, samples: list[dict[str, Any]]) -> tuple[Arrays, Arrays]:
@@ -57,6 +84,11 @@ def encode(folder: Path, recipe: Recipe, samples: list[dict[str, Any]]) -> tuple
         "class_names": np.array(class_names(config)),
     }
     return _text.arrays(tokenizer.encode_batch([s["text"] for s in samples])), labels
+
+
+def own_encoding(folder: Path, recipe: Recipe, samples: list[dict[str, Any]]) -> Arrays:
+    """Returns the inputs that the checkpoint's own tokenizer makes."""
+    return _text.own_encoding(folder, recipe.shapes.sequence_length, [s["text"] for s in samples])
 
 
 def predict(outputs: Arrays, labels: Arrays) -> np.ndarray:

@@ -1,0 +1,96 @@
+"""Images and masks as their owners see them: upright, 8 bits a channel, class indices untouched; or refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from pipeline.errors import InputError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+EIGHT_BIT = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
+LOSSY = ("JPEG", "MPO", "WEBP", "JPEG2000", "AVIF")  # a mask compressed so has other classes along every edge
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # what PIL raises for bad files
+
+
+def find(folder: Path) -> dict[str, Path]:
+    """Returns the image files of a folder by stem, hidden ones left out (`._x` of macOS, `.DS_Store`).
+
+    Raises InputError where two files have one stem: which of them a mask belongs to cannot be known.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+            continue
+        if path.stem in found:
+            raise InputError(f"{folder} has {found[path.stem].name} and {path.name}: one name, two files; remove one.")
+        found[path.stem] = path
+    return found
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Returns uint8 [H, W, 3]. Raises InputError for a file that is no image, or has more than 8 bits a channel."""
+    return rgb(_open(path), str(path))
+
+
+def rgb(image: Image.Image, name: str) -> np.ndarray:
+    """Returns a PIL image as uint8 [H, W, 3], turned as its EXIF orientation says; transparency is dropped.
+
+    As `transformers.image_utils.load_image` does. Raises InputError for pixels of more than 8 bits a channel, which
+    PIL would clip to white.
+    """
+    if image.mode not in EIGHT_BIT:
+        raise InputError(f"{name} has pixels of mode {image.mode!r}, more than 8 bits a channel; convert it to 8 bits.")
+    return np.asarray(_loaded(image, name).convert("RGB"))
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """Returns a mask's values as they are stored, [H, W] of any integer type.
+
+    Raises InputError for a file that is no image, has several channels or lost its values to compression.
+    """
+    image = _open(path)
+    if image.format in LOSSY:
+        raise InputError(f"{path} is {image.format}, which changes values along edges; a mask needs PNG or BMP.")
+    mask = np.asarray(_loaded(image, str(path)))
+    if mask.ndim != 2:
+        raise InputError(f"{path} has {mask.ndim} axes; a mask is one channel of class indices.")
+    if mask.dtype.kind not in "iub":
+        raise InputError(f"{path} has values of type {mask.dtype}; a mask holds class indices.")
+    return mask
+
+
+def from_memory(raw: Any) -> np.ndarray:
+    """Returns uint8 [H, W, 3] of a path, a PIL image or an array of exactly that form.
+
+    Raises InputError for any other array: a float image may be of 0 to 1 or 0 to 255, and a gray one has no colours.
+    """
+    if isinstance(raw, np.ndarray):
+        if raw.dtype != np.uint8 or raw.ndim != 3 or raw.shape[2] != 3 or 0 in raw.shape:
+            raise InputError(
+                f"an image array is uint8 [height, width, 3], found {raw.dtype} {list(raw.shape)}; convert it, "
+                "or give the path or a PIL image."
+            )
+        return raw
+    if isinstance(raw, Image.Image):
+        return rgb(raw, "the image")
+    if isinstance(raw, str | Path):
+        return read_image(Path(raw))
+    raise InputError(f"an image is a path, a PIL image or a uint8 array, found {type(raw).__name__}.")
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        return Image.open(path)
+    except UNREADABLE as error:
+        raise InputError(f"{path} cannot be read as an image: {error}.") from error
+
+
+def _loaded(image: Image.Image, name: str) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except UNREADABLE as error:
+        raise InputError(f"{name} cannot be read as an image: {error}.") from error
