@@ -1,6 +1,6 @@
 """`python -m pipeline <verb> <model> [options]`: results on stdout, logs and progress on stderr.
 
-Exit codes: 0 pass, 1 budget missed, 2 bad input, 3 backend unavailable.
+Exit codes: 0 pass, 1 budget missed, 2 bad input, 3 backend unavailable, 70 a fault of this project's.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import tempfile
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,6 +36,7 @@ app = typer.Typer(
     help="A Hugging Face SegFormer or BERT checkpoint goes in, a verified int8 engine comes out.",
 )
 log = logging.getLogger("pipeline")
+FAULT = 70  # EX_SOFTWARE of sysexits.h
 
 
 @app.command()
@@ -390,9 +393,14 @@ def lint(
 def _stage_command(name: str, summary: str) -> None:
     @takes_recipe
     def command(recipe: Any) -> None:
-        from pipeline.build import run_stage
+        from pipeline import show
+        from pipeline.build import read_report, run_stage
 
         run_stage(name, recipe, announce=announce)
+        if name == "verify" and not distributed.world().rank:
+            report = read_report(recipe)
+            show.result(report, recipe, as_json=False)
+            raise typer.Exit(0 if report["verdict"] == "pass" else 1)
 
     command.__doc__ = summary
     app.command(name, rich_help_panel="One stage")(command)
@@ -452,3 +460,19 @@ def main() -> None:
             print("interrupted; earlier artifacts are unchanged.", file=sys.stderr)
             sys.exit(InputError.exit_code)
         raise
+    except Exception as error:  # noqa: BLE001 -- the last boundary: a fault of ours must not look like a missed budget
+        print(f"error: {_report_fault(error)}", file=sys.stderr)
+        sys.exit(FAULT)
+
+
+def _report_fault(error: Exception) -> str:
+    """Returns one line about a fault of this project's; the traceback goes to a file that the line names."""
+    said = (str(error).strip().splitlines() or ["no message"])[0]
+    trace = "".join(traceback.format_exception(error))
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="int8-pipeline-", suffix=".log", delete=False) as file:
+            file.write(f"{' '.join(sys.argv)}\n{trace}")
+        where = f"the traceback is in {file.name}; please report it"
+    except OSError:
+        where = f"please report it with this traceback:\n{trace}"
+    return f"a fault of this program, {type(error).__name__}: {said}; {where}"

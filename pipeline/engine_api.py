@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from pipeline import backends
+from pipeline import backends, engine_inputs, families
 from pipeline.artifacts import Workspace
 from pipeline.errors import ArtifactError, InputError
 from pipeline.evaluation import read_json
@@ -26,7 +27,15 @@ class LoadedEngine:
     engine.run(raw)                  the three in a row
     """
 
-    def __init__(self, folder: Path, backend: str, engine: Engine, task: ModuleType, recipe: Recipe) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        backend: str,
+        engine: Engine,
+        task: ModuleType,
+        recipe: Recipe,
+        limits: Mapping[str, engine_inputs.Limits],
+    ) -> None:
         self.folder = folder
         self.backend = backend
         self.recipe = recipe
@@ -34,9 +43,21 @@ class LoadedEngine:
         self.output_names = engine.output_names
         self._engine = engine
         self._task = task
+        self._limits = limits
+        self._process = os.getpid()
 
     def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Returns the outputs by name. Raises InputError for missing or unknown inputs."""
+        """Returns the outputs by name; any thread may call.
+
+        Raises InputError for inputs that are missing, unknown, or of another kind, shape or range than the model's, and
+        in a process that was forked after the engine was loaded: the runtime's threads are not there.
+        """
+        if os.getpid() != self._process:
+            raise InputError(
+                f"the engine of {self.folder} was loaded before this process was forked and cannot run in it; call "
+                "load_engine in every process, or start processes by spawn."
+            )
+        engine_inputs.check(feeds, self._limits)
         return self._engine(feeds)
 
     def preprocess(self, raw: Any) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -64,12 +85,14 @@ def load_engine(
     backend: str | None = None,
     threads: int | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    unverified: bool = False,
 ) -> LoadedEngine:
     """Returns the engine of an artifact folder, every file of it checked against the recorded digest.
 
     backend: None for the one whose report is the folder's. threads: None for the physical cores. shapes: the
     input shapes to prepare for, None for those the report was timed at; other shapes work too, more slowly.
-    Raises ArtifactError for a file that is missing or altered, BackendUnavailable without the runtime.
+    unverified: load an engine that was never judged, or failed. Raises ArtifactError for a file that is missing or
+    altered, and for an engine without a verdict "pass" of its own; BackendUnavailable without the runtime.
     """
     from pipeline import tasks
 
@@ -78,6 +101,8 @@ def load_engine(
         raise InputError(f"{folder} is not a folder; `make engine MODEL=…` makes exports/<model>/.")
     report = read_json(workspace, "report.json") if "report.json" in workspace.manifest.files else None
     name = backends.choose(backend or (report["backend"] if report else only_backend(workspace)))
+    if not unverified:
+        require_verdict(workspace, name)
     engine = backends.load_checked(workspace, name, threads)
     about = read_json(workspace, "quantizers.json")
     for file in workspace.manifest.stages["quantize"]["files"]:  # what prepares inputs and reads outputs
@@ -87,7 +112,30 @@ def load_engine(
     if shapes:
         engine.prepare(shapes)
     recipe = recorded_recipe(workspace, about["family"])
-    return LoadedEngine(workspace.folder, name, engine, tasks.get(about["task"]), recipe)
+    limits = families.get(about["family"]).input_limits(read_json(workspace, "config.json"), recipe)
+    return LoadedEngine(workspace.folder, name, engine, tasks.get(about["task"]), recipe, limits)
+
+
+def require_verdict(workspace: Workspace, name: str) -> None:
+    """Raises ArtifactError where a backend's engine was not judged after it was built, or did not pass."""
+    files, own = workspace.manifest.files, f"{name}/report.json"
+    if any(f"{name}/{file}" not in files for file in backends.get(name).FILES):
+        return  # no engine, which is told as that
+    judged: dict[str, str] = {}
+    if own in files:
+        report = read_json(workspace, own)
+        judged = report.get("judged", {})
+        if report["verdict"] != "pass":
+            raise ArtifactError(
+                f"the {name} engine in {workspace.folder} failed its verification: {'; '.join(report['reasons'])}. "
+                "load_engine(…, unverified=True) loads it all the same."
+            )
+    if not judged or any(files.get(file, {}).get("sha256") != digest for file, digest in judged.items()):
+        raise ArtifactError(
+            f"the {name} engine in {workspace.folder} has no verdict of its own: it was built and not verified since. "
+            f"Run `python -m pipeline verify {workspace.folder.name} --backend {name}`; "
+            "load_engine(…, unverified=True) loads it all the same."
+        )
 
 
 def only_backend(workspace: Workspace) -> str:

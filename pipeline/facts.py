@@ -77,8 +77,8 @@ def earlier_stages(recipe: Recipe, workspace: Workspace, present: str) -> list[d
     Where the engine was chosen among backends, what was made for the others is there too, as <stage>/<backend>.
     """
     recorded = workspace.manifest.stages
-    engine = recorded.get(CHOICE, {"files": []})
-    chosen = f"{recipe.backend}/engine.json" in engine["files"]
+    maker = workspace.manifest.files.get(f"{recipe.backend}/engine.json", {}).get("stage")
+    chosen = maker == CHOICE
     found = []
     for name in order(recipe):
         if name == present:

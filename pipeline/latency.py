@@ -99,6 +99,11 @@ def speedup(base: Sequence[float], other: Sequence[float], confidence: float = C
     return {"median": quantile(ratios, 0.5), "low": ratios[low], "high": ratios[high]}
 
 
+def straddles(found: Mapping[str, float], budget: float) -> bool:
+    """Returns whether a speed-up's interval holds a budget: more rounds may tell on which side it is."""
+    return found["low"] < budget <= found["high"]
+
+
 def report(times: Times, base: str, other: str) -> dict[str, Any]:
     """Returns the summaries of every candidate and the speed-up of `other` over `base`."""
     return {

@@ -19,14 +19,14 @@ def result(report: dict[str, Any], recipe: Recipe, *, as_json: bool) -> None:
         print(json.dumps(report, indent=1))
         return
     accuracy, latency, size = report["accuracy"], report["latency"], report["size"]
-    speedup, quant = latency["speedup"], report["precision_report"]
+    speedup, quant, made = latency["speedup"], report["precision_report"], report["processor"]
     before = f", {float_name(report)} {latency['float_ort']['p50']:.1f} ms" if speedup else ""
     rivals = ", ".join(map(rival, report["candidates"])) if len(report["candidates"]) > 1 else ""
     rows = [
         ("verdict", report["verdict"].upper() + "".join(f"\n  - {reason}" for reason in report["reasons"])),
         ("model", f"{report['model']} ({report['task']}), {report['checkpoint']}"),
         ("engine", f"{report['backend']}, {report['precision']}, {quant['int8_flop_share']:.0%} of the FLOPs in int8"),
-        ("right on", f"{report['processor']['right_on']}; built and timed on {report['processor']['built_on']}"),
+        *([("right on", f"{made['right_on']}; built and timed on {made['built_on']}")] if made else []),
         (
             accuracy["metric"],
             f"{accuracy['engine']:.4f}, float {accuracy['float']:.4f} (drop {accuracy['relative_drop']:+.2%}), "

@@ -90,8 +90,13 @@ def test_the_stages_know_what_was_chosen(recipe: Recipe, take: Callable[..., Non
     shown = [row["name"] for row in report["stages"]]
     assert shown == ["quantize", "calibrate", "export", "lower", "lower/openvino", "engine", "verify"]
     assert stages.why_stale("engine", recipe) == stages.why_stale("verify", recipe) == []
-    stages.run("engine", recipe.on_backend("onnxruntime"))
+    alone = recipe.on_backend("onnxruntime")
+    for name in ("engine", "verify"):
+        stages.run(name, alone)
     assert any("was made again by engine/onnxruntime" in reason for reason in stages.why_stale("engine", recipe))
+    report = json.loads((recipe.folder / "report.json").read_text(encoding="utf-8"))
+    assert [row["name"] for row in report["stages"]] == ["quantize", "calibrate", "export", "lower", "engine", "verify"]
+    assert len(report["candidates"]) == 1 and report["instead"] is None
 
 
 def test_a_changed_budget_is_a_choice_to_be_made_again(recipe: Recipe, take: Callable[..., None]) -> None:

@@ -371,20 +371,22 @@ def test_tables(
     expected: list[str],
     cli: Cli,
     checkpoints: dict[str, Path],
+    data: dict[str, Path],
     tmp_path: Path,
 ) -> None:
-    recipe = recipe_for("classifier", tmp_path / "exports", checkpoints["classifier"], tmp_path / "data")
-    recipe = recipe.model_copy(update={"data": None})
+    recipe = recipe_for("classifier", tmp_path / "exports", checkpoints["classifier"], data["classifier"])
     assert cli("quantize", "bert", *options_of(recipe)).code == 0
     before = snapshot(recipe.folder)
+    recipe = recipe.model_copy(update={"data": None})
     if name is not None and content is not None:
         (tmp_path / name).write_text(content, encoding="utf-8")
         recipe = recipe.model_copy(update={"data": str(tmp_path / name)})
-    answer = cli("calibrate", "bert", *options_of(recipe), "--set", "calibration.samples=1")
-    assert answer.code == 2 and answer.err.count("error: ") == 1, answer
-    for fragment in expected:
-        assert fragment in answer.err
-    assert snapshot(recipe.folder) == before
+    for stage in ("quantize", "calibrate"):
+        answer = cli(stage, "bert", *options_of(recipe), "--set", "calibration.samples=1")
+        assert answer.code == 2 and answer.err.count("error: ") == 1, answer
+        for fragment in expected:
+            assert fragment in answer.err
+        assert snapshot(recipe.folder) == before
 
 
 def test_calibration_data_with_values_that_are_no_numbers(
@@ -475,7 +477,7 @@ def test_a_manifest_that_is_none(cli: Cli, calibrated: dict[str, Recipe], tmp_pa
 def built(tmp_path: Path) -> Recipe:
     """Returns the recipe of a small folder with an ONNX Runtime engine and its report."""
     qdq_models.export(tmp_path / "bert", "onnxruntime")
-    recipe = qdq_models.recipe(tmp_path / "bert", "onnxruntime")
+    recipe = qdq_models.recipe(tmp_path / "bert", "onnxruntime", **{"budgets.speedup": 0.0})
     build.run_stage("engine", recipe)
     build.run_stage("verify", recipe)
     return recipe
@@ -547,3 +549,11 @@ def test_ctrl_c(
     assert answer.code == 2 and "interrupted" in answer.err and "Traceback" not in answer.err
     assert snapshot(folder) == before
     assert not list(folder.glob(".*.partial"))
+
+
+@pytest.mark.parametrize("file", ["config.json", "quantizers.json"])
+def test_what_prepares_the_inputs_is_judged_with_the_engine(built: Recipe, cli: Cli, file: str) -> None:
+    path = built.folder / file
+    path.write_text(path.read_text(encoding="utf-8") + " ", encoding="utf-8")
+    answer = cli("verify", "bert", "--backend", "onnxruntime", "--output", built.folder)
+    assert answer.code == 2 and f"{file} was altered: its digest does not match" in answer.err

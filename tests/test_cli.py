@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import qdq_models
 from conftest import Cli, options_of, snapshot
 
 from pipeline import backends, stages
@@ -205,3 +206,32 @@ def test_from_export_to_verdict_without_torch(
     missed = cli(*call, "--set", "budgets.speedup=1000")
     assert missed.code == 1 and "FAIL" in missed.out and "1000" in missed.out
     assert "error: " not in missed.err
+
+
+def test_a_fault_of_ours_has_a_code_of_its_own_and_one_line(monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
+    """An exception that nobody caught must not look like a missed budget, which is 1."""
+    from pipeline import doctor
+
+    def broken() -> None:
+        raise RuntimeError("the cat sat on it\nand stayed")
+
+    monkeypatch.setattr(doctor, "examine", broken)
+    answer = cli("doctor")
+    assert answer.code == 70 and answer.out == ""
+    (line,) = answer.err.splitlines()
+    assert line.startswith("error: a fault of this program, RuntimeError: the cat sat on it; the traceback is in ")
+    file = Path(line.partition("the traceback is in ")[2].partition(";")[0])
+    try:
+        assert "in broken" in file.read_text(encoding="utf-8")
+    finally:
+        file.unlink()
+
+
+def test_verify_alone_has_the_code_of_its_verdict(cli: Cli, tmp_path: Path) -> None:
+    qdq_models.export(tmp_path / "small", "onnxruntime")
+    stages.run("engine", qdq_models.recipe(tmp_path / "small", "onnxruntime"))
+    common = ("bert", "--backend", "onnxruntime", "--output", tmp_path / "small", "--set", "verification.runs=6")
+    passed = cli("verify", *common, "--set", "budgets.speedup=0")
+    assert passed.code == 0 and "PASS" in passed.out
+    failed = cli("verify", *common, "--set", "budgets.speedup=1000")
+    assert failed.code == 1 and "FAIL" in failed.out and "the budget is 1000" in failed.out

@@ -139,6 +139,7 @@ def test_data_that_cannot_be_used_are_told_once(calibrated: dict[str, Recipe], t
 
 def test_verification_judges_as_one_process_does(exported: Callable[[str], Recipe], tmp_path: Path) -> None:
     less = {"verification.warmup": 1, "verification.runs": 5, "shapes.batches": "[1,2]", "verification.samples": 7}
+    less |= {"budgets.speedup": 0, "budgets.relative_drop": 1, "budgets.agreement": 0}  # random weights
     options = [x for key, value in less.items() for x in ("--set", f"{key}={value}")]
     alone = copied(exported("bert"), tmp_path / "alone").model_copy(update={"backend": USABLE[0]})
     for name in ("lower", "engine"):

@@ -11,7 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.latency import LOOKS, TIGHT, Times, interleave, is_tight, median_ranks, quantile, report, speedup, summary
+from pipeline.latency import (
+    LOOKS,
+    TIGHT,
+    Times,
+    interleave,
+    is_tight,
+    median_ranks,
+    quantile,
+    report,
+    speedup,
+    straddles,
+    summary,
+)
 
 
 def test_rounds_are_interleaved_and_rotate() -> None:
@@ -108,3 +120,10 @@ def test_the_interval_covers_the_speedup_where_rounds_may_end_early(noise: float
     assert sum(x["low"] <= 2.0 <= x["high"] for x in found) / len(found) >= 0.94
     early = [x for x in found if x["high"] - x["low"] <= TIGHT * x["median"]]
     assert noise > 0.01 or len(early) == len(found)
+
+
+def test_an_interval_straddles_a_budget_that_it_holds() -> None:
+    found = {"median": 1.0, "low": 0.9, "high": 1.1}
+    assert [straddles(found, budget) for budget in (0.0, 0.9, 0.95, 1.1, 1.2)] == [
+        False, False, True, True, False,
+    ]  # fmt: skip

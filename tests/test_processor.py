@@ -113,7 +113,7 @@ def test_an_engine_that_may_saturate_here_is_refused(
     monkeypatch.setattr(machine, "processor_class", lambda: "avx2")
     said = r"made for a processor of class vnni: \d of 2 int8 products may saturate on this one \(avx2\).*--from lower"
     with pytest.raises(ArtifactError, match=said):
-        pipeline.load_engine(folder)
+        pipeline.load_engine(folder, unverified=True)
     with pytest.raises(ArtifactError, match=said):
         stages.run("verify", recipe)
     with pytest.raises(EngineRefused, match=r"may saturate on this processor \(avx2\).*any_cpu=true"):
@@ -130,7 +130,7 @@ def test_a_bounded_engine_works_everywhere_and_says_where_it_is_from(
     monkeypatch.setattr(machine, "processor_class", lambda: "avx2")
     logging.getLogger("pipeline").propagate = True
     with caplog.at_level(logging.WARNING, logger="pipeline"):
-        engine = pipeline.load_engine(folder, threads=1)
+        engine = pipeline.load_engine(folder, threads=1, unverified=True)
     assert "was chosen and timed on a processor of class vnni, this one is avx2: it is right here" in caplog.text
     assert engine(models.feeds(folder / backend / "model.qdq.onnx", 1))["logits"].shape == (1, models.CLASSES)
 
@@ -141,7 +141,7 @@ def test_at_home_nothing_is_said(
 ) -> None:
     made_on(tmp_path / "small", backend, machine.processor_class(), monkeypatch, bounded=True)
     with caplog.at_level(logging.WARNING, logger="pipeline"):
-        pipeline.load_engine(tmp_path / "small", threads=1)
+        pipeline.load_engine(tmp_path / "small", threads=1, unverified=True)
     assert not caplog.records
 
 

@@ -371,7 +371,12 @@ def test_a_long_context_gives_windows_that_cover_it(checkpoints: dict[str, Path]
     inputs, labels = qa.encode(checkpoints["bert"], recipe, [sample])
     rows = [json.loads(str(t)) for t in labels["sample"]]
     assert len(rows) > 3 and inputs["input_ids"].shape == (len(rows), 32)
-    covered = {tuple(o) for r in rows for o, s in zip(r["offsets"], r["sequence_ids"], strict=True) if s == 1}
+    covered = {
+        (begin + r["start"], end + r["start"])
+        for r in rows
+        for (begin, end), s in zip(r["offsets"], r["sequence_ids"], strict=True)
+        if s == 1
+    }
     assert covered == {
         (sum(len(w) + 1 for w in words[:i]), sum(len(w) + 1 for w in words[:i]) + len(words[i])) for i in range(100)
     }
@@ -411,6 +416,35 @@ def test_one_id_for_two_questions_is_refused(tmp_path: Path) -> None:
     content["data"][0]["paragraphs"][1]["qas"][0]["id"] = "q0"
     with pytest.raises(InputError, match="1 ids name several questions, the first is 'q0'"):
         qa.read_squad(content, "file.json")
+
+
+def test_labels_of_long_contexts_grow_with_their_length_not_its_square(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    recipe = recipe_for("bert", tmp_path, checkpoints["bert"], tmp_path)
+    sizes = []
+    for words in (500, 1000, 2000):
+        sample = {"id": "1", "question": "where?", "context": "boat car " * words, "answers": ["car"]}
+        _, labels = qa.encode(checkpoints["bert"], recipe, [sample])
+        sizes.append(labels["sample"].nbytes)
+    assert sizes[1] < 2.2 * sizes[0] and sizes[2] < 2.2 * sizes[1]
+
+
+def test_every_window_answers_in_the_words_of_the_whole_context(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    recipe = recipe_for("bert", tmp_path, checkpoints["bert"], tmp_path)
+    words = [f"car {i} boat" for i in range(40)]
+    sample = {"id": "1", "question": "where?", "context": " Ä ".join(words), "answers": ["car"]}
+    inputs, labels = qa.encode(checkpoints["bert"], recipe, [sample])
+    assert len(labels["sample"]) > 3
+    for window in range(len(labels["sample"])):
+        facts = json.loads(str(labels["sample"][window]))
+        tokens = [i for i, sequence in enumerate(facts["sequence_ids"]) if sequence == 1]
+        logits = np.full(inputs["input_ids"].shape, -1.0)
+        logits[window, tokens[1]] = logits[window, tokens[2]] = 5.0
+        (answer,) = qa.predict({"start_logits": logits, "end_logits": logits}, labels)
+        begin, end = facts["offsets"][tokens[1]][0], facts["offsets"][tokens[1]][1]
+        assert answer.startswith(facts["context"][begin:end]) and answer in sample["context"]
+        assert facts["context"] in sample["context"]
 
 
 # --- classification ---

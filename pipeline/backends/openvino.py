@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -76,7 +77,7 @@ def load(folder: Path, threads: int | None) -> OpenVinoEngine:
 
 class OpenVinoEngine:
     """Compiles once for each set of input shapes, on the first call with it or in `prepare`, and keeps the
-    last ones.
+    last ones. Any thread may call it: each has infer requests of its own.
 
     Never for open shapes: OpenVINO 2026.4 then gets signed int8 convolutions behind a Transpose wrong where
     their output's shape is asked for too (SegFormer at 18 dB to the exact graph, 46 dB with fixed shapes).
@@ -85,50 +86,65 @@ class OpenVinoEngine:
     def __init__(self, xml: Path, threads: int) -> None:
         import openvino
 
-        self._xml = xml
         self._threads = threads
         self._core = openvino.Core()
+        # read once, into memory: what lies on disk later is another engine, and none that was checked
+        self._core.set_property({"ENABLE_MMAP": False})
         try:
-            model = self._core.read_model(xml)
+            self._model = self._core.read_model(xml)
         except RuntimeError as error:
             raise ArtifactError(f"{xml} cannot be read by OpenVINO ({_first_line(error)}).") from error
-        self._types = {port.any_name: port.element_type.to_dtype() for port in model.inputs}
+        self._types = {port.any_name: port.element_type.to_dtype() for port in self._model.inputs}
         self.input_names = tuple(self._types)
-        self.output_names = tuple(port.any_name for port in model.outputs)
+        self.output_names = tuple(port.any_name for port in self._model.outputs)
         self._compiled: OrderedDict[Shapes, Any] = OrderedDict()
+        self._compiling = threading.Lock()
+        self._own = threading.local()
 
     def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         import numpy as np
 
         ordered = ordered_feeds(feeds, self.input_names)
         arrays = {name: np.ascontiguousarray(x, dtype=self._types[name]) for name, x in ordered.items()}
-        compiled = self._for_shapes({name: x.shape for name, x in arrays.items()})
-        results = compiled(arrays, share_inputs=True)
+        request = self._request({name: x.shape for name, x in arrays.items()})
+        results = request.infer(arrays, share_inputs=True)
         return {name: results[i] for i, name in enumerate(self.output_names)}
 
     def prepare(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Compiles for these shapes now, so that the first call with them is as fast as the others."""
         self._for_shapes(ordered_feeds(shapes, self.input_names))
 
+    def _request(self, shapes: Mapping[str, tuple[int, ...]]) -> Any:
+        """Returns this thread's infer request for some shapes: one is busy until its call returns."""
+        compiled = self._for_shapes(shapes)
+        requests: OrderedDict[int, tuple[Any, Any]] = self._own.__dict__.setdefault("requests", OrderedDict())
+        if id(compiled) not in requests:
+            requests[id(compiled)] = (compiled, compiled.create_infer_request())
+            if len(requests) > MOST_COMPILED:
+                requests.popitem(last=False)
+        requests.move_to_end(id(compiled))
+        return requests[id(compiled)][1]
+
     def _for_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> Any:
         key = tuple(tuple(shape) for shape in shapes.values())
-        if key not in self._compiled:
-            self._compiled[key] = self._compile(self._read(shapes), profile=False)
-            if len(self._compiled) > MOST_COMPILED:
-                self._compiled.popitem(last=False)
-        self._compiled.move_to_end(key)
-        return self._compiled[key]
+        with self._compiling:
+            if key not in self._compiled:
+                self._compiled[key] = self._compile(self._shaped(shapes), profile=False)
+                if len(self._compiled) > MOST_COMPILED:
+                    self._compiled.popitem(last=False)
+            self._compiled.move_to_end(key)
+            return self._compiled[key]
 
     def precision_report(self, feeds: Mapping[str, Array]) -> dict[str, Any]:
         """Returns what the compiled graph's own performance counters say of a run on `feeds`."""
         arrays = ordered_feeds(feeds, self.input_names)
-        model = self._read({name: x.shape for name, x in arrays.items()})
+        model = self._shaped({name: x.shape for name, x in arrays.items()})
         products = _openvino_profile.products(model)  # before compilation, which changes the model
         return _openvino_profile.report(self._compile(model, profile=True), products, arrays)
 
-    def _read(self, shapes: Mapping[str, tuple[int, ...]]) -> Any:
+    def _shaped(self, shapes: Mapping[str, tuple[int, ...]]) -> Any:
         """Returns the graph with its input shapes fixed. Raises InputError for shapes that it cannot take."""
-        model = self._core.read_model(self._xml)
+        model = self._model.clone()
         try:
             model.reshape({name: list(shape) for name, shape in shapes.items()})
         except RuntimeError as error:

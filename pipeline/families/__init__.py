@@ -12,6 +12,7 @@ A family knows its architectures, its inputs, where quantizers go and which exac
     def rewrites()                               -> {name: function(model) -> model}
     def insert_quantizers(model)                 -> the model with every candidate quantizer
     def dynamic_axes(inputs)                     -> {input: {axis: dimension name}}
+    def input_limits(config, recipe)             -> {input: engine_inputs.Limits}, what an engine may be fed
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.engine_inputs import Limits
 from pipeline.errors import InputError
 from pipeline.recipe import Recipe
 
@@ -77,6 +78,15 @@ def insert_quantizers(model: nn.Module) -> nn.Module:
         attention=hf.BertSelfAttention,
         residual={hf.BertSelfOutput: QuantBertSelfOutput, hf.BertOutput: QuantBertOutput},
     )
+
+
+def input_limits(config: dict[str, Any], recipe: Recipe) -> dict[str, Limits]:
+    """Returns what an engine of the checkpoint may be fed, [B, S] each; BERT's defaults where config.json has none."""
+    shape = ("batch", "sequence")
+    most = {"sequence": int(config.get("max_position_embeddings", 512))}
+    ends = {"input_ids": config.get("vocab_size", 30522), "attention_mask": 2}
+    ends["token_type_ids"] = config.get("type_vocab_size", 2)
+    return {name: Limits(shape, 0, int(end), most) for name, end in ends.items()}
 
 
 def dynamic_axes(inputs: tuple[str, ...]) -> dict[str, dict[int, str]]:

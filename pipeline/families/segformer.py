@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.engine_inputs import Limits
 from pipeline.errors import InputError
 from pipeline.recipe import Recipe
 
@@ -74,6 +75,12 @@ def insert_quantizers(model: nn.Module) -> nn.Module:
 
     adds = {hf.SegformerLayer: QuantSegformerLayer, SummedDecodeHead: QuantSummedDecodeHead}
     return insert(model, attention=hf.SegformerAttention, residual=adds)
+
+
+def input_limits(config: dict[str, Any], recipe: Recipe) -> dict[str, Limits]:
+    """Returns what an engine of the checkpoint may be fed: pixel_values [B, C, S, S]."""
+    size = recipe.shapes.image_size
+    return {"pixel_values": Limits(("batch", int(config.get("num_channels", 3)), size, size))}
 
 
 def dynamic_axes(inputs: tuple[str, ...]) -> dict[str, dict[int, str]]:

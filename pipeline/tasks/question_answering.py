@@ -7,13 +7,16 @@ import re
 import string
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline.errors import InputError
 from pipeline.recipe import Recipe
 from pipeline.tasks import Arrays, _text, equal_share, take
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
 
 METRIC = "f1"
 AGREEMENT = 0.95  # answers, letter by letter
@@ -93,9 +96,24 @@ def encode(folder: Path, recipe: Recipe, samples: list[dict[str, Any]]) -> tuple
             ) from error
         for window in (first, *first.overflowing):
             encodings.append(window)
-            facts = {**sample, "offsets": window.offsets, "sequence_ids": window.sequence_ids}
-            labels.append(json.dumps(facts))
+            labels.append(json.dumps({**sample, **_seen(sample["context"], window)}))
     return _text.arrays(encodings), {"sample": np.array(labels)}
+
+
+def _seen(context: str, window: Encoding) -> dict[str, Any]:
+    """Returns what a window sees of a context: that part, where it starts, the place and the text of every token.
+
+    The part, not the whole: a context of n characters has n / S windows, and copies in each would be quadratic.
+    """
+    places = list(zip(window.offsets, window.sequence_ids, strict=True))
+    spans = [span for span, sequence in places if sequence == 1]
+    first, last = (spans[0][0], spans[-1][1]) if spans else (0, 0)
+    return {
+        "context": context[first:last],
+        "start": first,
+        "offsets": [(b - first, e - first) if sequence == 1 else (b, e) for (b, e), sequence in places],
+        "sequence_ids": window.sequence_ids,
+    }
 
 
 def own_encoding(folder: Path, recipe: Recipe, samples: list[dict[str, Any]]) -> Arrays:
