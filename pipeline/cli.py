@@ -10,6 +10,7 @@ import logging
 import sys
 import tempfile
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -111,7 +112,8 @@ def bench(
         made = recorded_recipe(model, None, None, output, settings)
     else:
         made = benchmark.shape_recipe(model, shape, output, option_values(settings), announce)
-    command = f"make bench MODEL={model}" + (f" ARGS='--shape {shape} --batch {batch}'" if shape else "")
+    given = {"shape": shape, "batch": batch if shape or batch != 1 else None, "methods": methods}
+    command = f"make bench MODEL={model}{_arguments(given, settings)}"
     wanted = _listed(methods)
     table = benchmark.run(made, batch=batch, wanted=wanted, record=record, command=command)
     show.bench(table, as_json=as_json)
@@ -204,9 +206,7 @@ def scaling(
     from pipeline import show
 
     given = {"shape": shape, "axis": axis, "values": values, "methods": methods}
-    options = [f"--{name} {value}" for name, value in given.items() if value]
-    options += [f"--set {setting}" for setting in settings or ()]
-    command = f"make scaling ARGS='{' '.join(options)}'"
+    command = f"make scaling{_arguments(given, settings)}"
     document = benchmark.run(
         shape,
         axis=axis,
@@ -417,6 +417,13 @@ for _name, _summary in {
     "verify": f"Judge the engine against the float reference. {_SHARED}",
 }.items():
     _stage_command(_name, _summary)
+
+
+def _arguments(given: Mapping[str, Any], settings: list[str] | None) -> str:
+    """Returns " ARGS='…'" with the options that were given, for the command that a table says it came from."""
+    options = [f"--{name} {value}" for name, value in given.items() if value]
+    options += [f"--set {setting}" for setting in settings or ()]
+    return f" ARGS='{' '.join(options)}'" if options else ""
 
 
 def _listed(text: str) -> list[str]:

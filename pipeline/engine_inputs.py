@@ -38,9 +38,9 @@ class Limits:
 
 
 def check(feeds: Mapping[str, Array], limits: Mapping[str, Limits]) -> None:
-    """Raises InputError naming every input that is of another kind, shape or range; others pass unseen.
+    """Raises InputError naming every input that is of another kind, shape or range, after one pass over each array.
 
-    Costs one pass over each array: 0.1 ms for 3×512×512 floats, 2 µs for 128 ids.
+    Inputs without limits pass unseen.
     """
     sizes: dict[str, int] = {}
     faults = [
