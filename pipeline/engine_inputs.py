@@ -28,10 +28,6 @@ class Limits:
     high: int | None = None
     most: Mapping[str, int] | None = None
 
-    @property
-    def integers(self) -> bool:
-        return self.high is not None
-
     def __str__(self) -> str:
         kind = f"integers from {self.low} to {self.high - 1}" if self.high is not None else "finite floats"
         return f"{kind} [{', '.join(map(str, self.shape))}]"

@@ -31,7 +31,7 @@ def float_graphs(workspace: Workspace) -> dict[str, Path]:
 def float_name(report: Mapping[str, Any]) -> str:
     """Returns what the speed-up of a report is over: float ONNX Runtime, and for an engine on a GPU where that ran."""
     provider, backend = (report.get("latency") or {}).get("float_provider"), report.get("backend")
-    if provider is None or backend not in backends.names() or not getattr(backends.get(backend), "ON_GPU", False):
+    if provider is None or backend not in backends.names() or not backends.on_gpu(backend):
         return FLOAT
     return f"{FLOAT} on {'CUDA' if provider == CUDA else 'the CPU'}"
 
@@ -77,8 +77,7 @@ def earlier_stages(recipe: Recipe, workspace: Workspace, present: str) -> list[d
     Where the engine was chosen among backends, what was made for the others is there too, as <stage>/<backend>.
     """
     recorded = workspace.manifest.stages
-    maker = workspace.manifest.files.get(f"{recipe.backend}/engine.json", {}).get("stage")
-    chosen = maker == CHOICE
+    chosen = workspace.manifest.files.get(f"{recipe.backend}/engine.json", {}).get("stage") == CHOICE
     found = []
     for name in order(recipe):
         if name == present:

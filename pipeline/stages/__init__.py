@@ -70,11 +70,9 @@ def recipes_for(name: str, recipe: Recipe, workspace: Workspace) -> list[Recipe]
     if recipe.backend != backends.AUTO or name not in PER_BACKEND:
         return [recipe]
     tried = backends.to_try(recipe.backend)
-    if name == "engine" and not backends.on_gpu(tried[0]):
-        return [recipe]
-    if name == "verify" and not backends.on_gpu(tried[0]):
-        return [recipe.on_backend(chosen_backend(workspace))]
-    return [recipe.on_backend(backend) for backend in tried]
+    if name in ("select", "lower") or backends.on_gpu(tried[0]):
+        return [recipe.on_backend(backend) for backend in tried]
+    return [recipe if name == "engine" else recipe.on_backend(chosen_backend(workspace))]
 
 
 def chosen_backend(workspace: Workspace) -> str:

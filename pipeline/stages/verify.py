@@ -92,7 +92,7 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     reference = Reference.read(workspace)
     budgets = verdict.budgets(recipe.budgets, task)
     threads = threads_of(recipe)
-    floats, missing = float_sessions(workspace, threads, on_gpu=getattr(backends.get(name), "ON_GPU", False))
+    floats, missing = float_sessions(workspace, threads, on_gpu=backends.on_gpu(name))
     engine = ready(workspace, name, threads, reference)
     found = shared_one_by_one(engine, reference.inputs, f"{name} on held-out samples")
     scores, predictions, float_predictions = accuracy(task, reference, found)
@@ -227,8 +227,9 @@ def timing(
     feeds = reference.first(1).inputs
     asked = recipe.verification
     models: dict[str, Any] = {**floats, "engine": engine}
+    calls = {n: partial(model, feeds) for n, model in models.items()}
     times = latency.interleave(
-        {n: partial(model, feeds) for n, model in models.items()},
+        calls,
         warmup=asked.warmup,
         runs=asked.runs,
         progress=lambda rounds: track(rounds, "timing", asked.warmup + asked.runs),
@@ -237,7 +238,6 @@ def timing(
     budget = recipe.budgets.speedup
     if floats and latency.straddles(latency.speedup(times["float_ort"], times["engine"]), budget):
         log.info("verify: the speed-up may be above or below the budget of %g; timing on", budget)
-        calls = {n: partial(model, feeds) for n, model in models.items()}
         more = latency.interleave(calls, warmup=0, runs=MORE * asked.runs)
         times = {n: [*seconds, *more[n]] for n, seconds in times.items()}
     alone = {"float_ort": None, "engine": latency.summary(times["engine"]), "speedup": None}
