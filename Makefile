@@ -10,7 +10,7 @@ OPTIONS := $(MODEL) $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)') $(if $(DATA
            $(if $(BACKEND),--backend '$(BACKEND)') $(if $(PRECISION),--set tensorrt.precision='$(PRECISION)') \
            $(if $(CALIBRATION),--calibration '$(CALIBRATION)') $(ARGS)
 
-.PHONY: engine check bench bound bench-build compare place bench-calibration scaling tables status doctor gpu-test lint test clean
+.PHONY: engine check bench bound bench-build bench-parity compare place bench-calibration scaling tables status doctor gpu-test lint test clean
 .DEFAULT_GOAL := engine
 
 engine: $(VENV)/ready      ## checkpoint -> verified int8 engine in exports/$(MODEL)/
@@ -36,6 +36,9 @@ bench-calibration: $(VENV)/ready-bench  ## time and memory of calibration, e.g. 
 
 bench-build: $(VENV)/ready-bench  ## seconds of a whole `make engine`, e.g. ARGS='--shape bert-base'
 	@$(RUN) bench-build $(MODEL) $(ARGS)
+
+bench-parity: $(VENV)/ready ## how many faulty engines parity refuses, and how many sound ones, by size of the fault
+	@$(RUN) bench-parity $(OPTIONS)
 
 scaling: $(VENV)/ready-bench  ## latency and memory against batch, length and image size, e.g. ARGS='--shape bert-base'
 	@$(RUN) scaling $(ARGS)

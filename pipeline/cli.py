@@ -185,6 +185,23 @@ def bench_build(
     show.build_bench(table, as_json=as_json)
 
 
+@app.command("bench-parity")
+@takes_recipe
+def bench_parity(
+    recipe: Any,
+    groups: Annotated[int, typer.Option(min=1, help="groups of held-out samples, a trial each")] = 16,
+    record: Annotated[Path | None, typer.Option(help="also write the table to this file, for the docs")] = None,
+    as_json: Json = False,
+) -> None:
+    """Count what parity misses and what it refuses for nothing: faults of known size put into real engines."""
+    from pipeline import parity_bench as benchmark
+    from pipeline import show
+
+    command = f"make bench-parity MODEL={recipe.family}" + (f" ARGS='--groups {groups}'" if groups != 16 else "")
+    table = benchmark.run(recipe, groups=groups, record=record, command=command, announce=announce)
+    show.bench_parity(table, as_json=as_json)
+
+
 @app.command()
 def scaling(
     shape: Annotated[str, typer.Option(help="bert-base, segformer-b0, segformer-b2: random weights, for speed only")],

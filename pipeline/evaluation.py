@@ -96,11 +96,6 @@ def in_batches(
     return {name: np.concatenate([np.asarray(row[name]) for row in rows]) for name in rows[0]}
 
 
-def read_exact(workspace: Workspace, backend: str) -> Arrays:
-    """Returns what a backend's QDQ graph computes of the first PROBES samples, [PROBES, …]; a checked artifact."""
-    return read_arrays(workspace.path(f"{backend}/{EXACT}"))
-
-
 def read_arrays(path: Path) -> Arrays:
     """Returns the arrays of an .npz file, in its order. Raises ArtifactError where it is none, or holds pickles."""
     import numpy as np

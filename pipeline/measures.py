@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from pipeline import parity, verdict
 from pipeline.evaluation import Reference
 
 if TYPE_CHECKING:
-    from pipeline.backends import Array, Engine
+    from pipeline.backends import Array
 
 
 def accuracy(task: ModuleType, reference: Reference, found: Mapping[str, Array]) -> tuple[dict[str, Any], Any, Any]:
@@ -52,28 +52,28 @@ def judged(task: ModuleType, outputs: Mapping[str, Array], labels: Mapping[str, 
 def batch_rows(
     task: ModuleType,
     several: Reference,
-    engine: Engine,
+    engine: Callable[[dict[str, Array]], dict[str, Array]],
     alone: Mapping[str, Array],
     sizes: Sequence[int],
+    limits: Mapping[str, parity.Limit],
 ) -> list[dict[str, Any]]:
     """Returns one row per batch size.
 
     several: samples and the float model's outputs of them. alone: the engine's, one at a time; a batch that gives
-    something else than its samples alone is a fault, which no average over samples may hide.
+    something else than its samples alone is a fault, which no average over samples may hide. limits: of rounding.
     """
     rows = []
     for size in sizes:
         part = several.first(size)
         found = engine(part.inputs)
         before = part.outputs
-        parities = parity.compare({n: x[:size] for n, x in alone.items()}, found, before)
+        parities = parity.compare({n: x[:size] for n, x in alone.items()}, found, limits)
         faults = [f"{p.output} differs from the same samples alone: {p.reason}" for p in parities if p.reason]
-        outputs = [n for n in before if n in found]
         rows.append(
             {
                 "batch": size,
-                "max_abs_diff": max(parity.max_abs_diff(before[n], found[n]) for n in outputs),
-                "cosine": min(parity.cosine(before[n], found[n]) for n in outputs),
+                "max_abs_diff": max(parity.max_abs_diff(before[n], found[n]) for n in before),
+                "cosine": min(parity.cosine(before[n], found[n]) for n in before),
                 "agreement": task.agreement(task.predict(before, part.labels), task.predict(found, part.labels)),
                 "fault": "; ".join(faults) or None,
             }

@@ -1,17 +1,18 @@
 """Is the engine the graph it was built from? Its outputs against the QDQ graph computed exactly as written.
 
 The two never agree bit for bit: a value on a rounding boundary falls to one side in one runtime and to the
-other in the next, one quantization step apart, and the step travels on through the layers. In a deep graph
-the roundings of the two end up unrelated; then engine and exact graph differ by twice the energy by which
-quantization moved the exact graph away from the float model, and not by more. That bound tells rounding from
-a fault whatever the model's sensitivity. A BERT-base with random weights has a share of 1 (and a cosine of
-only 0.995) in two sound runtimes; a Concat read as unsigned int8 has a share of 150 in a graph of one layer.
+other in the next, one quantization step apart, and the step travels on through the layers. How far that leads is
+a property of the model: in a deep graph the roundings of two sound runtimes end up unrelated, in a graph of one
+layer nearly nothing moves. So it is measured: the exact graph is run again with a dither of a small share of a step
+before every quantizer (`pipeline.graph.dither`), and an engine may differ from the exact graph as these neighbours
+do, and by nothing else: not in the energy of the difference, and not in its systematic part. Roundings are as often
+up as down, so what they do to the outputs has no gain and no offset, whereas a wrong scale has.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
 
 LARGEST_SQNR_DB = 144.5  # 20·log10(2²⁴): float32 resolves nothing finer
 
-LIMITS = {
-    "noise_share": 4.0,  # at most, of the energy that quantization moved: 2 in theory, 4 for few samples
-    "cosine": 0.9,  # at least, for the worst sample: where quantization destroys all, its noise hides all
-    "sqnr_db": 40.0,  # from here the engine is right whatever the share: 1 % of the signal's amplitude
-    "cosine_alone": 0.995,  # decides where no float outputs are given
-}
+SIGMAS = 5.0  # of what the neighbours' spread says of another neighbour: one in three million by chance
+APART = 1.5  # times the neighbours' energy: a runtime rounds in other places than a dither does
+FEW_FLIPS = 0.1  # of the energy that quantization moved: where a graph is small, a single flip is most of it
+SYSTEMATIC = 2e-3  # gain and offset that approximations of a runtime (erf, exp, fp16 tables) may make
+LARGEST_NOISE = 0.2  # of the signal's energy: where rounding alone destroys more, no engine can be judged
+UNMEASURED = 4.0  # times what quantization moved, without neighbours: two unrelated roundings make 2
+FLOAT_NOISE = {"fp32": 1e-6, "fp16": 1e-3}  # of the signal's energy: of a float engine, to the float model
+FLOAT_SYSTEMATIC = {"fp32": 1e-3, "fp16": 1e-2}
 
 
 def _rows(x: Array) -> NDArray[np.float64]:
@@ -82,59 +85,140 @@ def max_abs_diff(reference: Array, value: Array) -> float:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """What a value differs by from a reference, sample by sample [N], relative to the reference's mean sample.
+
+    With the error e = v − r and E the mean over the samples of Σ r²: noise = Σ e² / E, gain = Σ e·r / E (0.01 where
+    the value is 1 % too large), offset = mean(e) / √(mean r²).
+    """
+
+    noise: NDArray[np.float64]
+    gain: NDArray[np.float64]
+    offset: NDArray[np.float64]
+
+    @classmethod
+    def between(cls, reference: Array, value: Array) -> Difference:
+        r, e = _rows(reference), _rows(value) - _rows(reference)
+        energy = float((r**2).sum(1).mean()) or 1.0
+        return cls((e**2).sum(1) / energy, (e * r).sum(1) / energy, e.mean(1) / math.sqrt(energy / r.shape[1]))
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What rounding alone explains in the difference of one output.
+
+    noise: of the samples' mean at most; worst: of any one sample; gain, offset: between low and high, of the mean.
+    """
+
+    noise: float
+    worst: float
+    gain: tuple[float, float] = (-math.inf, math.inf)
+    offset: tuple[float, float] = (-math.inf, math.inf)
+
+    @classmethod
+    def of_neighbours(cls, exact: Array, neighbours: Sequence[Array], original: Array) -> Limit:
+        """Returns the limit of an int8 engine.
+
+        neighbours: the dithered graph's outputs of the same samples. original: the float model's. The spread of the
+        neighbours' samples, of the logarithm of their energy and of their gain and offset, says how far the mean of
+        another N samples may lie from theirs: σ·√(1/N + 1/KN).
+        """
+        import numpy as np
+
+        found = [Difference.between(exact, neighbour) for neighbour in neighbours]
+        noise, gain, offset = (
+            np.concatenate([getattr(f, part) for f in found]) for part in ("noise", "gain", "offset")
+        )
+        moved = float(Difference.between(exact, original).noise.mean())
+        floor = max(FEW_FLIPS * moved, FLOAT_NOISE["fp32"])
+        mean = float(noise.mean())
+        samples = len(exact)
+        of_mean, of_one = math.sqrt(1 / samples + 1 / len(noise)), math.sqrt(1 + 1 / len(noise))
+        spread = float(np.log(noise + floor).std(ddof=1))
+        room = SYSTEMATIC + mean + SIGMAS * of_mean * np.array([gain.std(ddof=1), offset.std(ddof=1)])
+        return cls(
+            noise=min(LARGEST_NOISE, floor + APART * mean * math.exp(SIGMAS * of_mean * spread)),
+            worst=min(LARGEST_NOISE, floor + APART * mean * math.exp(SIGMAS * of_one * spread)),
+            gain=(float(gain.mean() - room[0]), float(gain.mean() + room[0])),
+            offset=(float(offset.mean() - room[1]), float(offset.mean() + room[1])),
+        )
+
+    @classmethod
+    def of_quantization(cls, exact: Array, original: Array) -> Limit:
+        """Returns the limit of an int8 engine whose graph's neighbours are not known, a wide one."""
+        moved = float(Difference.between(exact, original).noise.mean())
+        noise = min(LARGEST_NOISE, max(UNMEASURED * moved, 1e-4))
+        return cls(noise, min(LARGEST_NOISE, 2 * noise))
+
+    @classmethod
+    def of_float(cls, precision: str) -> Limit:
+        """Returns the limit of a float engine against the float model."""
+        noise, room = FLOAT_NOISE[precision], FLOAT_SYSTEMATIC[precision]
+        return cls(noise, 10 * noise, (-room, room), (-room, room))
+
+    def faults(self, found: Difference) -> list[str]:
+        """Returns what a difference has that rounding cannot explain."""
+        noise, worst = float(found.noise.mean()), float(found.noise.max())
+        said = []
+        if not noise <= self.noise:
+            said.append(f"the difference has {noise:.2g} of the signal's energy; rounding explains {self.noise:.2g}")
+        elif not worst <= self.worst:
+            said.append(f"one sample differs by {worst:.2g} of the signal's energy; rounding explains {self.worst:.2g}")
+        for what, value, (low, high) in (
+            ("gain", float(found.gain.mean()), self.gain),
+            ("offset", float(found.offset.mean()), self.offset),
+        ):
+            if not low <= value <= high:
+                said.append(f"a systematic {what} of {value:+.2%}; rounding explains {low:+.2%} to {high:+.2%}")
+        return said
+
+    def to_array(self) -> NDArray[np.float64]:
+        """Returns [6]: noise, worst, gain low and high, offset low and high."""
+        import numpy as np
+
+        return np.array([self.noise, self.worst, *self.gain, *self.offset])
+
+    @classmethod
+    def from_array(cls, values: Array) -> Limit:
+        noise, worst, *rest = (float(x) for x in values)
+        return cls(noise, worst, (rest[0], rest[1]), (rest[2], rest[3]))
+
+
+@dataclass(frozen=True)
 class Parity:
-    """One output of the engine against the exact graph; `reason` says why it is refused, if it is."""
+    """One output of the engine against the exact graph; `reason` says why it is refused, if it is.
+
+    noise: the energy of the difference, relative to the signal's; at most noise_limit.
+    """
 
     output: str
     cosine: float
     sqnr_db: float
     max_abs_diff: float
-    noise_share: float | None  # None: no float outputs to measure quantization with
+    noise: float
+    noise_limit: float
     reason: str | None
 
     def to_json(self) -> dict[str, Any]:
         return {**vars(self), "passed": self.reason is None}
 
 
-def compare(
-    exact: Mapping[str, Array], engine: Mapping[str, Array], original: Mapping[str, Array] | None = None
-) -> list[Parity]:
-    """Returns one Parity per output of the exact graph, refused ones with the reason.
-
-    `original` are the float model's outputs for the same inputs; without them only the cosine decides.
-    """
-    return [_compare(name, exact[name], engine.get(name), (original or {}).get(name)) for name in exact]
+def compare(exact: Mapping[str, Array], engine: Mapping[str, Array], limits: Mapping[str, Limit]) -> list[Parity]:
+    """Returns one Parity per output of the exact graph, refused ones with the reason."""
+    return [_compare(name, exact[name], engine.get(name), limits[name]) for name in exact]
 
 
-def _compare(name: str, exact: Array, engine: Array | None, original: Array | None) -> Parity:
+def _compare(name: str, exact: Array, engine: Array | None, limit: Limit) -> Parity:
     import numpy as np
 
     if engine is None or engine.shape != exact.shape:
         found = "nothing" if engine is None else f"shape {engine.shape}"
         shape = f"the engine gives {found} where the graph gives shape {exact.shape}"
-        return Parity(name, math.nan, math.nan, math.nan, None, shape)
-    share = None
-    if original is not None:
-        moved = float(((_rows(exact) - _rows(original)) ** 2).sum())
-        noise = float(((_rows(exact) - _rows(engine)) ** 2).sum())
-        share = noise / moved if moved else None
-    found_cosine = cosine(exact, engine)
-    found_sqnr = sqnr_db(exact, engine)
-    reason: str | None = None
+        return Parity(name, math.nan, math.nan, math.nan, math.nan, limit.noise, shape)
+    difference = Difference.between(exact, engine)
     if not np.isfinite(_rows(engine)).all() and np.isfinite(_rows(exact)).all():
-        reason = "the engine gives values that are not finite"
-    elif not found_sqnr >= LIMITS["sqnr_db"]:
-        reason = _why_not(found_cosine, share)
-    return Parity(name, found_cosine, found_sqnr, max_abs_diff(exact, engine), share, reason)
-
-
-def _why_not(found_cosine: float, share: float | None) -> str | None:
-    """Returns what the difference has that rounding cannot explain, None when rounding explains it."""
-    least = LIMITS["cosine_alone"] if share is None else LIMITS["cosine"]
-    faults = []
-    if not found_cosine >= least:
-        faults.append(f"cosine {found_cosine:.4f} to the graph computed exactly is below {least}")
-    if share is not None and share > LIMITS["noise_share"]:
-        limit = f"{LIMITS['noise_share']:g}"
-        faults.append(f"the difference has {share:.3g} times the energy that quantization moved, more than {limit}")
-    return " and ".join(faults) or None
+        reason: str | None = "the engine gives values that are not finite"
+    else:
+        reason = " and ".join(limit.faults(difference)) or None
+    measured = (cosine(exact, engine), sqnr_db(exact, engine), max_abs_diff(exact, engine))
+    return Parity(name, *measured, float(difference.noise.mean()), limit.noise, reason)

@@ -20,7 +20,7 @@ from pipeline.placement import Policy
 from pipeline.placement_trials import Candidate, Kinds
 from pipeline.progress import track
 from pipeline.recipe import Recipe
-from pipeline.reference import exact_outputs
+from pipeline.soundness import Expected, check, faults
 from pipeline.stages import engine as engine_stage
 
 WARMUP = 5
@@ -116,5 +116,5 @@ class BuiltEngines:
 
 def parity_fault(engine: Engine, graph: Path, reference: Reference, recipe: Recipe) -> str | None:
     """Returns why the engine stage would refuse an engine, None if it would not."""
-    source = engine_stage.Source(graph, exact_outputs(graph, reference, recipe.verification.threads), reference)
-    return "; ".join(engine_stage.faults(engine_stage.check(engine, source, recipe))) or None
+    expected = Expected.computed(graph, reference, recipe.verification.threads)
+    return "; ".join(faults(check(engine, expected, reference, max(recipe.shapes.batches)))) or None

@@ -72,6 +72,9 @@ class Budgets(_Section):
     agreement: float | None = Field(
         None, ge=0, le=1, description="smallest share of predictions equal to float's; None: the task's own"
     )
+    sqnr_db: float = Field(
+        15.0, description="smallest signal-to-quantization-noise ratio of the outputs that predictions are made of, dB"
+    )
     speedup: float = Field(1.0, ge=0, description="smallest median speed-up over float ONNX Runtime")
 
 

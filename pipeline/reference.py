@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 INSTALL = "pip install onnxruntime"
 ROUNDS_HALF = (1, 30)  # seen: 1.23 to 1.29 give trunc(x / scale) for fp16 on a CPU, 1.30 and 1.31 round
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+SEED = 1  # of the dithers: equal files from equal graphs
 TYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
@@ -111,6 +112,24 @@ def exact_session(path: Path, threads: int | None = None) -> Session:
 def exact_outputs(graph: Path, reference: Reference, threads: int | None) -> dict[str, Array]:
     """Returns what a graph computes of the first PROBES held-out samples as one batch, [PROBES, …]; see above."""
     return exact_session(graph, threads)(reference.first(PROBES).inputs)
+
+
+def dithered_outputs(
+    graph: Path, inputs: Mapping[str, Array], threads: int | None, count: int
+) -> list[dict[str, Array]]:
+    """Returns what `count` neighbours of a graph compute of these inputs: see pipeline.graph.dither."""
+    import tempfile
+
+    import onnx_ir as ir
+
+    from pipeline.graph.dither import dither
+
+    model = ir.load(graph)
+    dither(model, SEED)
+    with tempfile.TemporaryDirectory(prefix="dither-") as folder:
+        ir.save(model, Path(folder) / "dithered.onnx")
+        session = exact_session(Path(folder) / "dithered.onnx", threads)
+    return [session(inputs) for _ in range(count)]  # the generators go on: another dither every time
 
 
 def _version(text: str) -> tuple[int, ...]:

@@ -105,6 +105,20 @@ def build_bench(document: dict[str, Any], *, as_json: bool) -> None:
     _recorded("build", document, as_json=as_json)
 
 
+def bench_parity(table: dict[str, Any], *, as_json: bool) -> None:
+    """Prints how many sound engines parity refused, and of every fault by size how many faulty ones."""
+    if as_json:
+        print(json.dumps(table, indent=1))
+        return
+    from pipeline.parity_bench import SIZES
+    from pipeline.tables.parity import rows
+
+    alarms = table["false_alarms"]
+    print(f"{table['model']} on {', '.join(table['backends'])}")
+    print(f"sound engines refused: {alarms['refused']} of {alarms['trials']}")
+    _columns(("faulty engines refused", *(f"{size:.0%}" for size in SIZES)), rows(table))
+
+
 def compare(table: dict[str, Any], *, as_json: bool) -> None:
     """Prints a line per calibration method and peer: drop, agreement, SQNR, without and with migration."""
     if as_json:

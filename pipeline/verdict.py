@@ -28,6 +28,7 @@ def reasons(report: Mapping[str, Any], budgets: Budgets) -> list[str]:
             f"the speed-up is {speedup['median']:.2f} (95 % interval {speedup['low']:.2f} to "
             f"{speedup['high']:.2f}); the budget is {budgets.speedup:g}"
         )
+    found += [f"the engine does not compute its graph: {fault}" for fault in report["parity"]["faults"]]
     found += [f"batch {row['batch']}: {row['fault']}" for row in report["batches"] if row["fault"]]
     return found
 
@@ -45,6 +46,11 @@ def accuracy_reasons(accuracy: Mapping[str, Any], budgets: Budgets) -> list[str]
         found.append(
             f"a share of {accuracy['agreement']:.4f} of the predictions equals the float model's; "
             f"the budget is {budgets.agreement}"
+        )
+    if not accuracy["sqnr_db"] >= budgets.sqnr_db:
+        found.append(
+            f"the SQNR of the outputs is {accuracy['sqnr_db']:.1f} dB to the float model's; "
+            f"the budget is {budgets.sqnr_db:g} dB"
         )
     return found
 

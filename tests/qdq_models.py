@@ -15,8 +15,10 @@ from onnx import TensorProto, helper, numpy_helper
 from pipeline import evaluation, saturation
 from pipeline.artifacts import Workspace
 from pipeline.evaluation import one_by_one
+from pipeline.parity import Limit, Parity, compare
 from pipeline.recipe import Recipe
-from pipeline.reference import exact_outputs, float_session
+from pipeline.reference import dithered_outputs, exact_session, float_session
+from pipeline.soundness import Expected
 from pipeline.stages.lower import at_risk
 
 OPSET = 20
@@ -193,8 +195,7 @@ def recipe(folder: Path, backend: str, **overrides: Any) -> Recipe:
 
 def write_exact(workspace: Workspace, graph: Path) -> None:
     """Writes what `graph` computes of the first samples beside it, as the lower stage does."""
-    exact = exact_outputs(graph, evaluation.Reference.read(workspace), 1)
-    np.savez(graph.with_name(evaluation.EXACT), **exact)  # type: ignore[arg-type]
+    Expected.computed(graph, evaluation.Reference.read(workspace), 1).write(graph.with_name(evaluation.EXACT))
 
 
 def export(folder: Path, backend: str, maker: Any = linear, samples: int = 24, rewritten: bool = False) -> Workspace:
@@ -238,3 +239,11 @@ def lower(workspace: Workspace, backend: str, maker: Any = linear, **options: An
         placed = {"backend": backend, "calibration": chosen, "quantizers": [], "migrations": []}
         placed["saturation"] = at_risk(ir.load(area / backend / "model.qdq.onnx"))
         (area / backend / "placement.json").write_text(json.dumps(placed))
+
+
+def parities(graph: Path, original: Path, engine: Any, given: dict[str, np.ndarray]) -> list[Parity]:
+    """Returns the parity of an engine with a graph; original: the float one."""
+    exact, floats = exact_session(graph, 1)(given), float_session(original, 1)(given)
+    near = dithered_outputs(graph, given, 1, 2)
+    limits = {n: Limit.of_neighbours(x, [other[n] for other in near], floats[n]) for n, x in exact.items()}
+    return compare(exact, engine(given), limits)

@@ -11,8 +11,7 @@ import qdq_models as models
 
 from pipeline import backends
 from pipeline.errors import ArtifactError, BackendUnavailable, InputError
-from pipeline.parity import compare
-from pipeline.reference import exact_session, float_session
+from pipeline.reference import exact_session
 
 USABLE = [name for name in backends.names() if backends.get(name).unavailable_reason() is None]
 # Per graph: the largest difference one flipped rounding can make, and the share of outputs that may see a
@@ -179,11 +178,9 @@ def test_signed_concat_is_right_or_noticed(name: str, tmp_path: Path) -> None:
     """OpenVINO 2026.4 is wrong on int8 behind a Concat: parity must see what a runtime does not get right."""
     path = models.concat_head(tmp_path / "q.onnx")
     feeds = models.feeds(path, 2)
-    exact = exact_session(path, 1)(feeds)
-    original = float_session(models.concat_head(tmp_path / "f.onnx", qdq=False), 1)(feeds)
-    found = built(name, path, tmp_path / name)(feeds)
-    (parity,) = compare(exact, found, original)
-    right = np.allclose(found["logits"], exact["logits"], atol=0.05 * np.abs(exact["logits"]).max())
+    exact, engine = exact_session(path, 1)(feeds), built(name, path, tmp_path / name)
+    (parity,) = models.parities(path, models.concat_head(tmp_path / "f.onnx", qdq=False), engine, feeds)
+    right = np.allclose(engine(feeds)["logits"], exact["logits"], atol=0.05 * np.abs(exact["logits"]).max())
     assert right == (parity.reason is None), parity
 
 
@@ -194,7 +191,8 @@ def test_projection_is_right_at_every_batch(name: str, signed: bool, batch: int,
     """Compiled for open shapes, OpenVINO 2026.4 has 11 dB here in signed int8."""
     path = models.projection(tmp_path / "q.onnx", signed=signed)
     feeds = models.feeds(path, batch)
-    (parity,) = compare(exact_session(path, 1)(feeds), built(name, path, tmp_path / name)(feeds))
+    original = models.projection(tmp_path / "f.onnx", signed=signed, qdq=False)
+    (parity,) = models.parities(path, original, built(name, path, tmp_path / name), feeds)
     assert parity.reason is None and parity.sqnr_db > 60, parity
 
 
@@ -202,5 +200,6 @@ def test_projection_is_right_at_every_batch(name: str, signed: bool, batch: int,
 def test_unsigned_concat_is_right(name: str, tmp_path: Path) -> None:
     path = models.concat_head(tmp_path / "q.onnx", signed=False)
     feeds = models.feeds(path, 2)
-    (parity,) = compare(exact_session(path, 1)(feeds), built(name, path, tmp_path / name)(feeds))
+    original = models.concat_head(tmp_path / "f.onnx", signed=False, qdq=False)
+    (parity,) = models.parities(path, original, built(name, path, tmp_path / name), feeds)
     assert parity.reason is None, parity

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -301,12 +302,75 @@ def test_numbers_that_are_not_numbers_fail() -> None:
     """NaN compares false with everything; a verdict must not take that for a pass."""
     nan = float("nan")
     report = {
-        "accuracy": {"metric": "f1", "float": 1.0, "engine": nan, "relative_drop": nan, "agreement": nan},
+        "accuracy": {
+            "metric": "f1", "float": 1.0, "engine": nan, "relative_drop": nan, "agreement": nan, "sqnr_db": nan,
+        },
         "latency": {"speedup": {"median": nan, "low": nan, "high": nan}},
+        "parity": {"faults": []},
         "batches": [],
-    }
+    }  # fmt: skip
     asked = budgets(models.recipe(Path("x"), "openvino").budgets, tasks.get("text-classification"))
-    assert len(reasons(report, asked)) == 3
+    assert len(reasons(report, asked)) == 4
+
+
+class Faulty:
+    """An engine whose outputs a fault changes."""
+
+    def __init__(self, engine: Any, fault: Any) -> None:
+        self._engine, self._fault = engine, fault
+
+    def __call__(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return self._fault(self._engine(feeds))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+
+def each(change: Any) -> Any:
+    return lambda found: {name: change(x) for name, x in found.items()}
+
+
+FAULTS = {
+    "three times too large": (each(lambda x: 3 * x), "systematic gain of"),
+    "2 % too large": (each(lambda x: np.float32(1.02) * x), "systematic gain of"),
+    "noise": (each(lambda x: x + 0.2 * np.random.default_rng(1).standard_normal(x.shape)), "rounding explains"),
+    "not finite": (each(lambda x: np.where(x > 0, np.nan, x)), "the engine gives logits with values that are not"),
+    "a missing output": (lambda found: {}, "the engine does not give logits"),
+    "another shape": (each(lambda x: x[:, :1]), r"the engine gives logits in the shape \(1, 1\), not \(1, 4\)"),
+}
+
+
+@pytest.mark.parametrize("fault", sorted(FAULTS))
+def test_a_faulty_engine_gets_a_failing_report_in_place_of_the_earlier_pass(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, backend = tmp_path / "small", USABLE[0]
+    assert through(folder, backend)["verdict"] == "pass"
+    change, expected = FAULTS[fault]
+    load = backends.load_checked
+    monkeypatch.setattr(backends, "load_checked", lambda *given: Faulty(load(*given), change))
+    stages.run("verify", models.recipe(folder, backend, **{"budgets.speedup": 0.0}), force=True)
+    report = json.loads(Workspace(folder).path("report.json").read_text())
+    report_schema.validate(report)
+    assert report["verdict"] == "fail"
+    assert re.search(expected, "\n".join(report["reasons"])), report["reasons"]
+
+
+def test_sqnr_has_a_budget(tmp_path: Path) -> None:
+    report = through(tmp_path / "small", USABLE[0], **{"budgets.sqnr_db": 100})
+    (reason,) = report["reasons"]
+    assert (
+        reason == f"the SQNR of the outputs is {report['accuracy']['sqnr_db']:.1f} dB to the float model's; "
+        "the budget is 100 dB"
+    )
+
+
+@pytest.mark.parametrize(
+    ("listed", "tried"),
+    [([1], [1]), ([1, 2], [1, 2]), ([1, 2, 4], [1, 2, 3, 4]), ([8, 1], [1, 4, 8]), ([1, 2, 8, 9], [1, 2, 5, 8, 9])],
+)
+def test_a_batch_size_between_those_listed_is_tried(listed: list[int], tried: list[int]) -> None:
+    assert verify.with_one_between(listed) == tried
 
 
 def test_small_graphs_are_valid(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def judge(case: Case, variant: Mapping[str, Any], engine: Engine, layers: Path |
     """
     samples = case.samples
     found = one_by_one(engine, samples.inputs, "running the engine")
-    alone = {name: x[: samples.checked] for name, x in at_points(found).items()}
+    alone = at_points(_first(found, samples.checked))
     return {
         "parity": parities(case, variant, alone),
         "float": closeness(samples.floats, alone),
@@ -47,9 +47,15 @@ def parities(case: Case, variant: Mapping[str, Any], alone: Arrays) -> list[dict
     the float model.
     """
     floats = case.samples.floats
+    expected = floats if variant["precision"] != "int8" else case.computed(variant["graph"])
+    return [p.to_json() for p in parity.compare(expected, alone, limits(variant, expected, floats))]
+
+
+def limits(variant: Mapping[str, Any], expected: Arrays, floats: Arrays) -> dict[str, parity.Limit]:
+    """Returns how far an engine may be from what is expected of it, by output."""
     if variant["precision"] != "int8":
-        return [p.to_json() for p in parity.compare(floats, alone)]
-    return [p.to_json() for p in parity.compare(case.computed(variant["graph"]), alone, floats)]
+        return {name: parity.Limit.of_float(variant["precision"]) for name in expected}
+    return {name: parity.Limit.of_quantization(x, floats[name]) for name, x in expected.items()}
 
 
 def closeness(floats: Arrays, alone: Arrays) -> dict[str, float]:
@@ -67,7 +73,8 @@ def batch(case: Case, engine: Engine, alone: Arrays, size: int) -> dict[str, Any
     together = at_points(engine(feeds))
     before = {name: x[places] for name, x in case.samples.floats.items()}
     expected = {name: x[places] for name, x in alone.items()}
-    found = parity.compare(expected, together, before)
+    apart = {name: parity.Limit.of_quantization(x, before[name]) for name, x in expected.items()}
+    found = parity.compare(expected, together, apart)
     faults = [f"{p.output} differs from the same samples alone: {p.reason}" for p in found if p.reason]
     return {
         "batch": size,
@@ -89,9 +96,14 @@ def accuracy(case: Case, found: Arrays) -> dict[str, Any]:
         "engine": second,
         "relative_drop": verdict.relative_drop(first, second),
         "agreement": float(task.agreement(before, after)),
+        "sqnr_db": closeness(case.samples.floats, at_points(_first(found, case.samples.checked)))["sqnr_db"],
         "samples": len(before),
     }
     return {**section, "missed": verdict.accuracy_reasons(section, verdict.budgets(case.budgets, task))}
+
+
+def _first(outputs: Arrays, count: int) -> Arrays:
+    return {name: x[:count] for name, x in outputs.items()}
 
 
 def score(case: Case, predictions: Any) -> float:

@@ -16,20 +16,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline import backends, candidates, machine, processor
 from pipeline.artifacts import Workspace
 from pipeline.candidates import Candidate
 from pipeline.errors import EngineRefused, PipelineError
-from pipeline.evaluation import EXACT, PROBES, Reference, one_by_one, read_exact, read_json
+from pipeline.evaluation import EXACT, PROBES, Reference, one_by_one, read_json
 from pipeline.evaluation import FILE as REFERENCE
-from pipeline.parity import Parity, compare
+from pipeline.parity import Parity
 from pipeline.recipe import Recipe
+from pipeline.soundness import Expected, check, faults
+from pipeline.soundness import rows as rows_of
 from pipeline.stages import code_digest, file_digest, lower
-
-if TYPE_CHECKING:
-    from pipeline.evaluation import Arrays
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +70,7 @@ def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         **found,
         "reference": file_digest(workspace, REFERENCE),
         "code": code_digest("backends", "candidates.py", "parity.py", "evaluation.py", "verdict.py", "measures.py",
-                            "latency.py", "processor.py", "machine.py", "stages/engine.py"),
+                            "latency.py", "processor.py", "machine.py", "soundness.py", "stages/engine.py"),
     }  # fmt: skip
 
 
@@ -104,7 +103,7 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
         "build_seconds": round(chosen.seconds, 3),
         "parity": {
             "samples": min(PROBES, reference.samples),
-            "outputs": [{"way": way, **p.to_json()} for way, parities in chosen.parity.items() for p in parities],
+            "outputs": rows_of(chosen.parity),
         },
         "candidates": rows,
     }
@@ -133,7 +132,7 @@ class Built:
         backend, folder = backends.get(name), area / FOLDER / f"{name}-{precision}"
         qdq = workspace.path(f"{name}/model.qdq.onnx")
         graph = qdq if precision == "int8" or hasattr(backend, "float_graph") else workspace.path(FLOAT_GRAPH)
-        source = Source(graph, read_exact(workspace, name), reference)
+        expected = Expected.read(workspace, name, precision, reference)
         start = time.perf_counter()
         try:
             if precision == "int8":
@@ -142,7 +141,7 @@ class Built:
             seconds = time.perf_counter() - start
             log.info("engine: %s %s built in %.1f s, checking it against the graph", name, precision, seconds)
             engine = backend.load(folder, recipe.verification.threads)
-            parity = check(engine, source, recipe, precision)
+            parity = check(engine, expected, reference, max(recipe.shapes.batches))
             return cls(name, precision, folder, seconds, engine, parity, "; ".join(faults(parity)) or None)
         except EngineRefused as error:
             fault = str(error)
@@ -222,20 +221,6 @@ def timed(engines: Mapping[str, backends.Engine], reference: Reference, recipe: 
     return {**times, **latency.interleave(near, warmup=0, runs=rounds, enough=enough)}
 
 
-@dataclass(frozen=True)
-class Source:
-    """What engines are held to: their graph, what it computes of the first PROBES held-out samples, and these."""
-
-    graph: Path
-    exact: Arrays
-    reference: Reference
-
-    def expected(self, precision: str) -> tuple[Arrays, Arrays | None]:
-        """Returns what an engine should give, and for int8 the float outputs that say how much quantization moved."""
-        original = self.reference.first(PROBES).outputs
-        return (self.exact, original) if precision == "int8" else (original, None)
-
-
 def build(backend: backends.Backend, graph: Path, area: Path, recipe: Recipe, precision: str = "int8") -> None:
     """Calls the backend's build; a runtime's own exception becomes a full disk's OSError or EngineRefused."""
     try:
@@ -250,30 +235,6 @@ def build(backend: backends.Backend, graph: Path, area: Path, recipe: Recipe, pr
 
 def _said(error: Exception) -> str:
     return str(error).strip()[:500] or type(error).__name__
-
-
-def check(engine: backends.Engine, source: Source, recipe: Recipe, precision: str = "int8") -> dict[str, list[Parity]]:
-    """Returns the parity of an engine with its graph, by the way that it ran: samples one by one, and as one batch.
-
-    The batch is not larger than the largest that the recipe asks for: an engine may take no larger one.
-    """
-    samples = source.reference.first(PROBES)
-    exact, original = source.expected(precision)
-    count = min(PROBES, max(recipe.shapes.batches))
-    together = engine(samples.first(count).inputs)
-    return {
-        "one by one": compare(exact, one_by_one(engine, samples.inputs), original),
-        "as one batch": compare(first(exact, count), together, original and first(original, count)),
-    }
-
-
-def first(arrays: Arrays, count: int) -> Arrays:
-    return {name: x[:count] for name, x in arrays.items()}
-
-
-def faults(results: Mapping[str, list[Parity]]) -> list[str]:
-    """Returns a sentence for every output that is wrong, with whether alone or in a batch."""
-    return [f"{p.output}, {way}: {p.reason}" for way, found in results.items() for p in found if p.reason]
 
 
 def refuse(built: Built) -> None:

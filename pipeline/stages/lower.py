@@ -1,6 +1,7 @@
 """lower: the candidate graph becomes one backend's QDQ graph: placement, migration, scales, dialect. Needs no torch.
 
-Beside the graph it writes what the graph computes of a few held-out samples, in ONNX Runtime, node by node as written.
+Beside the graph it writes what the graph computes of a few held-out samples, in ONNX Runtime, node by node as written,
+and how far its neighbours are from that.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pipeline.evaluation import EXACT, Reference, read_json
 from pipeline.evaluation import FILE as REFERENCE
 from pipeline.lowering import Candidates
 from pipeline.recipe import Recipe
+from pipeline.soundness import Expected
 from pipeline.stages import code_digest, file_digest, versions
 
 log = logging.getLogger(__name__)
@@ -25,6 +27,7 @@ PLACEMENT = "placement.json"
 WORST = 5  # products that are named
 CODE = (
     "graph", "backends", "placement.py", "scales.py", "lowering.py", "selection.py", "reference.py", "evaluation.py",
+    "soundness.py", "parity.py",
     "saturation.py", "processor.py", "machine.py", "../calibration",
 )  # fmt: skip
 
@@ -78,10 +81,7 @@ def saturation(workspace: Workspace, name: str) -> dict[str, Any] | None:
 
 
 def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
-    import numpy as np
-
     from pipeline.graph.write import write_checked
-    from pipeline.reference import exact_outputs
 
     name = backends.name_of(recipe.backend)
     backend: Any = backends.get(name)
@@ -93,8 +93,7 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     (area / name).mkdir()
     graph = area / name / "model.qdq.onnx"
     write_checked(lowered.graph, graph)
-    exact = exact_outputs(graph, Reference.read(workspace), recipe.verification.threads)
-    np.savez(area / name / EXACT, allow_pickle=False, **exact)
+    Expected.computed(graph, Reference.read(workspace), recipe.verification.threads).write(area / name / EXACT)
     for precision in float_precisions(name, recipe):
         content = backend.float_graph(workspace.path("model.onnx"), recipe, precision)
         (area / name / f"model.{precision}.onnx").write_bytes(content)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -26,12 +27,14 @@ from pipeline import (
 from pipeline.artifacts import Workspace
 from pipeline.errors import ArtifactError
 from pipeline.evaluation import FILE as REFERENCE
-from pipeline.evaluation import Reference, one_by_one, read_json
+from pipeline.evaluation import PROBES, Reference, one_by_one, read_json
 from pipeline.measures import accuracy, batch_rows, finite
+from pipeline.parity import Limit
 from pipeline.progress import track
 from pipeline.recipe import Recipe
 from pipeline.reference import CUDA, Session, float_session
 from pipeline.reference import missing as reference_missing
+from pipeline.soundness import Expected, Whole, check, faults, rows
 from pipeline.stages import code_digest, file_digest, versions
 from pipeline.stages import engine as engine_stage
 
@@ -46,7 +49,7 @@ MORE = 2  # times the rounds asked for, on top of them, where these leave open w
 CODE = (
     "backends", "tasks", "report", "evaluation.py", "facts.py", "latency.py", "measures.py", "parity.py",
     "precision.py", "reference.py", "verdict.py", "stages/verify.py", "distributed.py", "processor.py", "machine.py",
-    "candidates.py",
+    "candidates.py", "soundness.py",
 )  # fmt: skip
 PACKAGES = (
     "numpy", "onnxruntime", "openvino", "tensorrt", "torch", "transformers", "onnx", "onnxscript",
@@ -94,7 +97,10 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     threads = threads_of(recipe)
     floats, missing = float_sessions(workspace, threads, on_gpu=backends.on_gpu(name))
     engine = ready(workspace, name, threads, reference)
-    found = shared_one_by_one(engine, reference.inputs, f"{name} on held-out samples")
+    whole = Whole(engine, reference.outputs)
+    found = shared_one_by_one(whole, reference.inputs, f"{name} on held-out samples")
+    expected = Expected.read(workspace, name, record["precision"], reference)
+    parity = check(engine, expected, reference, max(recipe.shapes.batches))
     scores, predictions, float_predictions = accuracy(task, reference, found)
     precision_report = engine.precision_report(reference.first(1).inputs)
     report: dict[str, Any] = {
@@ -111,10 +117,10 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
         "budgets": budgets.model_dump(),
         "accuracy": scores,
         "latency": timing(recipe, floats, missing, reference, engine, threads),
-        "batches": batches(recipe, task, reference, engine, found),
+        "batches": batches(recipe, task, reference, whole, found, expected.limits),
         "size": facts.sizes(workspace, name),
         "precision_report": precision_report,
-        "parity": record["parity"],
+        "parity": {"samples": min(PROBES, reference.samples), "outputs": rows(parity), "faults": faults(parity)},
         "processor": None if backends.on_gpu(name) else built_on(record),
         "candidates": record["candidates"],
         "instead": candidates.refusal(record["candidates"]),
@@ -123,7 +129,7 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
         "stages": [*facts.earlier_stages(recipe, workspace, NAME), facts.this_stage(NAME, start)],
         "run_seconds": workspace.seconds(),
     }
-    report["reasons"] = verdict.reasons(report, budgets)
+    report["reasons"] = [*whole.faults, *verdict.reasons(report, budgets)]
     report["verdict"] = "fail" if report["reasons"] else "pass"
     report = finite(report)
     report_schema.validate(report)
@@ -142,7 +148,7 @@ def assist(recipe: Recipe, workspace: Workspace) -> None:
     built_from_present_graph(workspace, name)
     reference = Reference.read(workspace)
     engine = ready(workspace, name, threads_of(recipe), reference)
-    shared_one_by_one(engine, reference.inputs, f"{name} on held-out samples")
+    shared_one_by_one(Whole(engine, reference.outputs), reference.inputs, f"{name} on held-out samples")
 
 
 def threads_of(recipe: Recipe) -> int:
@@ -157,7 +163,7 @@ def ready(workspace: Workspace, name: str, threads: int, reference: Reference) -
     return engine
 
 
-def shared_one_by_one(engine: Engine, inputs: dict[str, Array], label: str) -> dict[str, Array]:
+def shared_one_by_one(engine: Engine | Whole, inputs: dict[str, Array], label: str) -> dict[str, Array]:
     """Returns the outputs of all samples, one at a time, each computed by one of the ranks; on the others their own."""
     import numpy as np
 
@@ -260,10 +266,19 @@ def batches(
     recipe: Recipe,
     task: ModuleType,
     reference: Reference,
-    engine: Engine,
+    engine: Whole,
     found: dict[str, Array],
+    limits: Mapping[str, Limit],
 ) -> list[dict[str, Any]]:
     """Returns the `batches` section: every size against the float model and the engine's own single samples."""
     several = reference.first(max(recipe.shapes.batches))
     alone = {n: x[[i % reference.samples for i in range(several.samples)]] for n, x in found.items()}
-    return batch_rows(task, several, engine, alone, recipe.shapes.batches)
+    return batch_rows(task, several, engine, alone, with_one_between(recipe.shapes.batches), limits)
+
+
+def with_one_between(sizes: Sequence[int]) -> list[int]:
+    """Returns the batch sizes and one that nobody listed, in the middle of the widest gap, where there is a gap."""
+    listed = sorted(sizes)
+    low, high = max(pairwise(listed), key=lambda pair: pair[1] - pair[0], default=(0, 0))
+    middle = (low + high) // 2
+    return listed if middle in (low, high) else sorted([*listed, middle])
