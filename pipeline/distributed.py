@@ -5,7 +5,8 @@ do, writes and prints; the others compute their share, hand it over and exit wit
 `.npz` without pickle: by gloo on CPUs, by NCCL where every rank has a GPU of its own.
 
 A rank takes part in every exchange, with its share or with the error that it met. So an error of any rank stops all of
-them at the next exchange; rank 0 prints it and ends with its exit code. In one process nothing here imports torch.
+them at the next exchange; rank 0 prints it and all end with its exit code. A rank that takes part no more, killed or
+stopped, is noticed by `pipeline.pulse`. In one process nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import errors
 from pipeline.errors import InputError, PipelineError
+from pipeline.pulse import VARIABLE, Pulse, patience
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,9 +35,9 @@ if TYPE_CHECKING:
     Arrays = dict[str, NDArray[np.generic]]
 
 VERBS = ("calibrate", "verify")
-FAILED = -1
+FAILED, ENDED = -1, -2  # what a rank says in an exchange that gives no value
 INTERRUPTED = 130  # what typer makes of Ctrl-C
-PATIENCE = timedelta(days=1)  # shares differ in time; a rank that dies is noticed at once all the same
+LONGEST = timedelta(days=1)  # shares differ in time; the pulse notices a rank that is lost all the same
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Stopped(Exception):
 
 
 _joined = World()
+_group: Any = None  # of the exchanges; the pulse has the default group
+_pulse: Pulse
 
 
 def world() -> World:
@@ -66,8 +70,8 @@ def world() -> World:
 def session(verb: str) -> Iterator[None]:
     """Joins the processes that torchrun started, until the body ends on all of them; does nothing without torchrun.
 
-    On rank 0 it raises the error of whichever rank met one. The other ranks print nothing and end with exit code 0.
-    Raises InputError for a verb that is not shared.
+    On rank 0 it raises the error of whichever rank met one. The other ranks print nothing and end with its exit code.
+    Raises InputError for a verb that is not shared, and where not all processes come.
     """
     global _joined
     asked = started()
@@ -86,19 +90,16 @@ def session(verb: str) -> Iterator[None]:
                 _exchange(FAILED, error)
             except SystemExit as end:  # how a command ends
                 if end.code != INTERRUPTED:
-                    _exchange(0)
+                    _part()
                 raise
             else:
-                _exchange(0)
+                _part()
     except Stopped as stopped:
         if asked.rank:
-            raise SystemExit(0) from None
+            _pulse.follow(stopped.error.exit_code)
         raise stopped.error from None
     finally:
-        import torch.distributed as dist
-
         _joined = World()
-        dist.destroy_process_group()
 
 
 def leave(code: int) -> None:
@@ -145,26 +146,59 @@ def gather(arrays: Mapping[str, NDArray[Any]]) -> list[Arrays]:
     np.savez(buffer, allow_pickle=False, **dict(arrays))
     content = torch.frombuffer(buffer.getbuffer(), dtype=torch.uint8)
     sizes, device = _exchange(len(content)), _device()
-    if _joined.rank:
-        dist.send(content.to(device), dst=0)
-        return [dict(arrays)]
     found = [dict(arrays)]
-    for rank in range(1, _joined.size):
-        received = torch.empty(sizes[rank], dtype=torch.uint8, device=device)
-        dist.recv(received, src=rank)
-        with np.load(io.BytesIO(received.cpu().numpy().tobytes()), allow_pickle=False) as archive:
-            found.append({key: archive[key] for key in archive.files})
+    with _or_lost():
+        if _joined.rank:
+            dist.send(content.to(device), dst=0, group=_group)
+        for rank in range(1, 1 if _joined.rank else _joined.size):
+            received = torch.empty(sizes[rank], dtype=torch.uint8, device=device)
+            dist.recv(received, src=rank, group=_group)
+            with np.load(io.BytesIO(received.cpu().numpy().tobytes()), allow_pickle=False) as archive:
+                found.append({key: archive[key] for key in archive.files})
     return found
 
 
 def _join(asked: World) -> None:
+    global _group, _pulse
+    seconds = patience()
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # forty frames of C++ before each error of ours
     try:
         import torch
         import torch.distributed as dist
     except ModuleNotFoundError as error:
         raise InputError(f"several processes need torch ({error}); install '.[torch]', or run one process.") from error
+    try:
+        dist.init_process_group("gloo", timeout=timedelta(seconds=seconds))
+    except (RuntimeError, ValueError) as error:  # a rank that does not come; an address that is absent
+        raise InputError(
+            f"rank {asked.rank} could not join the {asked.size} processes of this run ({str(error).splitlines()[0]}); "
+            f"start all of them by torchrun, within {seconds:g} s of each other (or set {VARIABLE}=seconds)."
+        ) from error
+    _pulse = Pulse(asked.rank, asked.size, seconds)
+    _pulse.start()
     # gloo carries the tensors on CPUs, which a machine with GPUs has as well
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    with _or_lost():
+        _group = dist.new_group(backend=backend, timeout=LONGEST)
+
+
+def _part() -> None:
+    """Leaves the others, when all have come to their end."""
+    import torch.distributed as dist
+
+    _exchange(ENDED)
+    _pulse.finish()
+    dist.destroy_process_group()
+
+
+@contextmanager
+def _or_lost() -> Iterator[None]:
+    """Leaves it to the pulse to end this process where an exchange fails because another one is gone."""
+    try:
+        yield
+    except RuntimeError:
+        _pulse.join(2 * _pulse.seconds)
+        raise
 
 
 def _device() -> torch.device:
@@ -177,26 +211,30 @@ def _device() -> torch.device:
 
 
 def _exchange(value: int, error: PipelineError | None = None) -> list[int]:
-    """Returns every rank's value, ≥ 0. Raises Stopped where one is FAILED, with the error of the first such rank."""
+    """Returns every rank's value, ≥ 0, or ENDED of all of them.
+
+    Raises Stopped where one is FAILED, with the error of the first such rank, and where only some have ENDED.
+    """
     import torch
     import torch.distributed as dist
 
     values = [torch.zeros(1, dtype=torch.int64) for _ in range(_joined.size)]
-    try:
-        dist.all_gather(values, torch.tensor([value]))
+    with _or_lost():
+        dist.all_gather(values, torch.tensor([value]), group=_group)
         found = [int(x) for x in values]
-        if FAILED not in found:
-            return found
-        failed = found.index(FAILED)
-        text = json.dumps([type(error).__name__, str(error)]).encode()
-        length = torch.tensor([len(text)])
-        dist.broadcast(length, src=failed)
-        content = torch.frombuffer(bytearray(text.ljust(int(length))[: int(length)]), dtype=torch.uint8)
-        dist.broadcast(content, src=failed)
-    except RuntimeError as fault:  # what gloo makes of a process that is gone
-        raise Stopped(PipelineError("another process of this run ended unexpectedly; see what it printed.")) from fault
-    kind, message = json.loads(bytes(content.tolist()))
-    raise Stopped(error if error and failed == _joined.rank else getattr(errors, kind, PipelineError)(message))
+        if FAILED in found:
+            failed = found.index(FAILED)
+            text = json.dumps([type(error).__name__, str(error)]).encode()
+            length = torch.tensor([len(text)])
+            dist.broadcast(length, src=failed, group=_group)
+            content = torch.frombuffer(bytearray(text.ljust(int(length))[: int(length)]), dtype=torch.uint8)
+            dist.broadcast(content, src=failed, group=_group)
+            kind, message = json.loads(bytes(content.tolist()))
+            raise Stopped(error if error and failed == _joined.rank else getattr(errors, kind, PipelineError)(message))
+    if ENDED in found and set(found) != {ENDED}:
+        early = found.index(ENDED)
+        raise Stopped(PipelineError(f"rank {early} ended before the others; give all of them the same command line."))
+    return found
 
 
 @contextmanager
