@@ -46,9 +46,28 @@ def digest_path(path: Path) -> str:
     if path.is_file():
         return sha256(path)
     digest = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        digest.update(f"{file.relative_to(path).as_posix()}\0{sha256(file)}\n".encode())
+    for file in _files_under(path):
+        line = f"{file.relative_to(path).as_posix()}\0{sha256(file)}\n"
+        digest.update(line.encode("utf-8", "surrogateescape"))  # file names are bytes
     return digest.hexdigest()
+
+
+def _files_under(folder: Path) -> list[Path]:
+    """Returns every file of a folder in order, those of linked folders too; a link back into itself ends there.
+
+    Raises OSError for a folder that cannot be read.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    found, seen = [], {folder.resolve()}
+    for at, folders, names in os.walk(folder, followlinks=True, onerror=fail):
+        found += [Path(at) / name for name in names]
+        folders[:] = [
+            name for name in folders if (inner := (Path(at) / name).resolve()) not in seen and not seen.add(inner)
+        ]
+    return sorted(path for path in found if path.is_file())
 
 
 @dataclass

@@ -72,18 +72,22 @@ def compare_operators(
     done: set[str] = set()  # sites
     found: list[OperatorParity] = []
     while captured := _capture(model, inputs, site_of, done):
-        found += _compare_portion(model, graph, captured, scratch / "operators.onnx")
+        found += _compare_portion(model, graph, inputs, captured, scratch / "operators.onnx")
         done |= {site_of[name] for name in captured}
     return found
 
 
-def _compare_portion(model: nn.Module, graph: ir.Model, captured: Captured, path: Path) -> list[OperatorParity]:
+def _compare_portion(
+    model: nn.Module, graph: ir.Model, inputs: dict[str, np.ndarray], captured: Captured, path: Path
+) -> list[OperatorParity]:
     """Returns the comparison of the operators whose quantizers were captured. path: where the cut graph may lie."""
     tables = {r["site"]: r["name"] for r in describe(model) if r["kind"] == "embedding" and r["name"] in captured}
     cut, outputs = _cut(graph, {n for n in captured if captured[n][2] is None}, tables)
     ir.save(cut, path)
     session = exact_session(path)
-    found = session({name: _feed(captured[name.removesuffix("/cut")]) for name in session.input_names})
+    found = session(
+        {n: inputs[n] if n in inputs else _feed(captured[n.removesuffix("/cut")]) for n in session.input_names}
+    )
     path.unlink()
     return list(_compare(model, captured, outputs, found))
 
@@ -163,8 +167,9 @@ def _cut(graph: ir.Model, activations: set[str], tables: dict[str, str]) -> tupl
     cut.graph.outputs.clear()
     cut.graph.outputs.extend(new_outputs.values())
     remove_unused(cut)
+    own = [value for value in cut.graph.inputs if value.consumers()]  # of an operand that stays float, as zeros do
     cut.graph.inputs.clear()
-    cut.graph.inputs.extend(new_inputs)
+    cut.graph.inputs.extend([*new_inputs, *own])
     for node in cut.graph:
         for output in node.outputs:
             output.shape = None

@@ -27,8 +27,8 @@ def check(task: ModuleType, checkpoint: Path, area: Path, recipe: Recipe, raw: l
     tokenizer_config.json overrules (lower case, accents) is replaced there by what transformers makes of both.
     """
     few = raw[:CHECKED]
+    found, _ = task.encode(area, recipe, few)  # first: it names a sample that cannot be encoded
     own = _own(task, checkpoint, recipe, few)
-    found, _ = task.encode(area, recipe, few)
     differing = differences(found, own)
     if differing and (area / TOKENIZER).exists():
         _save_own_tokenizer(checkpoint, area)

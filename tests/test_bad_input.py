@@ -295,14 +295,14 @@ def test_scenes(case: str, refused: Refused, tmp_path: Path) -> None:
 
 
 QUESTIONS: dict[str, tuple[str, list[str]]] = {
-    "no JSON": ("{", ["data.json is not a SQuAD JSON file"]),
-    "empty file": ("", ["data.json is not a SQuAD JSON file"]),
+    "no JSON": ("{", ["data.json is not JSON", "line 1 column 2"]),
+    "empty file": ("", ["data.json is empty"]),
     "another form": ('{"rows": []}', ["data.json is not in SQuAD v1.1 format", "data"]),
     "a list": ("[1, 2]", ["data.json is not in SQuAD v1.1 format"]),
     "no questions": ('{"data": []}', ["data.json has no questions"]),
     "no answers": (
         '{"data": [{"paragraphs": [{"context": "c", "qas": [{"id": "7", "question": "q", "answers": []}]}]}]}',
-        ["'7' has no answer"],
+        ["no questions with an answer", "'7'"],
     ),
 }
 
@@ -341,7 +341,8 @@ def test_fewer_held_out_samples_than_asked_show_before_the_export(
 
 
 def test_a_folder_of_scenes_is_no_squad_file(refused: Refused, data: dict[str, Path]) -> None:
-    assert "is not a SQuAD JSON file" in refused("calibrate", "bert", "--data", data["segformer"])
+    message = refused("calibrate", "bert", "--data", data["segformer"])
+    assert "is a folder where a file is expected; it holds images/, masks/" in message
 
 
 def test_a_file_is_no_folder_of_scenes(refused: Refused, data: dict[str, Path]) -> None:

@@ -3,12 +3,13 @@
     report.json, placement.json, calibration.json + .npz, examples  ->  report.html
 
 `summary` works out what is said, `plots`, `overlays` and `quantizers` draw, `page.html.jinja` sets it out.
-What is missing leaves a note on the page in its place.
+What is missing, or cannot be drawn, leaves a note on the page in its place: no verdict is lost for a picture.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ from pipeline.report import formats, overlays, plots, quantizers, summary
 
 if TYPE_CHECKING:
     from jinja2 import Template
+
+log = logging.getLogger(__name__)
 
 PAGE = "report.html"
 
@@ -40,7 +43,7 @@ def render(
     """
     page = _template().render(contents(report, workspace, examples, class_names))
     area.mkdir(parents=True, exist_ok=True)
-    (area / PAGE).write_text(page, encoding="utf-8")
+    (area / PAGE).write_text(page, encoding="utf-8", errors="xmlcharrefreplace")  # a path may hold any bytes
 
 
 @lru_cache(maxsize=1)
@@ -69,7 +72,8 @@ def contents(
     recipe = report.get("recipe") or _recipe(workspace)
     backend = str(report.get("backend") or "")
     accuracy, stages = _mapping(report, "accuracy"), report.get("stages") or []
-    blocks, notes = quantizers.groups(workspace, backend)
+    faults: dict[str, str] = {}
+    blocks, notes = _drawn(faults, "quantizers", quantizers.groups, workspace, backend) or ([], [])
     metric, engine = summary.metric_name(report), summary.engine_name(report)
     precision = _mapping(report, "precision_report")
     return {
@@ -79,19 +83,32 @@ def contents(
         "headline": summary.headline(report),
         "tiles": summary.tiles(report, report.get("budgets") or recipe.get("budgets") or {}),
         "comparison": summary.comparison(report),
-        "latency_plot": plots.latency(_mapping(report, "latency"), engine),
-        "class_plot": plots.per_class(accuracy.get("per_class") or [], metric),
-        "sample_plot": _sample_plot(accuracy, metric),
-        "examples": _examples(examples[: overlays.LIMIT], class_names, workspace.folder),
+        "faults": faults,
+        "latency_plot": _drawn(faults, "latency", plots.latency, _mapping(report, "latency"), engine),
+        "class_plot": _drawn(faults, "accuracy", plots.per_class, accuracy.get("per_class") or [], metric),
+        "sample_plot": _drawn(faults, "accuracy", _sample_plot, accuracy, metric),
+        "examples": _drawn(faults, "examples", _examples, examples[: overlays.LIMIT], class_names, workspace.folder),
         "blocks": blocks,
         "methods": quantizers.methods(blocks),
         "notes": notes,
-        "operators": summary.operators(precision),
+        "operators": _drawn(faults, "operators", summary.operators, precision) or [],
         "layers": [{**layer, "kind": kind(str(layer.get("precision")))} for layer in precision.get("layers") or []],
         "longest": summary.longest(stages),
         "rebuild": summary.rebuild(report, recipe, workspace.folder),
         "date": summary.date(report),
     }
+
+
+def _drawn(faults: dict[str, str], section: str, draw: Callable[..., Any], *of: Any) -> Any:
+    """Returns what `draw` makes; where it cannot, None, and the section of the page says so."""
+    try:
+        return draw(*of)
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+        faults[section] = f"This could not be drawn ({said}); please report it."
+        log.warning("report.html: the section %r is incomplete, %s", section, said)
+        log.debug("where it failed:", exc_info=True)
+        return None
 
 
 def _examples(examples: Sequence[Mapping[str, Any]], class_names: Sequence[str], folder: Path) -> dict[str, Any]:

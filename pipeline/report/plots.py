@@ -106,11 +106,18 @@ def per_class(rows: Sequence[Mapping[str, Any]], metric: str) -> Markup | None:
 
 
 def per_sample(float_scores: Sequence[float], engine_scores: Sequence[float], metric: str) -> Markup | None:
-    """Returns how many samples got better or worse by how much; the unchanged are counted below it."""
+    """Returns how many samples got better or worse by how much; the unchanged are counted below it.
+
+    A sample without a score, an image with no labelled pixel, is not drawn. None where no sample has one.
+    """
     from matplotlib.ticker import MaxNLocator
 
     before, after = np.asarray(float_scores, dtype=float), np.asarray(engine_scores, dtype=float)
-    if before.shape != after.shape or not before.size or not np.isfinite([before, after]).all():
+    if before.shape != after.shape:
+        return None
+    scored = np.isfinite(before) & np.isfinite(after)
+    before, after = before[scored], after[scored]
+    if not scored.any():
         return None
     change = after - before
     moved = np.abs(change) > 1e-9

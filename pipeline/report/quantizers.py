@@ -109,7 +109,7 @@ def _row(
         amax={key: reading(values, key == used) for key, values in amax.items()},
         scale=reading(placed["scale"]) if placed.get("scale") is not None else None,
         channels=max((len(values) for values in amax.values()), default=0) if record and record.axis is not None else 0,
-        picture=sparkline(statistic, amax, used) if statistic and statistic.elements else None,
+        picture=sparkline(statistic, amax, used) if statistic and statistic.amax else None,  # of zeros there is none
     )
 
 

@@ -22,6 +22,7 @@ from pipeline.errors import InputError
 from pipeline.progress import track
 from pipeline.recipe import Recipe
 from pipeline.stages import code_digest, file_digest, versions
+from pipeline.tasks import _files
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,13 +56,14 @@ def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
 
 
 def data_digest(recipe: Recipe) -> str:
-    """Returns a digest of the user's data, or says that the generator is used. Raises InputError when it is missing."""
+    """Returns a digest of the user's data, or says that they are generated. Raises InputError for unreadable data."""
     if recipe.data is None:
         return "generated"
-    path = Path(recipe.data).expanduser()
-    if not path.exists():
-        raise InputError(f"DATA={recipe.data}: there is no such file or folder.")
-    return digest_path(path)
+    try:
+        return digest_path(_files.located(recipe.data))
+    except OSError as error:  # a file in it that may not be read, or that went away
+        where = _files.shown(Path(error.filename or recipe.data))
+        raise InputError(f"data {where} cannot be read: {_files.reason(error)}.") from error
 
 
 def percentiles(recipe: Recipe) -> list[float]:

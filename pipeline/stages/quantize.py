@@ -58,9 +58,7 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     source = prepare.open_source(recipe)
     checkpoint.check_weights(source.folder)
     copy_preprocessing(source, area)
-    count = min(processing_check.CHECKED, tasks.counts(recipe, source.task.SAMPLES)["calibration"])
-    raw = source.task.samples(recipe, source.config, "calibration", count, folder=source.folder)
-    processing_check.check(source.task, source.folder, area, recipe, raw)
+    check_samples(source, recipe, area)
     proofs = prove_rewrites(source, recipe) if recipe.rewrites else []
     model = prepare.quantized_model(source, recipe)
     records = [
@@ -79,14 +77,36 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     (area / "quantizers.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
 
 
+def check_samples(source: prepare.Source, recipe: Recipe, area: Path) -> None:
+    """Reads and encodes every sample that later stages will: what is wrong with one shows before the work.
+
+    Raises InputError. Of samples that this project draws itself a few will do.
+    """
+    few = processing_check.CHECKED
+    counts = tasks.counts(recipe, source.task.SAMPLES)
+    if recipe.data is None:
+        counts = {"calibration": min(few, counts["calibration"])}
+    for split, count in counts.items():
+        raw = source.task.samples(recipe, source.config, split, count, folder=source.folder)
+        if split == "calibration":
+            processing_check.check(source.task, source.folder, area, recipe, raw)
+        for start in range(few if split == "calibration" else 0, len(raw), few):
+            source.task.encode(area, recipe, raw[start : start + few])
+
+
 def prove_rewrites(source: prepare.Source, recipe: Recipe) -> list[dict[str, Any]]:
     """Returns {name, max_abs_diff, relative} for every rewrite, measured on random inputs against the model before it.
 
-    Raises RuntimeError when one is not exact: that is a fault of the rewrite, not of the checkpoint.
+    Raises RuntimeError when one is not exact: that is a fault of the rewrite, not of the checkpoint; and InputError for
+    outputs that are 0 whatever the input.
     """
     model = prepare.float_model(source)
     sample = prepare.random_inputs(source, recipe, batch=1)
     before = prepare.run_torch(model, sample, source.outputs)
+    if not any(x.any() for x in before.values()):
+        raise InputError(
+            f"checkpoint {source.folder} gives 0 in all of {', '.join(before)}: its last layer holds nothing but zeros."
+        )
     proofs = []
     for name, rewrite in source.family.rewrites().items():
         model = rewrite(model).eval()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,31 +11,38 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from pipeline.errors import InputError
+from pipeline.tasks import _files
+from pipeline.tasks._files import shown
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 EIGHT_BIT = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
 LOSSY = ("JPEG", "MPO", "WEBP", "JPEG2000", "AVIF")  # a mask compressed so has other classes along every edge
-UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # what PIL raises for bad files
 
 
 def find(folder: Path) -> dict[str, Path]:
-    """Returns the image files of a folder by stem, hidden ones left out (`._x` of macOS, `.DS_Store`).
+    """Returns the image files of a folder by stem, without what file managers leave (`._x`, `.DS_Store`).
 
     Raises InputError where two files have one stem: which of them a mask belongs to cannot be known.
     """
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+    for path in _files.listed(folder):
+        if path.suffix.lower() not in SUFFIXES:
             continue
+        if not path.is_file():
+            kind = "a folder" if path.is_dir() else "a link that leads nowhere" if path.is_symlink() else "no file"
+            raise InputError(f"{shown(path)} is {kind} where an image is expected; remove it.")
         if path.stem in found:
-            raise InputError(f"{folder} has {found[path.stem].name} and {path.name}: one name, two files; remove one.")
+            raise InputError(
+                f"{shown(folder)} has {found[path.stem].name} and {path.name}: one name, two files; remove one."
+            )
         found[path.stem] = path
     return found
 
 
 def read_image(path: Path) -> np.ndarray:
     """Returns uint8 [H, W, 3]. Raises InputError for a file that is no image, or has more than 8 bits a channel."""
-    return rgb(_open(path), str(path))
+    with _opened(path) as image:
+        return rgb(image, shown(path))
 
 
 def rgb(image: Image.Image, name: str) -> np.ndarray:
@@ -44,7 +53,8 @@ def rgb(image: Image.Image, name: str) -> np.ndarray:
     """
     if image.mode not in EIGHT_BIT:
         raise InputError(f"{name} has pixels of mode {image.mode!r}, more than 8 bits a channel; convert it to 8 bits.")
-    return np.asarray(_loaded(image, name).convert("RGB"))
+    with _reading(name):
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -52,14 +62,15 @@ def read_mask(path: Path) -> np.ndarray:
 
     Raises InputError for a file that is no image, has several channels or lost its values to compression.
     """
-    image = _open(path)
-    if image.format in LOSSY:
-        raise InputError(f"{path} is {image.format}, which changes values along edges; a mask needs PNG or BMP.")
-    mask = np.asarray(_loaded(image, str(path)))
+    name = shown(path)
+    with _opened(path) as image, _reading(name):
+        if image.format in LOSSY:
+            raise InputError(f"{name} is {image.format}, which changes values along edges; a mask needs PNG or BMP.")
+        mask = np.asarray(ImageOps.exif_transpose(image))
     if mask.ndim != 2:
-        raise InputError(f"{path} has {mask.ndim} axes; a mask is one channel of class indices.")
+        raise InputError(f"{name} has {mask.ndim} axes; a mask is one channel of class indices.")
     if mask.dtype.kind not in "iub":
-        raise InputError(f"{path} has values of type {mask.dtype}; a mask holds class indices.")
+        raise InputError(f"{name} has values of type {mask.dtype}; a mask holds class indices.")
     return mask
 
 
@@ -82,15 +93,28 @@ def from_memory(raw: Any) -> np.ndarray:
     raise InputError(f"an image is a path, a PIL image or a uint8 array, found {type(raw).__name__}.")
 
 
-def _open(path: Path) -> Image.Image:
-    try:
-        return Image.open(path)
-    except UNREADABLE as error:
-        raise InputError(f"{path} cannot be read as an image: {error}.") from error
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Yields an image file, opened. Raises InputError naming what it is instead."""
+    name = shown(path)
+    with _reading(name):
+        said = _files.foreign(path)
+        if said is not None:
+            raise InputError(f"{name} cannot be read as an image: it is {said}.")
+        image = Image.open(path)
+    with image:
+        yield image
 
 
-def _loaded(image: Image.Image, name: str) -> Image.Image:
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """Makes an InputError that names the image of whatever PIL raises: its decoders know every kind of exception."""
     try:
-        return ImageOps.exif_transpose(image)
-    except UNREADABLE as error:
-        raise InputError(f"{name} cannot be read as an image: {error}.") from error
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{name} cannot be read as an image: {_files.reason(error)}. Save it again, without its metadata, or leave "
+            "it out."
+        ) from error

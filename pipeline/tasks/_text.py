@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline.errors import InputError
+from pipeline.tasks import _entries, _files
+from pipeline.tasks._files import check_filled, check_text
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
+
+COLUMNS, LABEL = ("text", "sentence"), "label"  # the names of columns and keys
 
 
 def tokenizer(folder: Path, length: int, *, pair: bool = False, stride: int = 0) -> Tokenizer:
@@ -42,36 +47,78 @@ def arrays(encodings: Sequence[Encoding]) -> dict[str, np.ndarray]:
     }
 
 
+def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str, np.ndarray]:
+    """Returns the inputs of texts. Raises InputError naming one that no tokenizer reads."""
+    for number, text in enumerate(texts, 1):
+        check_text(text, f"text {number} of {len(texts)}")
+    return arrays(tokenizer.encode_batch(list(texts)))
+
+
+def texts_of(raw: Any) -> list[str]:
+    """Returns what was given to an engine as a list of texts. Raises InputError where it is neither text nor texts."""
+    texts = [raw] if isinstance(raw, str) else raw
+    if not isinstance(texts, list | tuple) or not texts:
+        raise InputError(f"the engine takes a text or a list of texts, found {type(raw).__name__}.")
+    return list(texts)
+
+
 def read_table(path: Path) -> list[dict[str, Any]]:
-    """Returns the rows {text, label | None} of a TSV (text, label) or JSONL ({"text", "label"}) file.
+    """Returns the rows {text, label | None} of labelled text: CSV, TSV, JSON or JSON lines.
 
     Raises InputError naming the file and the line.
     """
-    try:
-        content = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"data {path} cannot be read as UTF-8 text: {error}.") from error
-    lines = [line for line in content.split("\n") if line.strip()]  # splitlines would split inside a text, at U+2028
-    if not lines:
-        raise InputError(f"data {path} is empty.")
-    if path.suffix.lower() in (".jsonl", ".json"):
-        return [_json_row(path, number, line) for number, line in enumerate(lines, 1)]
-    rows = [line.split("\t") for line in lines]
-    if rows[0][:1] in (["text"], ["sentence"]):
+    content = _files.read_text(path)
+    name = _files.shown(path)
+    if _entries.is_json(path, content):
+        rows = [(where, *_of_object(entry, f"{name} {where}")) for where, entry in _entries.of_json(path, content)]
+    elif path.suffix.lower() == ".csv":
+        rows = list(_of_cells(list(_entries.of_csv(path, content)), name, "commas", header=True))
+    else:
+        cells = [(f"line {number}", line.split("\t")) for number, line in _files.lines(content)]
+        rows = list(_of_cells(cells, name, "tabs", header=False))
+    if not rows:
+        raise InputError(f"data {name} has no rows.")
+    return [{"text": check_filled(text, f"{name} {where}: text"), "label": label} for where, text, label in rows]
+
+
+def _of_object(entry: Any, where: str) -> tuple[Any, Any]:
+    """Returns (text, label) of a JSON object."""
+    keys = [key for key in COLUMNS if key in entry] if isinstance(entry, dict) else []
+    if not keys:
+        found = f"keys {', '.join(entry) or 'none'}" if isinstance(entry, dict) else type(entry).__name__
+        raise InputError(f'{where}: expected {{"text": …, "label": …}}, found {found}.')
+    return entry[keys[0]], entry.get(LABEL)
+
+
+def _of_cells(
+    rows: list[tuple[str, list[str]]], name: str, between: str, *, header: bool
+) -> Iterator[tuple[str, str, str | None]]:
+    """Yields (where, text, label) of a table's rows, by the names in its first line; without `header` it may have none.
+
+    Then the columns are text and label, in this order.
+    """
+    if not rows:
+        return
+    names = [cell.strip().lower() for cell in rows[0][1]]
+    other = set(re.split("[,;|\t]", names[0])) if len(names) == 1 else set()  # the same, with other separators
+    if header or {*COLUMNS, LABEL} & set(names) or (LABEL in other and other & set(COLUMNS)):
+        if [names.count(key) for key in COLUMNS if key in names][:1] != [1] or names.count(LABEL) > 1:
+            raise InputError(
+                f"data {name}: its first line must name one column text (or sentence), and label; it names "
+                f"{' | '.join(rows[0][1])}, with {between} between them."
+            )
         rows = rows[1:]
-    return [{"text": row[0], "label": row[1] if len(row) > 1 else None} for row in rows]
-
-
-def _json_row(path: Path, number: int, line: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-        if not isinstance(row["text"], str):
-            raise TypeError(f"text is {type(row['text']).__name__}, not a string")
-        return {"text": row["text"], "label": row.get("label")}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f'{path} line {number}: expected one JSON object a line, {{"text": …, "label": …}}: {error}.'
-        ) from error
+    else:
+        names = [COLUMNS[0], LABEL]
+    at = names.index(next(key for key in COLUMNS if key in names))
+    for where, cells in rows:
+        if not at < len(cells) <= len(names):
+            raise InputError(
+                f"data {name} {where} has {len(cells)} columns with {between} between them, expected "
+                f"{len(names)}: {', '.join(names)}. Texts that hold such a sign come as JSON lines or quoted CSV."
+            )
+        label = names.index(LABEL) if LABEL in names else len(cells)
+        yield where, cells[at], cells[label] if label < len(cells) else None
 
 
 def sentences(split: str, count: int) -> list[str]:

@@ -1,8 +1,9 @@
-"""Extractive question answering in SQuAD v1.1 format (Rajpurkar et al. 2016, arXiv:1606.05250)."""
+"""Extractive question answering in SQuAD format (Rajpurkar et al. 2016, arXiv:1606.05250)."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
 import string
 from collections import Counter
@@ -13,16 +14,18 @@ import numpy as np
 
 from pipeline.errors import InputError
 from pipeline.recipe import Recipe
-from pipeline.tasks import Arrays, _text, equal_share, take
+from pipeline.tasks import Arrays, _files, _text, equal_share, take
+from pipeline.tasks._squad import read_file, read_squad
 
 if TYPE_CHECKING:
-    from tokenizers import Encoding
+    from tokenizers import Encoding, Tokenizer
 
 METRIC = "f1"
 AGREEMENT = 0.95  # answers, letter by letter
 SAMPLES = {"calibration": 64, "selection": 64, "evaluation": 256}
 STRIDE = 32  # tokens that two windows of a long context share
 LONGEST_ANSWER = 30  # tokens
+NEEDED = {"question", "context"}  # to give an answer
 
 
 def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int, *, folder: Path) -> list[dict[str, Any]]:
@@ -32,53 +35,7 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int, *, f
         from calibration.seeds import BY_SPLIT
 
         return read_squad(passages.generate_squad(BY_SPLIT[split] + recipe.seed, count), "the generator")[:count]
-    path = Path(recipe.data).expanduser()
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"data {path} is not a SQuAD JSON file: {error}.") from error
-    found = read_squad(content, str(path))
-    return take(found, split, recipe, SAMPLES)
-
-
-def read_squad(content: Any, source: str) -> list[dict[str, Any]]:
-    """Returns the questions of a SQuAD v1.1 document, flat. Raises InputError naming what is missing."""
-    found = []
-    try:
-        for article in content["data"]:
-            for paragraph in article["paragraphs"]:
-                for qa in paragraph["qas"]:
-                    answers = [a["text"] for a in qa["answers"]]
-                    if not answers:
-                        raise InputError(
-                            f"{source}: question {qa['id']!r} has no answer; SQuAD v1.1 questions have at least one."
-                        )
-                    texts = {"question": qa["question"], "context": paragraph["context"], "answers": answers}
-                    _check_texts(source, qa["id"], texts)
-                    found.append(
-                        {
-                            "id": qa["id"],
-                            "question": qa["question"],
-                            "context": paragraph["context"],
-                            "answers": answers,
-                        }
-                    )
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{source} is not in SQuAD v1.1 format: {error!r} is missing or of another type.") from error
-    if not found:
-        raise InputError(f"{source} has no questions.")
-    twice = [name for name, count in Counter(q["id"] for q in found).items() if count > 1]
-    if twice:
-        raise InputError(f"{source}: {len(twice)} ids name several questions, the first is {twice[0]!r}.")
-    return found
-
-
-def _check_texts(source: str, name: Any, texts: dict[str, Any]) -> None:
-    """Raises InputError for a null, a number or a list where text belongs: it is not to be read as its repr."""
-    for key, value in texts.items():
-        for text in value if key == "answers" else [value]:
-            if not isinstance(text, str):
-                raise InputError(f"{source}: {key} of question {name!r} is {type(text).__name__}, not a string.")
+    return take(read_file(_files.located(recipe.data)), split, recipe, SAMPLES)
 
 
 def encode(folder: Path, recipe: Recipe, samples: list[dict[str, Any]]) -> tuple[Arrays, Arrays]:
@@ -87,17 +44,32 @@ def encode(folder: Path, recipe: Recipe, samples: list[dict[str, Any]]) -> tuple
     tokenizer = _text.tokenizer(folder, length, pair=True, stride=min(STRIDE, length // 4))
     encodings, labels = [], []
     for sample in samples:
-        try:
-            first = tokenizer.encode(sample["question"], sample["context"])
-        except BaseException as error:  # the Rust side raises a bare Exception, or panics, when nothing is left
-            raise InputError(
-                f"question {sample['id']!r} leaves no room for its context in {length} tokens; "
-                f"raise shapes.sequence_length."
-            ) from error
+        _check_room(tokenizer, sample, length)
+        first = tokenizer.encode(sample["question"], sample["context"])
         for window in (first, *first.overflowing):
             encodings.append(window)
             labels.append(json.dumps({**sample, **_seen(sample["context"], window)}))
     return _text.arrays(encodings), {"sample": np.array(labels)}
+
+
+def _check_room(tokenizer: Tokenizer, sample: dict[str, Any], length: int) -> None:
+    """Raises InputError for a question that leaves its context no window: the tokenizer would panic, with a trace."""
+    for key in ("question", "context"):
+        _files.check_text(sample[key], f"{key} of question {sample['id']!r}")
+    room = length - tokenizer.num_special_tokens_to_add(is_pair=True) - _tokens(tokenizer, sample["question"])
+    if room <= min(STRIDE, length // 4) and _tokens(tokenizer, sample["context"]) > room:
+        raise InputError(
+            f"question {sample['id']!r} leaves no room for its context in {length} tokens ({max(room, 0)}); raise "
+            "shapes.sequence_length, or leave the question out."
+        )
+
+
+def _tokens(tokenizer: Tokenizer, text: str) -> float:
+    """Returns how many tokens a text has, infinitely many where they exceed the tokenizer's length."""
+    try:
+        return sum(tokenizer.encode(text, add_special_tokens=False).attention_mask)
+    except Exception:  # noqa: BLE001 the Rust library raises bare Exceptions
+        return math.inf
 
 
 def _seen(context: str, window: Encoding) -> dict[str, Any]:
@@ -205,11 +177,12 @@ def examples(
 
 def preprocess(folder: Path, raw: Any, recipe: Recipe) -> tuple[Arrays, Arrays]:
     """Returns engine inputs for a {question, context} dict or a list of them, and what `postprocess` needs."""
-    rows = [raw] if isinstance(raw, dict) else list(raw)
-    numbered = [
-        {"answers": [], **row, "id": str(i)} for i, row in enumerate(rows)
-    ]  # one answer each, whatever their ids
-    return encode(folder, recipe, numbered)
+    rows = [raw] if isinstance(raw, dict) else raw
+    whole = isinstance(rows, list | tuple) and all(isinstance(row, dict) and row.keys() >= NEEDED for row in rows)
+    if not (whole and rows):
+        raise InputError('the engine takes {"question": …, "context": …}, or a list of such dicts.')
+    # one answer each, whatever their ids
+    return encode(folder, recipe, [{"answers": [], **row, "id": str(i)} for i, row in enumerate(rows)])
 
 
 def postprocess(folder: Path, outputs: Arrays, labels: Arrays) -> list[str]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, near_names
 from pipeline.recipe import Recipe
-from pipeline.tasks import Arrays, _image_processing, _images, take
+from pipeline.tasks import Arrays, _files, _image_processing, _images, take
+from pipeline.tasks._files import shown
 from pipeline.tasks._image_processing import IGNORE, Processing
 from pipeline.tasks.text_classification import class_names
+
+log = logging.getLogger(__name__)
 
 METRIC = "miou"
 AGREEMENT = 0.99  # pixels
@@ -37,24 +41,41 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int, *, f
             )
         first = BY_SPLIT[split] + recipe.seed
         return [scenes.draw_scene(seed, recipe.shapes.image_size) for seed in range(first, first + count)]
-    pairs = find_pairs(Path(recipe.data).expanduser())
+    classes = len(class_names(config))
+    if classes > IGNORE:
+        raise InputError(f"the checkpoint has {classes} classes; at most {IGNORE} fit the 8 bits of a label map here.")
+    pairs = find_pairs(_files.located(recipe.data))
     chosen, processing = take(pairs, split, recipe, SAMPLES), _image_processing.read(folder)
-    return [read_pair(*pair, len(class_names(config)), processing) for pair in chosen]
+    found = [read_pair(*pair, classes, processing) for pair in chosen]
+    if split != "calibration" and all((mask == IGNORE).all() for _, mask in found):
+        raise InputError(
+            f"{recipe.data}: none of the {len(found)} masks that the {split} takes has a pixel of any class, all are "
+            f"{IGNORE}{' or 0' if processing.reduces_labels else ''} (ignored): there is nothing to judge by."
+        )
+    return found
 
 
 def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
     """Returns (image, mask) paths of equal stem. Raises InputError naming what has no partner."""
+    expected = "expected images/ and masks/ with equal file names"
+    if not folder.is_dir():
+        said = _files.foreign(folder)
+        raise InputError(f"data {shown(folder)} is {said or 'a file where a folder is expected'}; {expected}.")
     parts = {kind: folder / kind for kind in ("images", "masks")}
     for kind, path in parts.items():
         if not path.is_dir():
-            raise InputError(
-                f"data {folder} has no folder {kind!r}; expected images/ and masks/ with equal file names."
-            )
+            raise InputError(f"data {shown(folder)} has no folder {kind!r}; {expected}, {_files.sample_of(folder)}.")
     images, masks = (_images.find(path) for path in parts.values())
     if not images:
-        raise InputError(f"{parts['images']} has no images ({', '.join(_images.SUFFIXES)}).")
+        known, there = ", ".join(_images.SUFFIXES), _files.sample_of(parts["images"])
+        raise InputError(f"{shown(parts['images'])} has no images ({known}); {there}.")
     if missing := sorted(images.keys() - masks.keys()):
-        raise InputError(f"{len(missing)} images have no mask of the same name, the first is {missing[0]!r}.")
+        raise InputError(
+            f"{len(missing)} images have no mask of the same name, the first is {missing[0]!r}."
+            f"{near_names(missing[0], masks)}"
+        )
+    if spare := sorted(masks.keys() - images.keys()):
+        log.warning("%s: %d masks have no image and are not used, the first is %r", shown(folder), len(spare), spare[0])
     return [(path, masks[stem]) for stem, path in images.items()]
 
 
@@ -63,14 +84,15 @@ def read_pair(image_path: Path, mask_path: Path, classes: int, processing: Proce
     image, stored = _images.read_image(image_path), _images.read_mask(mask_path)
     if stored.shape != image.shape[:2]:
         raise InputError(
-            f"{mask_path} is {stored.shape[1]}×{stored.shape[0]}, its image is {image.shape[1]}×{image.shape[0]}."
+            f"{shown(mask_path)} is {stored.shape[1]}×{stored.shape[0]}, "
+            f"its image is {image.shape[1]}×{image.shape[0]}."
         )
     mask = processing.classes(stored)
     if (outside := (mask >= classes) & (mask != IGNORE)).any():
         shift = 1 if processing.reduces_labels else 0
         raise InputError(
-            f"{mask_path} has labels {np.unique(stored[outside])[:5].tolist()} outside the {classes} classes of the "
-            f"checkpoint ({shift}–{classes - 1 + shift}; {IGNORE} is ignored)."
+            f"{shown(mask_path)} has labels {np.unique(stored[outside])[:5].tolist()} outside the {classes} classes of "
+            f"the checkpoint ({shift}–{classes - 1 + shift}; {IGNORE} is ignored)."
         )
     return image, mask.astype(np.uint8)
 
@@ -193,6 +215,8 @@ def examples(
 def preprocess(folder: Path, raw: Any, recipe: Recipe) -> tuple[Arrays, Arrays]:
     """Returns engine inputs for an image (path, PIL image or uint8 [H, W, 3]) or a list of them."""
     images = [_images.from_memory(x) for x in (raw if isinstance(raw, list | tuple) else [raw])]
+    if not images:
+        raise InputError("the engine takes an image or a list of images, found an empty list.")
     return encode(folder, recipe, [(image, np.full(image.shape[:2], IGNORE, np.uint8)) for image in images])
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.recipe import Recipe
-from pipeline.tasks import Arrays, _pooling, _text, take
+from pipeline.tasks import Arrays, _files, _pooling, _text, take
 
 METRIC = "cosine"  # mean cosine to the float embeddings: without labels the float model is the truth
 AGREEMENT = 0.9  # nearest neighbours: two almost equally near ones swap at the smallest change
@@ -19,15 +19,15 @@ SAMPLES = {"calibration": 256, "selection": 128, "evaluation": 256}
 
 
 def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int, *, folder: Path) -> list[str]:
-    """Returns texts, from a TSV or JSONL file (labels are ignored) or from the generated passages."""
+    """Returns texts, from a file of labelled text (labels are ignored) or from the generated passages."""
     if recipe.data is None:
         return _text.sentences(split, count)
-    texts = list(dict.fromkeys(row["text"] for row in _text.read_table(Path(recipe.data).expanduser())))
+    texts = list(dict.fromkeys(row["text"] for row in _text.read_table(_files.located(recipe.data))))
     return take(texts, split, recipe, SAMPLES)
 
 
 def encode(folder: Path, recipe: Recipe, samples: list[str]) -> tuple[Arrays, Arrays]:
-    inputs = _text.arrays(_text.tokenizer(folder, recipe.shapes.sequence_length).encode_batch(samples))
+    inputs = _text.encode(_text.tokenizer(folder, recipe.shapes.sequence_length), samples)
     pooling = np.array([_pooling.mode(folder)])
     return inputs, {"text": np.array(samples), "attention_mask": inputs["attention_mask"], "pooling": pooling}
 
@@ -43,9 +43,10 @@ def own_encoding(folder: Path, recipe: Recipe, samples: list[str]) -> Arrays:
 
 
 def predict(outputs: Arrays, labels: Arrays) -> np.ndarray:
-    """Returns unit vectors [N, H]."""
+    """Returns unit vectors [N, H]; the zero vector has no direction and stays zero, unlike any other."""
     pooled = _pooling.pool(outputs["last_hidden_state"], labels["attention_mask"], str(labels["pooling"][0]))
-    return np.asarray(pooled / np.linalg.norm(pooled, axis=1, keepdims=True))
+    length = np.linalg.norm(pooled, axis=1, keepdims=True)
+    return np.asarray(np.divide(pooled, length, out=np.zeros_like(pooled), where=length > 0))
 
 
 def judged(outputs: Arrays, labels: Arrays) -> Arrays:
@@ -101,7 +102,7 @@ def examples(
 
 def preprocess(folder: Path, raw: Any, recipe: Recipe) -> tuple[Arrays, Arrays]:
     """Returns engine inputs for a text or a list of texts."""
-    return encode(folder, recipe, [raw] if isinstance(raw, str) else list(raw))
+    return encode(folder, recipe, _text.texts_of(raw))
 
 
 def postprocess(folder: Path, outputs: Arrays, labels: Arrays) -> np.ndarray:

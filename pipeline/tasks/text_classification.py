@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from pipeline.errors import InputError, near_names
 from pipeline.recipe import Recipe
-from pipeline.tasks import Arrays, _text, take
+from pipeline.tasks import Arrays, _files, _text, take
 
 METRIC = "accuracy"
 AGREEMENT = 0.98  # labels
@@ -27,11 +28,11 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int, *, f
     """Returns {text, label} rows; label is a class index. Raises InputError for a label the checkpoint lacks."""
     if recipe.data is None:
         raise InputError(
-            "a text-classification checkpoint needs labelled texts: give DATA=file.tsv (text, tab, label) "
-            'or DATA=file.jsonl ({"text": …, "label": …}).'
+            "a text-classification checkpoint needs labelled texts: give DATA=file.tsv (text, tab, label), "
+            'DATA=file.csv (columns text and label) or DATA=file.jsonl ({"text": …, "label": …}).'
         )
     check(config)
-    names, table = class_names(config), _text.read_table(Path(recipe.data).expanduser())
+    names, table = class_names(config), _text.read_table(_files.located(recipe.data))
     indices = _indices([row["label"] for row in table], names, recipe.data)
     rows = [{"text": row["text"], "label": index} for row, index in zip(table, indices, strict=True)]
     return take(rows, split, recipe, SAMPLES)
@@ -71,8 +72,9 @@ def _indices(labels: list[Any], names: list[str], source: str) -> list[int]:
 
 def _index(label: Any, classes: int) -> int | None:
     """Returns a label as an index, None where it is none."""
-    number = isinstance(label, int | str) and not isinstance(label, bool) and str(label).isdigit()
-    return int(label) if number and int(label) < classes else None
+    if isinstance(label, bool) or not isinstance(label, int | str) or not re.fullmatch("[0-9]{1,9}", str(label)):
+        return None
+    return int(label) if int(label) < classes else None
 
 
 def encode(folder: Path, recipe: Recipe, samples: list[dict[str, Any]]) -> tuple[Arrays, Arrays]:
@@ -83,7 +85,7 @@ def encode(folder: Path, recipe: Recipe, samples: list[dict[str, Any]]) -> tuple
         "text": np.array([s["text"] for s in samples]),
         "class_names": np.array(class_names(config)),
     }
-    return _text.arrays(tokenizer.encode_batch([s["text"] for s in samples])), labels
+    return _text.encode(tokenizer, [s["text"] for s in samples]), labels
 
 
 def own_encoding(folder: Path, recipe: Recipe, samples: list[dict[str, Any]]) -> Arrays:
@@ -127,8 +129,7 @@ def examples(
 
 def preprocess(folder: Path, raw: Any, recipe: Recipe) -> tuple[Arrays, Arrays]:
     """Returns engine inputs for a text or a list of texts."""
-    texts = [raw] if isinstance(raw, str) else list(raw)
-    return encode(folder, recipe, [{"text": t, "label": -1} for t in texts])
+    return encode(folder, recipe, [{"text": t, "label": -1} for t in _text.texts_of(raw)])
 
 
 def postprocess(folder: Path, outputs: Arrays, labels: Arrays) -> list[str]:
