@@ -14,6 +14,7 @@ from pipeline.memory import PeakMemory
 from pipeline.recipe import Recipe
 from pipeline.reference import CUDA
 from pipeline.stages import CHOICE, order, record_name
+from pipeline.tasks import _image_processing
 
 FLOAT = "float ONNX Runtime"
 
@@ -47,6 +48,19 @@ def sizes(workspace: Workspace, name: str) -> dict[str, int]:
         "float_onnx": size("original.onnx" if "original.onnx" in recorded else "model.onnx"),
         "qdq_onnx": workspace.path(f"{name}/model.qdq.onnx").stat().st_size,
         "engine": sum(size(f"{name}/{file}") for file in backends.get(name).FILES),
+    }
+
+
+def image_size(recipe: Recipe, workspace: Workspace) -> dict[str, Any] | None:
+    """Returns the `image_size` section: the engine's, and what the checkpoint's own processor resizes to; else None."""
+    file = _image_processing.FILE
+    if file not in workspace.manifest.files:
+        return None
+    folder = workspace.path(file).parent
+    return {
+        "engine": _image_processing.side(folder, recipe),
+        "checkpoint": _image_processing.own_size(folder),
+        "same": _image_processing.other_size(folder, recipe) is None,
     }
 
 

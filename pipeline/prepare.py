@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline import checkpoint, families, tasks
+from pipeline import checkpoint, checkpoint_files, families, tasks
 from pipeline.errors import InputError
+from pipeline.families import _config
 from pipeline.recipe import Recipe
+from pipeline.tasks import _image_processing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,11 +43,26 @@ def open_source(recipe: Recipe) -> Source:
     """Returns the recipe's checkpoint. Raises InputError for one that the family cannot take."""
     family = families.get(recipe.family)
     folder = checkpoint.resolve(recipe.checkpoint, recipe.family)
-    config = checkpoint.read_config(folder)
-    architecture, task = checkpoint.task_of(config, family.TASKS, recipe.family, family.MODEL_TYPE)
+    config = checkpoint_files.read_config(folder)
     checkpoint.check_whole(folder, config)
-    family.check(config, recipe)
+    if not config.get("architectures") and config.get("model_type") == family.MODEL_TYPE:
+        config["architectures"] = [checkpoint.architecture_in(folder, family.WEIGHTS)]
+    architecture, task = checkpoint.task_of(config, family.TASKS, recipe.family, family.MODEL_TYPE)
+    config = _config.completed(family.CONFIG, config, folder)
+    family.check(config, _sized(recipe, family, folder))
     return Source(folder, config, architecture, task, family)
+
+
+def sized(recipe: Recipe) -> Recipe:
+    """Returns the recipe with the image size that it leaves to the checkpoint; one for text as it is."""
+    family = families.get(recipe.family)
+    return _sized(recipe, family, checkpoint.resolve(recipe.checkpoint, recipe.family))
+
+
+def _sized(recipe: Recipe, family: ModuleType, folder: Path) -> Recipe:
+    if recipe.shapes.image_size is not None or "pixel_values" not in family.INPUTS:
+        return recipe
+    return recipe.with_image_size(_image_processing.side(folder, recipe))
 
 
 def float_model(source: Source) -> nn.Module:
@@ -56,12 +73,7 @@ def float_model(source: Source) -> nn.Module:
     transformers_logging.disable_progress_bar()  # a second of loading, and a bar per call
     transformers_logging.set_verbosity_error()
     torch.manual_seed(0)
-    try:
-        model: nn.Module = source.family.load(source.folder, source.architecture)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise InputError(
-            f"checkpoint {source.folder} does not load as {source.architecture}: {str(error).splitlines()[0]}"
-        ) from error
+    model: nn.Module = source.family.load(source.folder, source.architecture, source.config)
     # a sum is finite only where all summands are, and takes one read of the weights where isfinite() takes several
     doubtful = [(name, p) for name, p in model.named_parameters() if not torch.isfinite(p.detach().sum())]
     bad = [name for name, p in doubtful if not torch.isfinite(p).all()]
@@ -91,8 +103,9 @@ def random_inputs(source: Source, recipe: Recipe, batch: int = 2) -> dict[str, n
     """Returns inputs of the right shape with fixed random content, for tracing and for proofs."""
     generator = np.random.default_rng(recipe.seed)
     if "pixel_values" in source.family.INPUTS:
-        size, channels = recipe.shapes.image_size, source.config.get("num_channels", 3)
-        return {"pixel_values": generator.standard_normal((batch, channels, size, size), dtype=np.float32)}
+        size = _image_processing.side(source.folder, recipe)
+        shape = (batch, source.config["num_channels"], size, size)
+        return {"pixel_values": generator.standard_normal(shape, dtype=np.float32)}
     length = recipe.shapes.sequence_length
     mask = np.ones((batch, length), dtype=np.int64)
     mask[-1, length * 3 // 4 :] = 0

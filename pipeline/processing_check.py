@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.checkpoint_files import as_transformers_reads
 from pipeline.errors import InputError
 from pipeline.recipe import Recipe
 
@@ -20,8 +21,9 @@ CHECKED = 8  # samples
 TOKENIZER = "tokenizer.json"
 
 
-def check(task: ModuleType, checkpoint: Path, area: Path, recipe: Recipe, raw: list[Any]) -> None:
-    """Raises InputError naming the checkpoint's file and the inputs that differ from transformers' own.
+def check(task: ModuleType, checkpoint: Path, area: Path, recipe: Recipe, raw: list[Any]) -> dict[str, np.ndarray]:
+    """Returns the inputs that a few samples make. Raises InputError naming the checkpoint's file and the inputs that
+    differ from transformers' own.
 
     area: holds the copies of the checkpoint's files that encode from now on. A tokenizer.json that its
     tokenizer_config.json overrules (lower case, accents) is replaced there by what transformers makes of both.
@@ -41,6 +43,7 @@ def check(task: ModuleType, checkpoint: Path, area: Path, recipe: Recipe, raw: l
             f"this project: {'; '.join(differing)}. {file} asks for something that is not followed here; "
             "please report it."
         )
+    return dict(found)
 
 
 def differences(found: Mapping[str, np.ndarray], own: Mapping[str, np.ndarray]) -> list[str]:
@@ -59,17 +62,23 @@ def differences(found: Mapping[str, np.ndarray], own: Mapping[str, np.ndarray]) 
 
 
 def _own(task: ModuleType, checkpoint: Path, recipe: Recipe, raw: list[Any]) -> dict[str, np.ndarray]:
-    try:
-        return dict(task.own_encoding(checkpoint, recipe, raw))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{checkpoint}: its own processor in transformers does not take the data: {said}") from error
+    with as_transformers_reads(checkpoint) as folder:
+        try:
+            return dict(task.own_encoding(folder, recipe, raw))
+        except InputError:
+            raise
+        except Exception as error:
+            said = (str(error).strip().splitlines() or [type(error).__name__])[0].replace(str(folder), str(checkpoint))
+            raise InputError(
+                f"{checkpoint}: its own processor in transformers does not take the data: {said}"
+            ) from error
 
 
 def _save_own_tokenizer(checkpoint: Path, area: Path) -> None:
     from transformers import AutoTokenizer
 
-    own = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False).backend_tokenizer
+    with as_transformers_reads(checkpoint) as folder:
+        own = AutoTokenizer.from_pretrained(folder, trust_remote_code=False).backend_tokenizer
     own.no_padding()
     own.no_truncation()
     aside = area / f".{TOKENIZER}"

@@ -25,7 +25,12 @@ class Shapes(_Section):
     """Input shapes; a family reads the fields it has."""
 
     sequence_length: int = Field(128, ge=8, le=8192, description="tokens per sample; longer texts are cut")
-    image_size: int = Field(512, ge=32, le=8192, description="height and width in pixels, a multiple of 32")
+    image_size: int | None = Field(
+        None,
+        ge=32,
+        le=8192,
+        description="height and width in pixels, a multiple of 32; None: those of the checkpoint's image processor",
+    )
     batches: tuple[int, ...] = Field((1, 2, 4, 8), description="batch sizes the engine is verified at")
 
     @field_validator("batches")
@@ -138,6 +143,14 @@ class Recipe(_Section):
     def on_backend(self, backend: str) -> Recipe:
         """Returns the same recipe for one backend."""
         return self.model_copy(update={"backend": backend})
+
+    def with_image_size(self, size: int | None) -> Recipe:
+        """Returns the same recipe for images of one size. Raises InputError for one that no recipe may name."""
+        try:
+            shapes = Shapes.model_validate({**self.shapes.model_dump(), "image_size": size})
+        except ValidationError as error:
+            raise InputError(_explain(error, Shapes)) from error
+        return self.model_copy(update={"shapes": shapes})
 
     @classmethod
     def load(

@@ -16,7 +16,7 @@ import tiny
 from conftest import Cli, options_of, recipe_for, snapshot
 from PIL import Image
 
-from pipeline import build, load_engine
+from pipeline import build, load_engine, processing_check
 from pipeline.errors import ArtifactError
 from pipeline.recipe import Recipe
 
@@ -161,15 +161,15 @@ CHECKPOINTS: dict[str, tuple[str, Callable[[Path], object], list[str]]] = {
         lambda f: edit_json(f / "config.json", architectures=["GPT2LMHeadModel"], model_type="gpt2"),
         ["GPT2LMHeadModel", "'bert'", "gpt2", "BertForQuestionAnswering"],
     ),
-    "no architecture": (
+    "neither architecture nor model type": (
         "segformer",
-        lambda f: edit_json(f / "config.json", architectures=None),
+        lambda f: edit_json(f / "config.json", architectures=None, model_type=None),
         ["SegformerForSemanticSegmentation"],
     ),
     "other widths than the weights": (
         "bert",
         lambda f: edit_json(f / "config.json", intermediate_size=96),
-        ["does not load as BertForQuestionAnswering"],
+        ["does not load as BertForQuestionAnswering", "6 weights", "intermediate.dense.bias", "[128] instead of [96]"],
     ),
     "tokenizer larger than the vocabulary": (
         "bert",
@@ -393,13 +393,18 @@ def test_tables(
 def test_calibration_data_with_values_that_are_no_numbers(
     cli: Cli, copy_of: Copy, data: dict[str, Path], tmp_path: Path
 ) -> None:
-    checkpoint = copy_of("segformer")
-    edit_json(checkpoint / "preprocessor_config.json", image_std=[1e-40] * 3)  # values beyond float32
-    recipe = recipe_for("segformer", tmp_path / "exports", checkpoint, data["segformer"])
+    checkpoint, scenes = copy_of("segformer"), Path(shutil.copytree(data["segformer"], tmp_path / "scenes"))
+    edit_json(checkpoint / "preprocessor_config.json", image_mean=0, image_std=1e-40)  # values beyond float32
+    recipe = recipe_for("segformer", tmp_path / "exports", checkpoint, scenes, calibration__samples=12)
+    answer = cli("quantize", "segformer", *options_of(recipe))
+    assert answer.code == 2 and "pixel_values: holds NaN or infinite values" in answer.err
+    files = sorted((scenes / "images").iterdir())
+    for index in np.random.default_rng(recipe.seed).permutation(len(files))[: processing_check.CHECKED]:
+        image(files[index], np.zeros((64, 64, 3), np.uint8))  # what quantize looks at is finite
     assert cli("quantize", "segformer", *options_of(recipe)).code == 0
     before = snapshot(recipe.folder)
     answer = cli("calibrate", "segformer", *options_of(recipe))
-    assert answer.code == 2 and "pixel_values of sample 0 has NaN or infinite values" in answer.err
+    assert answer.code == 2 and "pixel_values of sample 8 has NaN or infinite values" in answer.err
     assert snapshot(recipe.folder) == before
 
 

@@ -18,7 +18,7 @@ import pytest
 from conftest import options_of, recipe_for
 from safetensors.numpy import load_file, save_file
 
-from pipeline import checkpoint, prepare
+from pipeline import checkpoint, checkpoint_weights, prepare
 from pipeline.errors import InputError
 
 Copy = Callable[[str], Path]
@@ -78,7 +78,7 @@ def test_a_hub_id_in_the_cache_is_found_without_a_network(home: Path, checkpoint
     snapshot = hub_cache(home, "tiny-lab/bert", checkpoints["bert"])
     found = checkpoint.resolve("tiny-lab/bert", "bert")
     assert found.resolve() == snapshot.resolve()
-    checkpoint.check_weights(found)
+    checkpoint_weights.check_weights(found)
 
 
 def test_a_hub_id_that_is_not_in_the_cache_names_the_option_and_the_cache_at_once(home: Path) -> None:
@@ -156,11 +156,11 @@ def test_weights_are_read_from_shards_named_by_the_index(copy_of: Copy) -> None:
     (folder / "model.safetensors").unlink()
     index = {"weight_map": {n: part for part, chosen in parts.items() for n in chosen}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
-    assert [p.name for p in checkpoint.weight_files(folder)] == ["a.safetensors", "b.safetensors"]
-    checkpoint.check_weights(folder)
+    assert [p.name for p in checkpoint_weights.weight_files(folder)] == ["a.safetensors", "b.safetensors"]
+    checkpoint_weights.check_weights(folder)
     (folder / "b.safetensors").write_bytes((folder / "b.safetensors").read_bytes()[:-8])
     with pytest.raises(InputError, match=r"b\.safetensors.*truncated"):
-        checkpoint.check_weights(folder)
+        checkpoint_weights.check_weights(folder)
 
 
 @pytest.mark.parametrize("name", ["missing.safetensors", "../outside.safetensors", "/etc/passwd"])
@@ -170,7 +170,7 @@ def test_an_index_can_only_name_files_of_its_folder(name: str, copy_of: Copy) ->
     index = {"weight_map": {"some.weight": name}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
     with pytest.raises(InputError, match="not files of the folder"):
-        checkpoint.weight_files(folder)
+        checkpoint_weights.weight_files(folder)
 
 
 @pytest.mark.parametrize("content", ["{", "{}", "[]", '{"weight_map": 3}'])
@@ -179,14 +179,14 @@ def test_an_index_that_is_none(content: str, copy_of: Copy) -> None:
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors.index.json").write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match=r"model\.safetensors\.index\.json"):
-        checkpoint.weight_files(folder)
+        checkpoint_weights.weight_files(folder)
 
 
 @pytest.mark.parametrize("pickle", ["pytorch_model.bin", "model.pt", "model.pth"])
 def test_pickles_are_named_and_not_opened(pickle: str, tmp_path: Path) -> None:
     (tmp_path / pickle).write_bytes(b"cos\nsystem\n(S'touch /tmp/opened'\ntR.")
     with pytest.raises(InputError, match=f"{pickle}: pickles can run code and are not read"):
-        checkpoint.weight_files(tmp_path)
+        checkpoint_weights.weight_files(tmp_path)
 
 
 def test_every_weight_with_a_nan_is_counted(copy_of: Copy) -> None:
@@ -197,7 +197,7 @@ def test_every_weight_with_a_nan_is_counted(copy_of: Copy) -> None:
         weights[name].flat[0] = np.nan
     save_file(weights, folder / "model.safetensors")
     with pytest.raises(InputError, match="NaN or infinite values in 3 weights") as error:
-        checkpoint.check_weights(folder)
+        checkpoint_weights.check_weights(folder)
     assert names[0] in str(error.value)
 
 
@@ -213,7 +213,7 @@ def test_half_precision_and_counters_are_no_fault(tmp_path: Path) -> None:
         },
         tmp_path / "model.safetensors",
     )
-    checkpoint.check_weights(tmp_path)
+    checkpoint_weights.check_weights(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def test_what_pretraining_left_is_no_part_of_the_model(
 ) -> None:
     value = np.arange(4)[None] if extra.endswith("ids") else np.ones(4, np.float32)
     folder = stored(copy_of("bert"), lambda w: w.update({extra: value}))
-    checkpoint.check_weights(folder)
+    checkpoint_weights.check_weights(folder)
     opened("bert", folder, tmp_path)
 
 
@@ -292,7 +292,7 @@ def test_integer_weights_are_not_taken_for_floats(dtype: Any, copy_of: Callable[
     with pytest.raises(
         InputError, match=rf"stores 1 weights as integers, the first is '{name}': it is quantized already"
     ):
-        checkpoint.check_weights(folder)
+        checkpoint_weights.check_weights(folder)
 
 
 def test_an_adapter_beside_the_base_model_is_refused(copy_of: Callable[[str], Path], tmp_path: Path) -> None:

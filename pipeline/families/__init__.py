@@ -7,8 +7,10 @@ A family knows its architectures, its inputs, where quantizers go and which exac
     HEADS          operators that make the final scores (name patterns)
     COPIED         the checkpoint's preprocessing files that travel with the engine
     SETTINGS       the family's own recipe defaults, {'dotted.name': value}
+    CONFIG         what it relies on of config.json: a class of `_config.Settings`
+    WEIGHTS        {how a weight's name begins: (architecture, …)}, for a config.json that names none
     def check(config, recipe)                    raises InputError for shapes the family cannot take
-    def load(folder, architecture)               -> the float model (torch, eval mode)
+    def load(folder, architecture, config)       -> the float model (torch, eval mode)
     def rewrites()                               -> {name: function(model) -> model}
     def insert_quantizers(model)                 -> the model with every candidate quantizer
     def dynamic_axes(inputs)                     -> {input: {axis: dimension name}}

@@ -4,39 +4,88 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import InputError
+from pipeline import checkpoint_weights
+from pipeline.errors import InputError, near_names
 
 if TYPE_CHECKING:
     from torch import nn
 
+# How a model is computed and what it hands over, not what it computes: transformers' own defaults, whatever was stored.
+# Feed-forward layers in chunks of tokens give the same sums.
+COMPUTING = (
+    "attn_implementation", "_attn_implementation", "chunk_size_feed_forward", "dtype", "torch_dtype",
+    "gradient_checkpointing", "output_attentions", "output_hidden_states", "return_dict", "torchscript",
+    "use_return_dict",
+)  # fmt: skip
+
 
 def from_pretrained(
-    folder: Path, architecture: str, unused: tuple[str, ...] = (), ignored: tuple[str, ...] = ()
+    folder: Path,
+    architecture: str,
+    config: dict[str, Any],
+    unused: tuple[str, ...] = (),
+    ignored: tuple[str, ...] = (),
 ) -> nn.Module:
     """Returns the float model in evaluation mode.
 
     unused: prefixes of weights that the file may lack; ignored: patterns of weights in the file that the model has no
     place for. Raises InputError for any other that is missing, which transformers would make up at random, or left
-    over, which it would drop: the model is then another than its owner's.
+    over, which it would drop: the model is then another than its owner's; and for whatever transformers refuses.
     """
-    import transformers
-
-    model, report = getattr(transformers, architecture).from_pretrained(
-        folder, use_safetensors=True, trust_remote_code=False, dtype="float32", output_loading_info=True
-    )
-    missing = sorted(name for name in report["missing_keys"] if not name.startswith(unused))
-    if missing:
+    model, report = _load(folder, architecture, {k: v for k, v in config.items() if k not in COMPUTING})
+    if report["mismatched_keys"]:
+        name, stored, expected = min(report["mismatched_keys"])
         raise InputError(
-            f"checkpoint {folder} lacks {len(missing)} weights of {architecture}, the first is {missing[0]!r}. "
+            f"checkpoint {folder} does not load as {architecture}: {len(report['mismatched_keys'])} weights have "
+            f"another shape than config.json says, the first is {name!r}, {list(stored)} instead of {list(expected)}."
+        )
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith(unused))
+    left = sorted(n for n in report["unexpected_keys"] if not any(fnmatchcase(n, pattern) for pattern in ignored))
+    if missing:
+        found = f" It has others, like {left[0]!r}." if left else ""
+        raise InputError(
+            f"checkpoint {folder} lacks {len(missing)} weights of {architecture}, the first is {missing[0]!r}.{found} "
             f"Is it the checkpoint of another head, not fine-tuned for this task?"
         )
-    left = sorted(n for n in report["unexpected_keys"] if not any(fnmatchcase(n, pattern) for pattern in ignored))
     if left:
         raise InputError(
             f"checkpoint {folder} has {len(left)} weights that {architecture} has no place for, the first is "
             f"{left[0]!r}: without them it is another model. Does config.json name fewer layers, or another kind of "
             "them?"
         )
-    return model.eval()  # type: ignore[no-any-return]
+    return model.eval()
+
+
+def _load(folder: Path, architecture: str, settings: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
+    """Returns the model and what transformers says of its weights."""
+    import transformers
+    from transformers.activations import ACT2FN
+
+    if settings["hidden_act"] not in ACT2FN:
+        raise InputError(
+            f"checkpoint {folder}: hidden_act = {settings['hidden_act']!r} is unknown to transformers."
+            f"{near_names(settings['hidden_act'], ACT2FN)}"
+        )
+    found = getattr(transformers, architecture)
+    renaming = checkpoint_weights.renaming(folder)
+    try:
+        model, report = found.from_pretrained(
+            folder,
+            config=found.config_class.from_dict(settings),
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype="float32",
+            key_mapping=renaming,
+            ignore_mismatched_sizes=True,  # they are told by name
+            output_loading_info=True,
+        )
+    except MemoryError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())[:300] or "no message"
+        raise InputError(
+            f"checkpoint {folder} does not load as {architecture}: transformers says {type(error).__name__}: {said}"
+        ) from error
+    return model, report

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, field_validator, model_validator
 
 from pipeline.engine_inputs import Limits
 from pipeline.errors import InputError
+from pipeline.families._config import Count, Layers, Settings
 from pipeline.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -30,11 +33,51 @@ IGNORED = ("cls.*", "pooler.*", "bert.pooler.*", "*embeddings.position_ids")
 HEADS = ("qa_outputs", "classifier")
 COPIED = ("config.json", "tokenizer.json", "tokenizer_config.json")
 SETTINGS: dict[str, Any] = {}
+WEIGHTS = {
+    "qa_outputs.": ("BertForQuestionAnswering",),
+    "classifier.": ("BertForSequenceClassification", "BertForTokenClassification", "BertForMultipleChoice"),
+    "cls.": ("BertForMaskedLM", "BertForPreTraining", "BertForNextSentencePrediction"),
+    "embeddings.": ("BertModel",),
+}
+
+
+class CONFIG(Settings):
+    """An encoder, as BertConfig describes it."""
+
+    vocab_size: Count = 30522
+    hidden_size: Count = 768
+    num_hidden_layers: Layers = 12
+    num_attention_heads: Count = 12
+    intermediate_size: Count = 3072
+    max_position_embeddings: Count = 512
+    type_vocab_size: Count = 2
+    pad_token_id: Annotated[int, Field(ge=0)] | None = 0
+    hidden_act: str = "gelu"
+    is_decoder: bool = False
+    add_cross_attention: bool = False
+
+    @field_validator("is_decoder", "add_cross_attention")
+    @classmethod
+    def _encoder(cls, value: bool) -> bool:
+        if value:
+            raise ValueError("a decoder is not taken: every token here attends to all others of its text")
+        return value
+
+    @model_validator(mode="after")
+    def _fits(self) -> CONFIG:
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size = {self.hidden_size} is not a multiple of num_attention_heads = "
+                f"{self.num_attention_heads}"
+            )
+        if self.pad_token_id is not None and self.pad_token_id >= self.vocab_size:
+            raise ValueError(f"pad_token_id = {self.pad_token_id}, but vocab_size = {self.vocab_size}")
+        return self
 
 
 def check(config: dict[str, Any], recipe: Recipe) -> None:
     """Raises InputError when the sequence is longer than the position table."""
-    longest = config.get("max_position_embeddings", 512)
+    longest = config["max_position_embeddings"]
     if recipe.shapes.sequence_length > longest:
         raise InputError(
             f"shapes.sequence_length = {recipe.shapes.sequence_length} is more than the checkpoint's "
@@ -42,11 +85,11 @@ def check(config: dict[str, Any], recipe: Recipe) -> None:
         )
 
 
-def load(folder: Path, architecture: str) -> nn.Module:
+def load(folder: Path, architecture: str, config: dict[str, Any]) -> nn.Module:
     """Returns the float model in evaluation mode."""
     from pipeline.families._loading import from_pretrained
 
-    model = from_pretrained(folder, architecture, unused=("pooler.",), ignored=IGNORED)
+    model = from_pretrained(folder, architecture, config, unused=("pooler.",), ignored=IGNORED)
     if architecture == "BertModel":
         del model.pooler  # mean pooling never reads it
         model.register_module("pooler", None)

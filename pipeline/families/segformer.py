@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import field_validator, model_validator
+
 from pipeline.engine_inputs import Limits
 from pipeline.errors import InputError
+from pipeline.families._config import Count, Layers, Settings
 from pipeline.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -21,34 +24,84 @@ OUTPUTS = {"semantic-segmentation": ("logits",)}
 HEADS = ("decode_head.classifier",)
 COPIED = ("config.json", "preprocessor_config.json")
 SETTINGS: dict[str, Any] = {"calibration.batch_size": 4}
+WEIGHTS = {
+    "decode_head.": ("SegformerForSemanticSegmentation",),
+    "classifier.": ("SegformerForImageClassification",),
+    "stages.": ("SegformerModel",),
+    "encoder.": ("SegformerModel",),
+}
+
+
+class CONFIG(Settings):
+    """Stages of attention over an image of three channels, as SegformerConfig describes them."""
+
+    num_channels: Count = 3
+    num_encoder_blocks: Layers = 4
+    depths: Sequence[Layers] = (2, 2, 2, 2)
+    sr_ratios: Sequence[Count] = (8, 4, 2, 1)
+    hidden_sizes: Sequence[Count] = (32, 64, 160, 256)
+    patch_sizes: Sequence[Count] = (7, 3, 3, 3)
+    strides: Sequence[Count] = (4, 2, 2, 2)
+    num_attention_heads: Sequence[Count] = (1, 2, 5, 8)
+    mlp_ratios: Sequence[Count] = (4, 4, 4, 4)
+    decoder_hidden_size: Count = 256
+    reshape_last_stage: bool = True
+    hidden_act: str = "gelu"
+
+    @field_validator("num_channels")
+    @classmethod
+    def _colours(cls, value: int) -> int:
+        if value != 3:
+            raise ValueError("an image here has 3 channels, red, green and blue")
+        return value
+
+    @model_validator(mode="after")
+    def _fits(self) -> CONFIG:
+        for name, values in self:
+            if isinstance(values, list | tuple) and len(values) != self.num_encoder_blocks:
+                raise ValueError(f"{name} = {list(values)} must have {self.num_encoder_blocks} numbers, one a stage")
+        for width, heads in zip(self.hidden_sizes, self.num_attention_heads, strict=True):
+            if width % heads:
+                raise ValueError(f"hidden_sizes has {width}, which is not a multiple of its {heads} attention heads")
+        return self
 
 
 def check(config: dict[str, Any], recipe: Recipe) -> None:
-    """Raises InputError for an image size that the strides do not divide, or that the decode head cannot reshape."""
-    total = 1
-    for stride in config.get("strides", [4, 2, 2, 2]):
-        total *= stride
-    size = recipe.shapes.image_size
+    """Raises InputError for an image size that the strides do not divide, that leaves a stage a smaller map than its
+    reduction takes, or that the decode head cannot reshape."""
+    total, size = math.prod(config["strides"]), recipe.shapes.image_size
+    assert size is not None, "made definite by prepare.sized"
     if size % total:
         low = size // total * total
         raise InputError(
             f"shapes.image_size = {size} is not a multiple of {total}, the product of the checkpoint's strides; "
-            f"the nearest sizes are {max(low, total)} and {low + total}."
+            f"the nearest sizes are {max(low, total)} and {low + total}. (Where the recipe names none, it is that of "
+            "the checkpoint's preprocessor_config.json.)"
         )
+    side = size
+    for stage, (patch, stride, ratio) in enumerate(
+        zip(config["patch_sizes"], config["strides"], config["sr_ratios"], strict=True)
+    ):
+        side = (side + patch // 2 * 2 - patch) // stride + 1  # of a convolution padded by half its kernel
+        if side < ratio:
+            raise InputError(
+                f"shapes.image_size = {size} leaves stage {stage} a map of {side}×{side}, smaller than its reduction "
+                f"by {ratio} (sr_ratios of config.json); give a larger size."
+            )
     # transformers takes the root of the last stage's channels for its height when it reshapes the sequence
-    side = math.isqrt(config.get("hidden_sizes", [32, 64, 160, 256])[-1])
-    if config.get("reshape_last_stage") is False and size != side * total:
+    side = math.isqrt(config["hidden_sizes"][-1])
+    if not config["reshape_last_stage"] and size != side * total:
         raise InputError(
             f"shapes.image_size = {size}: a checkpoint with reshape_last_stage = false and these widths runs only at "
             f"{side * total}."
         )
 
 
-def load(folder: Path, architecture: str) -> nn.Module:
+def load(folder: Path, architecture: str, config: dict[str, Any]) -> nn.Module:
     """Returns the float model in evaluation mode."""
     from pipeline.families._loading import from_pretrained
 
-    return from_pretrained(folder, architecture)
+    return from_pretrained(folder, architecture, config)
 
 
 def rewrites() -> dict[str, Callable[[nn.Module], nn.Module]]:
@@ -80,6 +133,7 @@ def insert_quantizers(model: nn.Module) -> nn.Module:
 def input_limits(config: dict[str, Any], recipe: Recipe) -> dict[str, Limits]:
     """Returns what an engine of the checkpoint may be fed: pixel_values [B, C, S, S]."""
     size = recipe.shapes.image_size
+    assert size is not None, "made definite by prepare.sized"
     return {"pixel_values": Limits(("batch", int(config.get("num_channels", 3)), size, size))}
 
 

@@ -95,6 +95,7 @@ def contents(
         "layers": [{**layer, "kind": kind(str(layer.get("precision")))} for layer in precision.get("layers") or []],
         "longest": summary.longest(stages),
         "rebuild": summary.rebuild(report, recipe, workspace.folder),
+        "images": summary.images(report),
         "date": summary.date(report),
     }
 

@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.facts import float_name
 from pipeline.precision import kind
 from pipeline.report.formats import ABSENT, counted, milliseconds, number, plain, printed, ratio, share, signed, size
+from pipeline.tasks._image_processing import described
 
 METRICS = {"miou": "mIoU", "f1": "F1", "cosine": "cosine to float", "accuracy": "accuracy"}
 BACKENDS = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT"}
@@ -167,6 +168,8 @@ def rebuild(report: Mapping[str, Any], recorded: Mapping[str, Any], folder: Path
             mode="json", exclude={"folder"}
         )
         usual = dict(_leaves(defaults))
+        if (size := _part(report, "image_size")).get("same"):  # what the recipe gets when it names none
+            usual["shapes.image_size"] = size["engine"]
         for name, value in _leaves({**recorded, "budgets": report.get("budgets") or recorded.get("budgets") or {}}):
             if name in usual and value != usual[name]:
                 if name in OPTIONS:
@@ -186,6 +189,16 @@ def _leaves(document: Mapping[str, Any], before: str = "") -> Iterator[tuple[str
             yield from _leaves(value, f"{before}{key}.")
         else:
             yield before + key, value
+
+
+def images(report: Mapping[str, Any]) -> str:
+    """Returns that the engine takes images of another size than the checkpoint's own processor makes, "" if not."""
+    size = _part(report, "image_size")
+    if not size or size["same"]:
+        return ""
+    return (
+        f"images of {size['engine']}×{size['engine']}, the checkpoint's own processor: {described(size['checkpoint'])}"
+    )
 
 
 def date(report: Mapping[str, Any]) -> str:

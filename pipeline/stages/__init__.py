@@ -60,19 +60,33 @@ def record_name(name: str, recipe: Recipe) -> str:
 
 
 def recipes_for(name: str, recipe: Recipe, workspace: Workspace) -> list[Recipe]:
-    """Returns what a stage is run with, "auto" made definite where it can be.
+    """Returns what a stage is run with, "auto" and an image size that is the checkpoint's made definite.
 
     The QDQ graph is written for every backend that is tried; the engine stage takes "auto" where there is a choice, and
     its choice is what is verified. Raises ArtifactError for verify before there is one.
     """
     from pipeline import backends
 
+    recipe = _sized(name, recipe, workspace)
     if recipe.backend != backends.AUTO or name not in PER_BACKEND:
         return [recipe]
     tried = backends.to_try(recipe.backend)
     if name in ("select", "lower") or backends.on_gpu(tried[0]):
         return [recipe.on_backend(backend) for backend in tried]
     return [recipe if name == "engine" else recipe.on_backend(chosen_backend(workspace))]
+
+
+def _sized(name: str, recipe: Recipe, workspace: Workspace) -> Recipe:
+    """Returns the recipe with a definite image size where it names none: the checkpoint's, which later stages take over
+    from quantize's record."""
+    if recipe.shapes.image_size is not None:
+        return recipe
+    if name == ORDER[0]:
+        from pipeline import prepare
+
+        return prepare.sized(recipe)
+    taken = workspace.manifest.stages.get(ORDER[0], {}).get("inputs", {}).get("shapes", {})
+    return recipe.with_image_size(taken.get("image_size"))
 
 
 def chosen_backend(workspace: Workspace) -> str:

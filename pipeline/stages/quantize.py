@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline import checkpoint, prepare, processing_check, tasks
+from pipeline import checkpoint_files, checkpoint_weights, engine_inputs, prepare, processing_check, tasks
 from pipeline.artifacts import Workspace, digest_path
 from pipeline.errors import InputError
 from pipeline.recipe import Recipe
 from pipeline.stages import code_digest, versions
 from pipeline.stages.calibrate import data_digest
 from pipeline.tasks import _image_processing
+
+if TYPE_CHECKING:
+    from torch import nn
 
 NAME = "quantize"
 log = logging.getLogger(__name__)
@@ -41,6 +44,9 @@ def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
             "tasks",
             "prepare.py",
             "checkpoint.py",
+            "checkpoint_files.py",
+            "checkpoint_weights.py",
+            "engine_inputs.py",
             "processing_check.py",
             "stages/quantize.py",
         ),
@@ -56,10 +62,11 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     from pipeline import quantization
 
     source = prepare.open_source(recipe)
-    checkpoint.check_weights(source.folder)
+    checkpoint_weights.check_weights(source.folder)
     copy_preprocessing(source, area)
+    announce_choices(source, recipe)
     check_samples(source, recipe, area)
-    proofs = prove_rewrites(source, recipe) if recipe.rewrites else []
+    proofs = prove_rewrites(source, recipe)
     model = prepare.quantized_model(source, recipe)
     records = [
         {**r, "kind": "head"} if any(fnmatchcase(r["site"], p) for p in source.family.HEADS) else r
@@ -89,35 +96,79 @@ def check_samples(source: prepare.Source, recipe: Recipe, area: Path) -> None:
     for split, count in counts.items():
         raw = source.task.samples(recipe, source.config, split, count, folder=source.folder)
         if split == "calibration":
-            processing_check.check(source.task, source.folder, area, recipe, raw)
+            check_inputs(source, recipe, processing_check.check(source.task, source.folder, area, recipe, raw))
         for start in range(few if split == "calibration" else 0, len(raw), few):
             source.task.encode(area, recipe, raw[start : start + few])
+
+
+def announce_choices(source: prepare.Source, recipe: Recipe) -> None:
+    """Logs what was taken in place of what the checkpoint says, or leaves unsaid."""
+    if not checkpoint_files.read_config(source.folder).get("architectures"):
+        log.warning("quantize: config.json names no architecture; by its weights it is a %s", source.architecture)
+    if _image_processing.FILE not in source.family.COPIED:
+        return
+    if other := _image_processing.other_size(source.folder, recipe):
+        size = _image_processing.described(_image_processing.square(_image_processing.side(source.folder, recipe)))
+        log.warning(
+            "quantize: images are resized to %s, as shapes.image_size says; the checkpoint's own processor has %s",
+            size,
+            _image_processing.described(other),
+        )
+
+
+def check_inputs(source: prepare.Source, recipe: Recipe, found: Mapping[str, np.ndarray]) -> None:
+    """Raises InputError where the data, encoded as the checkpoint says, is nothing that its model can take."""
+    try:
+        engine_inputs.check(found, source.family.input_limits(source.config, recipe))
+    except InputError as error:
+        raise InputError(
+            f"checkpoint {source.folder}: what its own tokenizer or image processor makes of your data is not what "
+            f"its config.json describes: {error}"
+        ) from error
 
 
 def prove_rewrites(source: prepare.Source, recipe: Recipe) -> list[dict[str, Any]]:
     """Returns {name, max_abs_diff, relative} for every rewrite, measured on random inputs against the model before it.
 
-    Raises RuntimeError when one is not exact: that is a fault of the rewrite, not of the checkpoint; and InputError for
-    outputs that are 0 whatever the input.
+    Raises InputError when the checkpoint's model itself does not run or gives 0 whatever the input, and RuntimeError when
+    a rewrite is not exact: that is a fault of the rewrite.
     """
     model = prepare.float_model(source)
     sample = prepare.random_inputs(source, recipe, batch=1)
-    before = prepare.run_torch(model, sample, source.outputs)
+    before = first_outputs(source, model, sample)
     if not any(x.any() for x in before.values()):
         raise InputError(
             f"checkpoint {source.folder} gives 0 in all of {', '.join(before)}: its last layer holds nothing but zeros."
         )
     proofs = []
-    for name, rewrite in source.family.rewrites().items():
+    for name, rewrite in source.family.rewrites().items() if recipe.rewrites else ():
         model = rewrite(model).eval()
         after = prepare.run_torch(model, sample, source.outputs)
         difference = max(float(np.abs(after[k] - before[k]).max()) for k in source.outputs)
-        relative = difference / max(float(np.abs(before[k]).max()) for k in source.outputs)
+        largest = max(float(np.abs(before[k]).max()) for k in source.outputs)
+        relative = difference / largest if largest else difference
         if not relative <= EXACT:
+            if not all(np.isfinite(x).all() for x in before.values()):
+                raise InputError(f"checkpoint {source.folder} gives NaN or infinite outputs: its weights overflow.")
             raise RuntimeError(f"the rewrite {name} changed the outputs by {relative:.2e} of the largest")
         proofs.append({"name": name, "max_abs_diff": difference, "relative": relative})
         before = after
     return proofs
+
+
+def first_outputs(source: prepare.Source, model: nn.Module, sample: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the outputs of the checkpoint's own model. Raises InputError for whatever it raises."""
+    try:
+        return prepare.run_torch(model, sample, source.outputs)
+    except MemoryError:
+        raise
+    except Exception as error:
+        shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in sample.items())
+        said = (str(error).strip().splitlines() or ["no message"])[0]
+        raise InputError(
+            f"checkpoint {source.folder} loads as {source.architecture} and does not run on {shapes}: PyTorch says "
+            f"{type(error).__name__}: {said}"
+        ) from error
 
 
 def copy_preprocessing(source: prepare.Source, area: Path) -> None:
@@ -127,13 +178,11 @@ def copy_preprocessing(source: prepare.Source, area: Path) -> None:
     """
     for name in source.family.COPIED:
         if (source.folder / name).exists():
-            shutil.copyfile(source.folder / name, area / name)
+            checkpoint_files.copy(source.folder, name, area)
     if hasattr(source.task, "settings"):
         for name, content in source.task.settings(source.folder).items():
             (area / name).write_text(content, encoding="utf-8")
-    if "preprocessor_config.json" in source.family.COPIED and not (area / "preprocessor_config.json").exists():
-        raise InputError(f"checkpoint {source.folder} has no preprocessor_config.json (image mean, std and size).")
-    if "preprocessor_config.json" in source.family.COPIED:
+    if _image_processing.FILE in source.family.COPIED:
         _image_processing.read(source.folder)
     if "tokenizer.json" in source.family.COPIED:
         if not (area / "tokenizer.json").exists():
@@ -145,14 +194,19 @@ def _convert_tokenizer(folder: Path, area: Path) -> None:
     from transformers import AutoTokenizer
 
     if not (folder / "vocab.txt").exists():  # without it transformers makes a tokenizer of five special tokens
-        raise InputError(f"checkpoint {folder} has neither tokenizer.json nor vocab.txt: text cannot be encoded.")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        tokenizer.backend_tokenizer.save(str(area / "tokenizer.json"))
-    except (OSError, ValueError, AttributeError, ImportError) as error:
         raise InputError(
-            f"checkpoint {folder} has neither tokenizer.json nor a vocabulary that converts to one: {error}"
-        ) from error
+            f"checkpoint {folder} has neither tokenizer.json nor vocab.txt: text cannot be encoded. Copy the tokenizer "
+            "from the model that was fine-tuned: Trainer saves it only where it was given one."
+        )
+    with checkpoint_files.as_transformers_reads(folder) as readable:
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(readable, trust_remote_code=False)
+            tokenizer.backend_tokenizer.save(str(area / "tokenizer.json"))
+        except Exception as error:
+            said = str(error).replace(str(readable), str(folder))
+            raise InputError(
+                f"checkpoint {folder} has neither tokenizer.json nor a vocabulary that converts to one: {said}"
+            ) from error
 
 
 def _check_tokenizer(source: prepare.Source, path: Path) -> None:

@@ -119,6 +119,7 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
         "latency": timing(recipe, floats, missing, reference, engine, threads),
         "batches": batches(recipe, task, reference, whole, found, expected.limits),
         "size": facts.sizes(workspace, name),
+        "image_size": facts.image_size(recipe, workspace),
         "precision_report": precision_report,
         "parity": {"samples": min(PROBES, reference.samples), "outputs": rows(parity), "faults": faults(parity)},
         "processor": None if backends.on_gpu(name) else built_on(record),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from pipeline.checkpoint_files import read_object
 from pipeline.errors import InputError
+from pipeline.recipe import Recipe
 
 FILE = "preprocessor_config.json"
 IGNORE = 255
+USUAL = 512  # pixels, of a SegFormer processor whose file names no size
 FOLLOWED = ("do_normalize", "do_reduce_labels", "do_rescale", "do_resize", "do_convert_rgb")
 
 
@@ -68,15 +71,14 @@ class Processing:
 
 def read(folder: Path) -> Processing:
     """Returns the checkpoint's processing. Raises InputError for what is missing, of no use or not followed here."""
-    path = folder / FILE
+    path, config = folder / FILE, _settings(folder)
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
         on = config.get("do_normalize", True)
         mean = _channels(config["image_mean"] if on else 0.0)
         std = _channels(config["image_std"] if on else 1.0)
         factor = float(config.get("rescale_factor", 1 / 255)) if config.get("do_rescale", True) else 1.0
         resample = Image.Resampling(config.get("resample", Image.Resampling.BILINEAR))
-    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise InputError(
             f"{path} has no usable image_mean, image_std, rescale_factor and resample: {error!r}."
         ) from error
@@ -87,6 +89,68 @@ def read(folder: Path) -> Processing:
         raise InputError(f"{path} asks for {', '.join(others)}, which is not done here: the pixels would be others.")
     reduces = config.get("do_reduce_labels", config.get("reduce_labels", False))  # the second: before transformers 4.2x
     return Processing(mean, std, factor, resample, bool(config.get("do_resize", True)), bool(reduces))
+
+
+def side(folder: Path, recipe: Recipe) -> int:
+    """Returns height and width of the network's input: the recipe's, or where that names none the checkpoint's own.
+
+    Raises InputError for a size of the checkpoint's that no engine here can have.
+    """
+    if recipe.shapes.image_size is not None:
+        return recipe.shapes.image_size
+    size = own_size(folder)
+    if size.keys() == {"height", "width"} and size["height"] == size["width"]:
+        return size["height"]
+    raise InputError(
+        f"{folder / FILE} has size = {size}, and an engine here takes square images of one size; say which, "
+        "--set shapes.image_size=512 for example."
+    )
+
+
+def own_size(folder: Path) -> dict[str, int]:
+    """Returns the size to which the checkpoint's own processor resizes: {height, width}, or {shortest_edge} and others.
+
+    A number is a square, and two are height and width, as in transformers.
+    """
+    config = _settings(folder)
+    size: Any = config.get("size", USUAL)
+    if _is_length(size):
+        square = config.get("default_to_square", True)
+        size = {"height": size, "width": size} if square else {"shortest_edge": size}
+    elif isinstance(size, list) and len(size) == 2:
+        size = dict(zip(("height", "width"), size, strict=True))
+    if not isinstance(size, dict) or not size or not all(map(_is_length, size.values())):
+        raise InputError(f"{folder / FILE} has size = {size!r}; expected pixels, {{'height': 512, 'width': 512}}.")
+    return size
+
+
+def other_size(folder: Path, recipe: Recipe) -> dict[str, int] | None:
+    """Returns the size that the checkpoint's own processor gives images, where the network's here is another."""
+    size = own_size(folder)
+    if not _settings(folder).get("do_resize", True) or size == square(side(folder, recipe)):
+        return None
+    return size
+
+
+def square(side: int) -> dict[str, int]:
+    return {"height": side, "width": side}
+
+
+def described(size: Mapping[str, int]) -> str:
+    """Returns a processor's size as people write it: 512×512, or shortest_edge 512."""
+    if size.keys() == {"height", "width"}:
+        return f"{size['width']}×{size['height']}"
+    return ", ".join(f"{name} {value}" for name, value in size.items())
+
+
+def _is_length(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    if not (folder / FILE).exists():
+        raise InputError(f"checkpoint {folder} has no {FILE} (image mean, std and size).")
+    return read_object(folder / FILE)
 
 
 def _channels(value: Any) -> np.ndarray:

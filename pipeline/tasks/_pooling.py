@@ -5,13 +5,13 @@ Without its files (modules.json, 1_Pooling/config.json) a BertModel is pooled by
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipeline.checkpoint_files import read_json
 from pipeline.errors import InputError
 
 FILE = "pooling.json"  # in the artifact folder: {"mode": …}
@@ -79,10 +79,7 @@ def _mode(path: Path) -> str:
 
 
 def _json(path: Path) -> Any:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not valid JSON: {error}.") from error
+    found = read_json(path)
     expected: Callable[[Any], bool] = (
         (lambda x: isinstance(x, list) and all(isinstance(m, dict) and {"type", "path"} <= set(m) for m in x))
         if path.name == "modules.json"

@@ -40,7 +40,8 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int, *, f
                 f"scenes; give DATA=folder with images/ and masks/."
             )
         first = BY_SPLIT[split] + recipe.seed
-        return [scenes.draw_scene(seed, recipe.shapes.image_size) for seed in range(first, first + count)]
+        size = _image_processing.side(folder, recipe)
+        return [scenes.draw_scene(seed, size) for seed in range(first, first + count)]
     classes = len(class_names(config))
     if classes > IGNORE:
         raise InputError(f"the checkpoint has {classes} classes; at most {IGNORE} fit the 8 bits of a label map here.")
@@ -99,7 +100,7 @@ def read_pair(image_path: Path, mask_path: Path, classes: int, processing: Proce
 
 def encode(folder: Path, recipe: Recipe, samples: list[Sample]) -> tuple[Arrays, Arrays]:
     """Returns pixel_values [N, 3, S, S] and masks [N, S, S] (nearest-neighbour where resized)."""
-    size, processing = recipe.shapes.image_size, _image_processing.read(folder)
+    size, processing = _image_processing.side(folder, recipe), _image_processing.read(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     inputs = {"pixel_values": np.stack([processing.pixel_values(image, size) for image, _ in samples])}
     masks = np.stack([processing.mask(mask, size) for _, mask in samples])
@@ -107,12 +108,16 @@ def encode(folder: Path, recipe: Recipe, samples: list[Sample]) -> tuple[Arrays,
 
 
 def own_encoding(folder: Path, recipe: Recipe, samples: list[Sample]) -> Arrays:
-    """Returns the inputs that the checkpoint's own image processor makes, at the engine's size."""
+    """Returns the inputs that the checkpoint's own image processor makes, at the engine's size.
+
+    That size is handed over only where it is not the processor's own: the own is held against what is read here.
+    """
     from transformers import AutoImageProcessor
 
     own = AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
-    size = recipe.shapes.image_size
-    made = own([image for image, _ in samples], size={"height": size, "width": size}, return_tensors="np")
+    other = _image_processing.other_size(folder, recipe)
+    asked = {"size": _image_processing.square(_image_processing.side(folder, recipe))} if other else {}
+    made = own([image for image, _ in samples], **asked, return_tensors="np")
     return {"pixel_values": made["pixel_values"]}
 
 

@@ -1,0 +1,144 @@
+"""The small files of a checkpoint, all read here: a fault names the file, what was found in it, and what to do.
+
+A byte-order mark is left out, labels that are a list become the table that transformers writes; a Git LFS pointer, a
+folder and text that is no JSON are refused.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import InputError
+
+CONFIG = "config.json"
+# what transformers reads of a BERT or SegFormer beside its weights
+OBJECTS = (
+    CONFIG, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "preprocessor_config.json", "processor_config.json",
+)  # fmt: skip
+TEXTS = ("vocab.txt",)
+MARK = b"\xef\xbb\xbf"  # UTF-8 as some editors on Windows save it
+POINTER = b"version https://git-lfs"
+LARGEST = 1024  # bytes of a pointer
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+
+
+def content(path: Path) -> bytes:
+    """Returns a file's bytes without a byte-order mark. Raises InputError for a pointer, or what cannot be read."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+    if data.startswith(POINTER):
+        raise InputError(pointer_message(path))
+    return data.removeprefix(MARK)
+
+
+def is_pointer(path: Path) -> bool:
+    """Returns whether a file is but the note that Git LFS leaves where its content was not fetched."""
+    if not path.is_file() or path.stat().st_size > LARGEST:
+        return False
+    with path.open("rb") as stream:
+        return stream.read(len(POINTER)) == POINTER
+
+
+def pointer_message(path: Path) -> str:
+    return (
+        f"{path} is a Git LFS pointer: the file itself was not fetched. Run `git lfs pull` in {path.parent} "
+        "(`git lfs install` before, where Git has no LFS yet)."
+    )
+
+
+def read_json(path: Path) -> Any:
+    """Returns the value in a JSON file."""
+    data = content(path)
+    if not data.strip():
+        raise InputError(f"{path} is empty.")
+    try:
+        return json.loads(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text: {error}. Save it as UTF-8.") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not valid JSON: {error}.") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Returns the object in a JSON file."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise InputError(f"{path} must hold a JSON object, found {type(value).__name__}.")
+    return value
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Returns the checkpoint's config.json, its labels as a table {"0": name, …}."""
+    path = folder / CONFIG
+    if not path.exists():
+        raise InputError(f"checkpoint {folder} has no config.json.{instead(folder)}")
+    config = read_object(path)
+    if isinstance(config.get("id2label"), list):
+        config["id2label"] = {str(index): name for index, name in enumerate(config["id2label"])}
+        config["label2id"] = {name: int(index) for index, name in config["id2label"].items() if isinstance(name, str)}
+    if config.get("id2label") is not None:
+        _check_labels(path, config["id2label"], config.get("num_labels"))
+    return config
+
+
+def _check_labels(path: Path, labels: Any, number: Any) -> None:
+    """Raises InputError for labels that are not one for each of the classes 0, 1, …"""
+    keys = [str(key) for key in labels] if isinstance(labels, dict) else None
+    if keys is None or sorted(keys) != sorted(map(str, range(len(keys)))):
+        raise InputError(f'{path}: id2label must be {{"0": name, "1": name, …}} or a list of names, found {labels!r}.')
+    if others := [name for name in labels.values() if not isinstance(name, str | int | float)]:
+        raise InputError(f"{path}: id2label has {others[0]!r} for a name.")
+    if number is not None and number != len(keys):
+        raise InputError(f"{path}: num_labels = {number!r}, but id2label names {len(keys)}; correct one of them.")
+
+
+def instead(folder: Path) -> str:
+    """Returns what a folder that is no checkpoint holds: checkpoints, as Trainer's output folder, or other files."""
+    inner = [p.parent for pattern in ("*/config.json", "*/*/config.json") for p in folder.glob(pattern)]
+    found = [p for p in inner if any((p / name).exists() for name in WEIGHTS)]
+    if found:
+        found.sort(key=_in_order)
+        shown = ", ".join(str(p.relative_to(folder)) for p in found)
+        return f" It holds checkpoints of its own, {shown}: give the one that you want, CHECKPOINT={found[-1]}."
+    names = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
+    more = f", … ({len(names)} in all)" if len(names) > 8 else ""
+    return f" It holds {', '.join(names[:8])}{more}." if names else " It is empty."
+
+
+def _in_order(path: Path) -> tuple[str, int]:
+    """Returns checkpoint-500 before checkpoint-1000."""
+    stem, _, number = path.name.rpartition("-")
+    return (str(path.parent / stem), int(number)) if number.isdecimal() else (str(path), 0)
+
+
+def copy(folder: Path, name: str, into: Path) -> None:
+    """Copies one of the files as it is read here; byte for byte where that changes nothing."""
+    path, data = folder / name, content(folder / name)
+    if name == CONFIG and (config := read_config(folder)) != read_object(path):
+        data = json.dumps(config, indent=2).encode()
+    elif name in OBJECTS:
+        read_object(path)
+    (into / name).write_bytes(data)
+
+
+@contextmanager
+def as_transformers_reads(folder: Path) -> Iterator[Path]:
+    """Yields a folder with the checkpoint's small files in the form that transformers takes.
+
+    Raises InputError for the first of them that is broken.
+    """
+    with tempfile.TemporaryDirectory() as made:
+        for path in sorted(p for p in folder.iterdir() if not p.name.startswith(".")):
+            if path.name in (*OBJECTS, *TEXTS):
+                copy(folder, path.name, Path(made))
+            elif path.is_file() and path.suffix not in (".safetensors", ".bin", ".pt", ".pth", ".json"):
+                (Path(made) / path.name).symlink_to(path.resolve())
+        yield Path(made)
