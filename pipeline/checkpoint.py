@@ -81,17 +81,13 @@ def check_whole(folder: Path, config: dict[str, Any]) -> None:
 def task_of(config: dict[str, Any], tasks: dict[str, str], family: str, model_type: str) -> tuple[str, str]:
     """Returns (architecture, task) of a checkpoint. Raises InputError when it is of another family."""
     names = config.get("architectures") or []
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InputError(f'config.json: architectures must be a list of class names, ["…"], found {names!r}.')
     found, kind = ", ".join(names) or f"model_type {config.get('model_type')!r}", config.get("model_type")
     for name in names:
         if name in tasks and kind in (None, model_type):
             return name, tasks[name]
-    hint = "" if kind == model_type else f" Its model_type is {kind!r}."
-    raise InputError(
-        f"the checkpoint is {found}, which the family {family!r} cannot take.{hint}"
-        f"{near_names(names[0] if names else '', tasks)}"
-    )
+    hint = "" if kind == model_type else f" Its model_type is {kind!r}, not {model_type!r}."
+    known = "" if set(names) & set(tasks) else near_names(names[0] if names else "", tasks)
+    raise InputError(f"the checkpoint is {found}, which the family {family!r} cannot take.{hint}{known}")
 
 
 def architecture_in(folder: Path, heads: Mapping[str, tuple[str, ...]]) -> str:

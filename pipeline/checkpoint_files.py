@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,13 @@ OBJECTS = (
     "preprocessor_config.json", "processor_config.json",
 )  # fmt: skip
 TEXTS = ("vocab.txt",)
+# How a model is computed and what it hands over, not what it computes: transformers' own defaults, whatever was stored.
+# Feed-forward layers in chunks of tokens give the same sums.
+COMPUTING = (
+    "attn_implementation", "_attn_implementation", "chunk_size_feed_forward", "dtype", "torch_dtype",
+    "gradient_checkpointing", "output_attentions", "output_hidden_states", "return_dict", "torchscript",
+    "use_return_dict",
+)  # fmt: skip
 MARK = b"\xef\xbb\xbf"  # UTF-8 as some editors on Windows save it
 POINTER = b"version https://git-lfs"
 LARGEST = 1024  # bytes of a pointer
@@ -81,12 +88,20 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not path.exists():
         raise InputError(f"checkpoint {folder} has no config.json.{instead(folder)}")
     config = read_object(path)
+    names = config.get("architectures") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f'{path}: architectures must be a list of class names, ["…"], found {names!r}.')
     if isinstance(config.get("id2label"), list):
         config["id2label"] = {str(index): name for index, name in enumerate(config["id2label"])}
         config["label2id"] = {name: int(index) for index, name in config["id2label"].items() if isinstance(name, str)}
     if config.get("id2label") is not None:
         _check_labels(path, config["id2label"], config.get("num_labels"))
     return config
+
+
+def without_computing(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns config.json without the settings that change nothing of what is computed."""
+    return {key: value for key, value in config.items() if key not in COMPUTING}
 
 
 def _check_labels(path: Path, labels: Any, number: Any) -> None:
@@ -137,7 +152,10 @@ def as_transformers_reads(folder: Path) -> Iterator[Path]:
     """
     with tempfile.TemporaryDirectory() as made:
         for path in sorted(p for p in folder.iterdir() if not p.name.startswith(".")):
-            if path.name in (*OBJECTS, *TEXTS):
+            if path.name == CONFIG:
+                text = json.dumps(without_computing(read_config(folder)))
+                (Path(made) / CONFIG).write_text(text, encoding="utf-8")
+            elif path.name in (*OBJECTS, *TEXTS):
                 copy(folder, path.name, Path(made))
             elif path.is_file() and path.suffix not in (".safetensors", ".bin", ".pt", ".pth", ".json"):
                 (Path(made) / path.name).symlink_to(path.resolve())

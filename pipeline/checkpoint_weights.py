@@ -16,7 +16,8 @@ from pipeline.errors import InputError
 FLOATS = ("F64", "F32", "F16", "BF16")  # safetensors' names
 COUNTERS = ("position_ids", "num_batches_tracked")  # buffers, which are integers by right
 WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before every name
-OTHER_FORMS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+OTHERS = (".h5", ".msgpack", ".onnx", ".gguf")
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -39,14 +40,15 @@ def _found(folder: Path) -> str:
     there = [p.name for p in sorted(folder.iterdir()) if p.is_file() and not p.name.startswith(".")]
     if others := [name for name in there if name.endswith(".safetensors")]:
         return f" Found {', '.join(others)}: transformers reads model.safetensors; rename the one that is the model."
-    pickles = [name for name in there if any(Path(name).match(pattern) for pattern in OTHER_FORMS)]
-    if not pickles:
-        return instead(folder)
-    return (
-        f" Found {', '.join(pickles)}: pickles can run code and are not read; convert them to safetensors where you "
-        f"trust them: load {folder} in transformers with the class that config.json names, and save_pretrained() it, "
-        "which writes model.safetensors."
-    )
+    if pickles := [name for name in there if name.endswith(PICKLES)]:
+        return (
+            f" Found {', '.join(pickles)}: pickles can run code and are not read; convert them to safetensors where "
+            "you trust them: from_pretrained() of the class that config.json names, then save_pretrained(), which "
+            "writes model.safetensors."
+        )
+    if others := [name for name in there if name.endswith(OTHERS)]:
+        return f" Found {', '.join(others)}: only safetensors are read; save the PyTorch model with save_pretrained()."
+    return instead(folder)
 
 
 def _shards(index: Path) -> list[str]:

@@ -68,9 +68,9 @@ def _own(task: ModuleType, checkpoint: Path, recipe: Recipe, raw: list[Any]) -> 
         except InputError:
             raise
         except Exception as error:
-            said = (str(error).strip().splitlines() or [type(error).__name__])[0].replace(str(folder), str(checkpoint))
+            said = " ".join(str(error).split())[:300].replace(str(folder), str(checkpoint)) or type(error).__name__
             raise InputError(
-                f"{checkpoint}: its own processor in transformers does not take the data: {said}"
+                f"{checkpoint}: its own tokenizer or image processor fails in transformers: {said}"
             ) from error
 
 

@@ -7,18 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import checkpoint_weights
+from pipeline.checkpoint_files import without_computing
 from pipeline.errors import InputError, near_names
 
 if TYPE_CHECKING:
     from torch import nn
-
-# How a model is computed and what it hands over, not what it computes: transformers' own defaults, whatever was stored.
-# Feed-forward layers in chunks of tokens give the same sums.
-COMPUTING = (
-    "attn_implementation", "_attn_implementation", "chunk_size_feed_forward", "dtype", "torch_dtype",
-    "gradient_checkpointing", "output_attentions", "output_hidden_states", "return_dict", "torchscript",
-    "use_return_dict",
-)  # fmt: skip
 
 
 def from_pretrained(
@@ -34,7 +27,7 @@ def from_pretrained(
     place for. Raises InputError for any other that is missing, which transformers would make up at random, or left
     over, which it would drop: the model is then another than its owner's; and for whatever transformers refuses.
     """
-    model, report = _load(folder, architecture, {k: v for k, v in config.items() if k not in COMPUTING})
+    model, report = _load(folder, architecture, without_computing(config))
     if report["mismatched_keys"]:
         name, stored, expected = min(report["mismatched_keys"])
         raise InputError(

@@ -196,9 +196,8 @@ def images(report: Mapping[str, Any]) -> str:
     size = _part(report, "image_size")
     if not size or size["same"]:
         return ""
-    return (
-        f"images of {size['engine']}×{size['engine']}, the checkpoint's own processor: {described(size['checkpoint'])}"
-    )
+    own = described(size["checkpoint"])
+    return f"images of {size['engine']}×{size['engine']}, where the checkpoint's own processor has {own}"
 
 
 def date(report: Mapping[str, Any]) -> str:

@@ -65,8 +65,9 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     checkpoint_weights.check_weights(source.folder)
     copy_preprocessing(source, area)
     announce_choices(source, recipe)
+    model = prepare.float_model(source)
     check_samples(source, recipe, area)
-    proofs = prove_rewrites(source, recipe)
+    proofs = prove_rewrites(source, recipe, model)
     model = prepare.quantized_model(source, recipe)
     records = [
         {**r, "kind": "head"} if any(fnmatchcase(r["site"], p) for p in source.family.HEADS) else r
@@ -127,13 +128,13 @@ def check_inputs(source: prepare.Source, recipe: Recipe, found: Mapping[str, np.
         ) from error
 
 
-def prove_rewrites(source: prepare.Source, recipe: Recipe) -> list[dict[str, Any]]:
+def prove_rewrites(source: prepare.Source, recipe: Recipe, model: nn.Module | None = None) -> list[dict[str, Any]]:
     """Returns {name, max_abs_diff, relative} for every rewrite, measured on random inputs against the model before it.
 
-    Raises InputError when the checkpoint's model itself does not run or gives 0 whatever the input, and RuntimeError when
-    a rewrite is not exact: that is a fault of the rewrite.
+    model: the float model where it is loaded already. Raises InputError when the checkpoint's model itself does not run or
+    gives 0 whatever the input, and RuntimeError when a rewrite is not exact: that is a fault of the rewrite.
     """
-    model = prepare.float_model(source)
+    model = model or prepare.float_model(source)
     sample = prepare.random_inputs(source, recipe, batch=1)
     before = first_outputs(source, model, sample)
     if not any(x.any() for x in before.values()):

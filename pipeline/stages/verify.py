@@ -62,6 +62,7 @@ def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
     name = backends.choose(recipe.backend)
     files = [f"{name}/{file}" for file in (*backends.get(name).FILES, engine_stage.RECORD, "model.qdq.onnx")]
     files += ["model.onnx", "original.onnx", REFERENCE, "quantizers.json", "calibration.json"]
+    files += ["preprocessor_config.json"]  # whose size the report holds beside the engine's
     return {
         "backend": name,
         **{file: file_digest(workspace, file) for file in files},
