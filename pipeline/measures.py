@@ -7,21 +7,27 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from pipeline import parity, verdict
+from pipeline import bootstrap, parity, verdict
 from pipeline.evaluation import Reference
 
 if TYPE_CHECKING:
     from pipeline.backends import Array
 
 
-def accuracy(task: ModuleType, reference: Reference, found: Mapping[str, Array]) -> tuple[dict[str, Any], Any, Any]:
-    """Returns the `accuracy` section, the engine's predictions and the float model's."""
+def accuracy(
+    task: ModuleType, reference: Reference, found: Mapping[str, Array], *, proof: bool = False
+) -> tuple[dict[str, Any], Any, Any]:
+    """Returns the `accuracy` section, the engine's predictions and the float model's.
+
+    proof: with what the samples can prove, which a verdict needs and a comparison of candidates does not.
+    """
     labels = reference.labels
     float_predictions = task.predict(reference.outputs, labels)
     predictions = task.predict(dict(found), labels)
     if hasattr(task, "reference_labels"):  # without labels of its own, the float model is the truth
         labels = {**labels, **task.reference_labels(float_predictions)}
-    before, after = task.score(float_predictions, labels), task.score(predictions, labels)
+    tallies = task.tally(float_predictions, labels), task.tally(predictions, labels)
+    before, after = (bootstrap.score(task, tally) for tally in tallies)
     section = {
         "metric": task.METRIC,
         "float": before,
@@ -32,16 +38,40 @@ def accuracy(task: ModuleType, reference: Reference, found: Mapping[str, Array])
         "sqnr_db": parity.sqnr_db_of_all(judged(task, reference.outputs, labels), judged(task, found, labels)),
         "samples": len(predictions),
     }
+    per_sample = [bootstrap.metric(task, tally).tolist() for tally in tallies]
+    section["per_sample"] = dict(zip(("float", "engine"), per_sample, strict=True))
     if hasattr(task, "per_class"):
-        first, second = task.per_class(float_predictions, labels), task.per_class(predictions, labels)
+        first, second = (task.per_class(tally, labels) for tally in tallies)
         classes = dict.fromkeys([*first, *second])  # a class can occur in one model's predictions alone
         section["per_class"] = [{"name": n, "float": first.get(n), "engine": second.get(n)} for n in classes]
-    if hasattr(task, "per_sample"):
-        section["per_sample"] = {
-            "float": list(task.per_sample(float_predictions, labels)),
-            "engine": list(task.per_sample(predictions, labels)),
-        }
+    if proof:
+        section |= what_it_proves(task, labels, float_predictions, *tallies)
     return section, predictions, float_predictions
+
+
+def what_it_proves(
+    task: ModuleType, labels: Mapping[str, Array], float_predictions: Any, before: Array, after: Array
+) -> dict[str, Any]:
+    """Returns the keys of the `accuracy` section that say what these samples can prove of an engine.
+
+    before, after: the tallies of the float model and of the engine.
+    """
+    return {
+        "drop_interval": bootstrap.drop_interval(task, before, after),
+        "chance": bootstrap.above_chance(task, before, task.chance(float_predictions, labels, before)),
+        "unjudgeable": task.unjudgeable(labels) or _same_answer(float_predictions),
+        "classes": len(labels.get("class_names", ())),
+        "unseen": task.unseen(labels) if hasattr(task, "unseen") else [],
+    }
+
+
+def _same_answer(predictions: Any) -> str | None:
+    """Returns that a model answers the same to all samples, None where it does not, or there is one sample."""
+    import numpy as np
+
+    first, *others = predictions
+    same = others and all(np.array_equal(first, other) for other in others)
+    return f"the float model answers all {len(predictions)} samples the same" if same else None
 
 
 def judged(task: ModuleType, outputs: Mapping[str, Array], labels: Mapping[str, Array]) -> Mapping[str, Array]:

@@ -14,7 +14,7 @@ from pipeline import checkpoint, checkpoint_files, families, tasks
 from pipeline.errors import InputError
 from pipeline.families import _config
 from pipeline.recipe import Recipe
-from pipeline.tasks import _image_processing
+from pipeline.tasks import Arrays, _image_processing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,6 +63,17 @@ def _sized(recipe: Recipe, family: ModuleType, folder: Path) -> Recipe:
     if recipe.shapes.image_size is not None or "pixel_values" not in family.INPUTS:
         return recipe
     return recipe.with_image_size(_image_processing.side(folder, recipe))
+
+
+def check_judgeable(source: Source, recipe: Recipe, labels: Arrays) -> None:
+    """Raises InputError for held-out samples by whose labels any engine would pass, or none could be judged."""
+    reason = source.task.unjudgeable(labels)
+    if reason and not recipe.budgets.waives_metric:
+        raise InputError(
+            f"cannot judge: {reason}. Those are the held-out samples of {recipe.data or 'the generated data'}: give "
+            "data in which right answers differ, take more of them with --set verification.samples=…, or ask for no "
+            "accuracy with --set budgets.relative_drop=1."
+        )
 
 
 def float_model(source: Source) -> nn.Module:

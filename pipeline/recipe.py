@@ -73,7 +73,9 @@ class Lowering(_Section):
 
 
 class Budgets(_Section):
-    relative_drop: float = Field(0.01, ge=0, le=1, description="largest relative drop of the task metric")
+    relative_drop: float = Field(
+        0.01, ge=0, le=1, description="largest relative drop of the task metric; 1: the metric is not judged"
+    )
     agreement: float | None = Field(
         None, ge=0, le=1, description="smallest share of predictions equal to float's; None: the task's own"
     )
@@ -81,6 +83,11 @@ class Budgets(_Section):
         15.0, description="smallest signal-to-quantization-noise ratio of the outputs that predictions are made of, dB"
     )
     speedup: float = Field(1.0, ge=0, description="smallest median speed-up over float ONNX Runtime")
+
+    @property
+    def waives_metric(self) -> bool:
+        """Whether any drop of the metric is accepted, as of random weights: then nothing is asked of the samples."""
+        return self.relative_drop >= 1
 
 
 class Verification(_Section):

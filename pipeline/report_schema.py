@@ -14,6 +14,27 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
 
+class Interval(_Part):
+    """Of the drop, absolute and relative, by the paired bootstrap over the samples."""
+
+    low: float
+    high: float
+    relative_low: float
+    relative_high: float
+    level: float
+    resamples: int = Field(ge=1)
+
+
+class Chance(_Part):
+    """The best of the answers that need no look at the input; low and high: how far the float model is above it."""
+
+    answer: str
+    score: float
+    low: float
+    high: float
+    level: float
+
+
 class Accuracy(_Part):
     metric: str
     float_: float = Field(alias="float")
@@ -23,6 +44,8 @@ class Accuracy(_Part):
     agreement: float = Field(ge=0, le=1, description="share of predictions equal to the float model's")
     sqnr_db: float
     samples: int = Field(ge=1)
+    drop_interval: Interval | None = None
+    chance: Chance | None = None
 
 
 class Percentiles(_Part):

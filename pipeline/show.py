@@ -19,6 +19,7 @@ def result(report: dict[str, Any], recipe: Recipe, *, as_json: bool) -> None:
         print(json.dumps(report, indent=1))
         return
     accuracy, latency, size = report["accuracy"], report["latency"], report["size"]
+    drop = accuracy["drop_interval"]
     speedup, quant, made = latency["speedup"], report["precision_report"], report["processor"]
     before = f", {float_name(report)} {latency['float_ort']['p50']:.1f} ms" if speedup else ""
     rivals = ", ".join(map(rival, report["candidates"])) if len(report["candidates"]) > 1 else ""
@@ -29,9 +30,10 @@ def result(report: dict[str, Any], recipe: Recipe, *, as_json: bool) -> None:
         *([("right on", f"{made['right_on']}; built and timed on {made['built_on']}")] if made else []),
         (
             accuracy["metric"],
-            f"{accuracy['engine']:.4f}, float {accuracy['float']:.4f} (drop {accuracy['relative_drop']:+.2%}), "
-            f"{accuracy['samples']} samples",
+            f"{accuracy['engine']:.4f}, float {accuracy['float']:.4f} (drop {accuracy['relative_drop']:+.2%}, 95 % "
+            f"interval {drop['relative_low']:+.2%} to {drop['relative_high']:+.2%}), {accuracy['samples']} samples",
         ),
+        *(("note", said) for said in report["notes"]),
         ("agreement", f"{accuracy['agreement']:.4f} with float, SQNR {accuracy['sqnr_db']:.1f} dB"),
         (
             "latency",
@@ -69,6 +71,8 @@ def comparison(report: dict[str, Any], changes: Sequence[Any], *, as_json: bool)
     print(f"{report['model']} on {report['backend']}: budgets {report['verdict']}")
     for reason in report["reasons"]:
         print(f"  - {reason}")
+    for note in report["notes"]:
+        print(f"  note: {note}")
     for change in changes:
         print(f"  {'REGRESSED' if change.regression else 'ok':<10}{change}")
 

@@ -25,8 +25,8 @@ from pipeline.tasks import sentence_embedding as embedding
 from pipeline.tasks import text_classification as classification
 
 INTERFACE = (
-    "METRIC", "SAMPLES", "AGREEMENT", "samples", "encode", "predict", "score", "agreement", "examples", "preprocess",
-    "postprocess",
+    "METRIC", "SAMPLES", "AGREEMENT", "samples", "encode", "predict", "score", "tally", "chance", "unjudgeable",
+    "agreement", "examples", "preprocess", "postprocess",
 )  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def test_the_splits_follow_the_seed_and_selection_moves_no_other() -> None:
 @pytest.mark.parametrize("split", SPLITS)
 def test_too_few_samples_name_every_split_and_its_setting(split: str) -> None:
     with pytest.raises(InputError) as caught:  # whichever is asked for first tells of all
-        take(list(range(59)), split, recipe_of(), SAMPLES, "x")
+        take(list(range(59)), split, recipe_of(evaluation=30), SAMPLES, "x")
     assert str(caught.value) == (
         "x has 59 samples; calibration takes 20 and evaluation takes 30 and selection takes 10, all different. Give "
         "more data, or ask for fewer with --set calibration.samples=… and --set verification.samples=… and "
@@ -119,11 +119,41 @@ def test_too_few_samples_name_every_split_and_its_setting(split: str) -> None:
 @pytest.mark.parametrize("split", ["calibration", "evaluation"])
 def test_without_auto_nothing_is_kept_back_for_selection(split: str) -> None:
     with pytest.raises(InputError) as caught:
-        take(list(range(49)), split, recipe_of("max"), SAMPLES, "x")
+        take(list(range(49)), split, recipe_of("max", evaluation=30), SAMPLES, "x")
     message = str(caught.value)
     assert "x has 49 samples; calibration takes 20 and evaluation takes 30, all different" in message
     assert "calibration.samples" in message and "verification.samples" in message and "selection" not in message
-    assert len(take(list(range(50)), split, recipe_of("max"), SAMPLES, "x")) == SAMPLES[split]
+    assert len(take(list(range(50)), split, recipe_of("max", evaluation=30), SAMPLES, "x")) == SAMPLES[split]
+
+
+@pytest.mark.parametrize(
+    ("available", "method", "expected"),
+    [
+        (1000, "max", 30),  # not more than the task's default
+        (60, "max", 30), (59, "max", 29), (59, "auto", 29),  # what calibration and selection leave, whoever needs it
+        (50, "auto", 20), (40, "max", 20),  # never fewer than calibration takes by default
+    ],
+)  # fmt: skip
+def test_without_a_number_the_evaluation_takes_what_is_left(available: int, method: str, expected: int) -> None:
+    found: list[object] = list(range(available))
+    held_out = take(found, "evaluation", recipe_of(method), SAMPLES, "x")
+    assert len(held_out) == expected
+    fewer = take(found, "evaluation", recipe_of("max", evaluation=20), SAMPLES, "x")
+    assert held_out[:20] == fewer, "the first ones stay the same"
+    with pytest.raises(InputError, match="evaluation takes 20"):
+        take(list(range(39)), "evaluation", recipe_of(method), SAMPLES, "x")
+
+
+@pytest.mark.parametrize(("name", "least"), [("semantic-segmentation", 100), ("question-answering", 500)])
+def test_the_embedded_models_are_judged_on_enough_and_the_first_ones_stay(name: str, least: int) -> None:
+    assert tasks.get(name).SAMPLES["evaluation"] >= least
+    family = "segformer" if name == "semantic-segmentation" else "bert"
+    recipe = Recipe.load(family, overrides={"shapes.image_size": 32})
+    config = json.loads((EMBEDDED / family / "config.json").read_text())
+    few, more = (tasks.get(name).samples(recipe, config, "evaluation", n, folder=EMBEDDED / family) for n in (3, 5))
+    assert len(few) == 3 and len(more) == 5
+    for a, b in zip(few, more, strict=False):
+        np.testing.assert_equal(a, b)
 
 
 @pytest.mark.parametrize("seed", [0, 7])

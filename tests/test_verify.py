@@ -298,12 +298,15 @@ def test_relative_drop(before: float, after: float, expected: float) -> None:
     assert relative_drop(before, after) == pytest.approx(expected)
 
 
+JUDGED = {"chance": {"score": 0.1, "low": 0.5, "high": 1.0}, "unjudgeable": None, "unseen": [], "classes": 0}
+
+
 def test_numbers_that_are_not_numbers_fail() -> None:
     """NaN compares false with everything; a verdict must not take that for a pass."""
     nan = float("nan")
     report = {
         "accuracy": {
-            "metric": "f1", "float": 1.0, "engine": nan, "relative_drop": nan, "agreement": nan, "sqnr_db": nan,
+            "metric": "f1", "float": 1.0, "engine": nan, "relative_drop": nan, "agreement": nan, "sqnr_db": nan, **JUDGED,
         },
         "latency": {"speedup": {"median": nan, "low": nan, "high": nan}},
         "parity": {"faults": []},

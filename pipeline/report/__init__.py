@@ -82,6 +82,7 @@ def contents(
         "engine": engine,
         "headline": summary.headline(report),
         "tiles": summary.tiles(report, report.get("budgets") or recipe.get("budgets") or {}),
+        "chance": summary.chance(report),
         "comparison": summary.comparison(report),
         "faults": faults,
         "latency_plot": _drawn(faults, "latency", plots.latency, _mapping(report, "latency"), engine),

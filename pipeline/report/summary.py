@@ -68,7 +68,8 @@ def tiles(report: Mapping[str, Any], budgets: Mapping[str, Any]) -> list[dict[st
         {
             "title": "Accuracy drop",
             "value": ABSENT if drop is None else _drop(drop),
-            "detail": f"{metric_name(report)} {before} → {after} ({change})" + f", {counted(samples, 'sample')}",
+            "detail": f"{metric_name(report)} {before} → {after} ({change}), {counted(samples, 'sample')}"
+            + _drop_interval(_part(accuracy, "drop_interval")),
             **_judged(drop, budgets.get("relative_drop"), "at most", lambda limit: f"{100 * limit:g} %"),
         },
         {
@@ -78,6 +79,21 @@ def tiles(report: Mapping[str, Any], budgets: Mapping[str, Any]) -> list[dict[st
             **_judged(agreement, budgets.get("agreement"), "at least", lambda limit: f"{100 * limit:g} %"),
         },
     ]
+
+
+def _drop_interval(interval: Mapping[str, Any]) -> str:
+    """Returns ', 95 % interval 0.12 % to 0.80 %', nothing where there is none."""
+    ends = [number(interval.get(key)) for key in ("relative_low", "relative_high")]
+    return f", 95 % interval {' to '.join(_drop(x) for x in ends if x is not None)}" if None not in ends else ""
+
+
+def chance(report: Mapping[str, Any]) -> str:
+    """Returns what the float model is above: the best answer that needs no look at the input; nothing if unknown."""
+    accuracy = _part(report, "accuracy")
+    found = _part(accuracy, "chance")
+    if number(found.get("score")) is None:
+        return ""
+    return f"Chance, {found['answer']}, has {plain(found['score'])}; the float model {plain(accuracy.get('float'))}."
 
 
 def _drop(relative: float) -> str:

@@ -69,8 +69,9 @@ def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
     return {
         **found,
         "reference": file_digest(workspace, REFERENCE),
-        "code": code_digest("backends", "candidates.py", "parity.py", "evaluation.py", "verdict.py", "measures.py",
-                            "latency.py", "processor.py", "machine.py", "soundness.py", "stages/engine.py"),
+        "code": code_digest("backends", "bootstrap.py", "candidates.py", "parity.py", "evaluation.py", "verdict.py",
+                            "measures.py", "latency.py", "processor.py", "machine.py", "soundness.py",
+                            "stages/engine.py"),
     }  # fmt: skip
 
 

@@ -122,6 +122,7 @@ def held_out(recipe: Recipe, source: prepare.Source, folder: Path) -> tuple[Arra
     count = tasks.counts(recipe, source.task.SAMPLES)["evaluation"]
     raw = source.task.samples(recipe, source.config, "evaluation", count, folder=source.folder)
     found: tuple[Arrays, Arrays] = source.task.encode(folder, recipe, raw)
+    prepare.check_judgeable(source, recipe, found[1])
     return found
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline import checkpoint_files, checkpoint_weights, engine_inputs, prepare, processing_check, tasks
+from pipeline import checkpoint_files, checkpoint_weights, engine_inputs, prepare, processing_check, tasks, verdict
 from pipeline.artifacts import Workspace, digest_path
 from pipeline.errors import InputError
+from pipeline.evaluation import PER_MODEL
 from pipeline.recipe import Recipe
 from pipeline.stages import code_digest, versions
 from pipeline.stages.calibrate import data_digest
@@ -97,9 +98,22 @@ def check_samples(source: prepare.Source, recipe: Recipe, area: Path) -> None:
     for split, count in counts.items():
         raw = source.task.samples(recipe, source.config, split, count, folder=source.folder)
         if split == "calibration":
-            check_inputs(source, recipe, processing_check.check(source.task, source.folder, area, recipe, raw))
-        for start in range(few if split == "calibration" else 0, len(raw), few):
-            source.task.encode(area, recipe, raw[start : start + few])
+            check_inputs(source, recipe, processing_check.check(source.task, source.folder, area, recipe, raw[:few]))
+        labels = [source.task.encode(area, recipe, raw[start : start + few])[1] for start in range(0, len(raw), few)]
+        if split == "evaluation":
+            check_labels(source, recipe, labels)
+
+
+def check_labels(source: prepare.Source, recipe: Recipe, parts: Sequence[Mapping[str, np.ndarray]]) -> None:
+    """Raises InputError for held-out samples by which no model can be judged: the stage that judges comes minutes later.
+
+    parts: the labels, a few samples each.
+    """
+    labels = {n: x if n in PER_MODEL else np.concatenate([part[n] for part in parts]) for n, x in parts[0].items()}
+    prepare.check_judgeable(source, recipe, labels)
+    unseen = source.task.unseen(labels) if hasattr(source.task, "unseen") else []
+    if unseen:
+        log.warning("%s", verdict.unseen(unseen, len(labels["class_names"])))
 
 
 def announce_choices(source: prepare.Source, recipe: Recipe) -> None:

@@ -34,7 +34,7 @@ def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         "budgets": recipe.budgets.model_dump(),
         "shapes": recipe.shapes.model_dump(exclude={"batches"}),
         "seed": recipe.seed,
-        "code": code_digest(*lower.CODE, "tasks", "measures.py", "evaluation.py", "stages/select.py"),
+        "code": code_digest(*lower.CODE, "tasks", "bootstrap.py", "measures.py", "evaluation.py", "stages/select.py"),
         **{f"version {package}": found for package, found in backends.get(name).version().items()},
     }
 

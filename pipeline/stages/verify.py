@@ -47,9 +47,9 @@ NAME = "verify"
 EXAMPLES = 8
 MORE = 2  # times the rounds asked for, on top of them, where these leave open whether the speed budget is met
 CODE = (
-    "backends", "tasks", "report", "evaluation.py", "facts.py", "latency.py", "measures.py", "parity.py",
-    "precision.py", "reference.py", "verdict.py", "stages/verify.py", "distributed.py", "processor.py", "machine.py",
-    "candidates.py", "soundness.py",
+    "backends", "tasks", "report", "bootstrap.py", "candidates.py", "distributed.py", "evaluation.py", "facts.py",
+    "latency.py", "machine.py", "measures.py", "parity.py", "precision.py", "processor.py", "reference.py",
+    "soundness.py", "verdict.py", "stages/verify.py",
 )  # fmt: skip
 PACKAGES = (
     "numpy", "onnxruntime", "openvino", "tensorrt", "torch", "transformers", "onnx", "onnxscript",
@@ -102,7 +102,7 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     found = shared_one_by_one(whole, reference.inputs, f"{name} on held-out samples")
     expected = Expected.read(workspace, name, record["precision"], reference)
     parity = check(engine, expected, reference, max(recipe.shapes.batches))
-    scores, predictions, float_predictions = accuracy(task, reference, found)
+    scores, predictions, float_predictions = accuracy(task, reference, found, proof=True)
     precision_report = engine.precision_report(reference.first(1).inputs)
     report: dict[str, Any] = {
         "model": recipe.model,
@@ -115,6 +115,7 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
         "judged": judged_files(workspace, name),
         "verdict": "pass",
         "reasons": [],
+        "notes": verdict.notes(scores, budgets),
         "budgets": budgets.model_dump(),
         "accuracy": scores,
         "latency": timing(recipe, floats, missing, reference, engine, threads),
@@ -132,6 +133,8 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
         "run_seconds": workspace.seconds(),
     }
     report["reasons"] = [*whole.faults, *verdict.reasons(report, budgets)]
+    for said in (*report["reasons"], *report["notes"]):
+        log.info("verify: %s", said)
     report["verdict"] = "fail" if report["reasons"] else "pass"
     report = finite(report)
     report_schema.validate(report)

@@ -8,9 +8,15 @@ One task is one module, found by its name; none needs torch, because a deployed 
     def own_encoding(folder, recipe, samples)      -> the inputs that transformers makes with the checkpoint's own files
     def predict(outputs, labels)                   -> predictions, comparable with ==
     def score(predictions, labels)                 -> the task metric
+    def tally(predictions, labels)                 -> array [N] or [N, K] whose mean over samples gives the metric
+    def metric(means [..., K])                     -> the metric [...] of means of [N, K]; a mean of [N] is the metric
+    def chance(predictions, labels, own)           -> {answer: tally} of answers that need no look at the input;
+                                                      predictions and their tally `own`: the float model's
+    def unjudgeable(labels)                        -> why no model can be judged by these labels, None where one can
+    def unseen(labels)                             optional: the classes that no label holds
     def agreement(a, b)                            -> share of equal predictions
     def examples(inputs, labels, reference, engine, limit) -> what the report page shows
-    def per_class(predictions, labels), per_sample(predictions, labels)        optional, for the plots
+    def per_class(tally, labels)                   optional, for the plot: {class: metric}
     def reference_labels(predictions)              optional: labels that the float model defines
     def settings(folder)                           optional: {file: content} of what else the checkpoint says
     def judged(outputs, labels)                    optional: the part of the outputs that predictions depend on
@@ -57,16 +63,24 @@ def equal_share(a: Sequence[Any], b: Sequence[Any]) -> float:
     return float(sum(x == y for x, y in zip(a, b, strict=True))) / len(a)
 
 
-def counts(recipe: Recipe, defaults: Mapping[str, int]) -> dict[str, int]:
-    """Returns the samples of every split the recipe needs; `defaults` (a task's SAMPLES) where it names no number."""
+def counts(recipe: Recipe, defaults: Mapping[str, int], available: int | None = None) -> dict[str, int]:
+    """Returns the samples of every split the recipe needs; `defaults` (a task's SAMPLES) where it names no number.
+
+    available: how many there are. Where the recipe names no number the evaluation takes what calibration and selection
+    leave, whether that is needed or not: it must not depend on the method. At least calibration's default, though.
+    """
     asked = {
         "calibration": recipe.calibration.samples,
         "evaluation": recipe.verification.samples,
         "selection": recipe.calibration.selection_samples,
     }
+    wanted = {split: number or defaults[split] for split, number in asked.items()}
+    if available is not None and asked["evaluation"] is None:
+        left = max(available - wanted["calibration"] - wanted["selection"], defaults["calibration"])
+        wanted["evaluation"] = min(left, defaults["evaluation"])
     if recipe.calibration.method != "auto":
-        del asked["selection"]
-    return {split: number or defaults[split] for split, number in asked.items()}
+        del wanted["selection"]
+    return wanted
 
 
 def take(
@@ -78,7 +92,7 @@ def take(
     InputError when there are too few for all splits, whichever is asked for: the first stage that reads data then says
     so, before anything is replaced.
     """
-    wanted = counts(recipe, defaults)
+    wanted = counts(recipe, defaults, len(found))
     if len(found) < sum(wanted.values()):
         settings = {
             "calibration": "calibration.samples",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
-import string
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,14 +13,17 @@ import numpy as np
 from pipeline.errors import InputError
 from pipeline.recipe import Recipe
 from pipeline.tasks import Arrays, _files, _text, equal_share, take
+from pipeline.tasks._answers import chance, f1, normalize, questions, score, tally, unjudgeable
 from pipeline.tasks._squad import read_file, read_squad
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
+__all__ = ["chance", "f1", "normalize", "score", "tally", "unjudgeable"]
+
 METRIC = "f1"
 AGREEMENT = 0.95  # answers, letter by letter
-SAMPLES = {"calibration": 64, "selection": 64, "evaluation": 256}
+SAMPLES = {"calibration": 64, "selection": 64, "evaluation": 500}
 STRIDE = 32  # tokens that two windows of a long context share
 LONGEST_ANSWER = 30  # tokens
 NEEDED = {"question", "context"}  # to give an answer
@@ -130,36 +131,6 @@ def _best_span(start: np.ndarray, end: np.ndarray, sample: dict[str, Any]) -> tu
     return float(scores[at]), sample["context"][begin:stop]
 
 
-def normalize(text: str) -> list[str]:
-    """Returns SQuAD's words: lower case, without punctuation and articles."""
-    text = "".join(c for c in text.lower() if c not in string.punctuation)
-    return re.sub(r"\b(a|an|the)\b", " ", text).split()
-
-
-def f1(answer: str, truth: str) -> float:
-    """Returns the word-overlap F1 of one answer."""
-    found, expected = normalize(answer), normalize(truth)
-    if not found or not expected:
-        return float(found == expected)
-    common = sum((Counter(found) & Counter(expected)).values())
-    return 2 * common / (len(found) + len(expected))
-
-
-def _questions(labels: Arrays) -> list[dict[str, Any]]:
-    return list({s["id"]: s for s in (json.loads(str(t)) for t in labels["sample"])}.values())
-
-
-def score(predictions: list[str], labels: Arrays) -> float:
-    """Returns the mean over questions of the best F1 over the accepted answers."""
-    return float(np.mean(per_sample(predictions, labels)))
-
-
-def per_sample(predictions: list[str], labels: Arrays) -> list[float]:
-    """Returns the F1 of every question."""
-    questions = zip(predictions, _questions(labels), strict=True)
-    return [max(f1(answer, truth) for truth in question["answers"]) for answer, question in questions]
-
-
 def agreement(a: list[str], b: list[str]) -> float:
     return equal_share(a, b)
 
@@ -170,7 +141,7 @@ def examples(
     """Returns questions with both answers, the ones that differ first."""
     rows = [
         {"question": q["question"], "context": q["context"], "answers": q["answers"], "float": a, "engine": b}
-        for q, a, b in zip(_questions(labels), reference, engine, strict=True)
+        for q, a, b in zip(questions(labels), reference, engine, strict=True)
     ]
     return sorted(rows, key=lambda row: row["float"] == row["engine"])[:limit]
 

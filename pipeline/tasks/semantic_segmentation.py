@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -14,17 +16,20 @@ from pipeline.recipe import Recipe
 from pipeline.tasks import Arrays, _files, _image_processing, _images, take
 from pipeline.tasks._files import shown
 from pipeline.tasks._image_processing import IGNORE, Processing
+from pipeline.tasks._iou import chance, class_iou, metric, per_class, score, tally, unjudgeable, unseen
 from pipeline.tasks.text_classification import class_names
+
+__all__ = ["chance", "class_iou", "metric", "per_class", "score", "tally", "unjudgeable", "unseen"]
 
 log = logging.getLogger(__name__)
 
 METRIC = "miou"
 AGREEMENT = 0.99  # pixels
-SAMPLES = {"calibration": 32, "selection": 16, "evaluation": 32}
+SAMPLES = {"calibration": 32, "selection": 16, "evaluation": 100}
 Sample = tuple[np.ndarray, np.ndarray]  # image uint8 [H, W, 3], mask uint8 [H, W]
 
 
-def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int, *, folder: Path) -> list[Sample]:
+def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int, *, folder: Path) -> Sequence[Sample]:
     """Returns (image, mask) pairs, from the user's images/ and masks/ folders or the drawn scenes.
 
     folder: the checkpoint's, whose processor says what the values of a mask mean.
@@ -47,13 +52,28 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int, *, f
         raise InputError(f"the checkpoint has {classes} classes; at most {IGNORE} fit the 8 bits of a label map here.")
     pairs = find_pairs(_files.located(recipe.data))
     chosen, processing = take(pairs, split, recipe, SAMPLES), _image_processing.read(folder)
-    found = [read_pair(*pair, classes, processing) for pair in chosen]
-    if split != "calibration" and all((mask == IGNORE).all() for _, mask in found):
-        raise InputError(
-            f"{recipe.data}: none of the {len(found)} masks that the {split} takes has a pixel of any class, all are "
-            f"{IGNORE}{' or 0' if processing.reduces_labels else ''} (ignored): there is nothing to judge by."
-        )
-    return found
+    return Pairs(chosen, classes, processing)
+
+
+@dataclass(frozen=True)
+class Pairs(Sequence[Sample]):
+    """Files of images and masks, each read when it is asked for: a hundred photographs would fill the memory."""
+
+    paths: Sequence[tuple[Path, Path]]
+    classes: int
+    processing: Processing
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @overload
+    def __getitem__(self, at: int) -> Sample: ...
+    @overload
+    def __getitem__(self, at: slice) -> Pairs: ...
+    def __getitem__(self, at: int | slice) -> Sample | Pairs:
+        if isinstance(at, slice):
+            return replace(self, paths=self.paths[at])
+        return read_pair(*self.paths[at], self.classes, self.processing)
 
 
 def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
@@ -98,16 +118,16 @@ def read_pair(image_path: Path, mask_path: Path, classes: int, processing: Proce
     return image, mask.astype(np.uint8)
 
 
-def encode(folder: Path, recipe: Recipe, samples: list[Sample]) -> tuple[Arrays, Arrays]:
+def encode(folder: Path, recipe: Recipe, samples: Sequence[Sample]) -> tuple[Arrays, Arrays]:
     """Returns pixel_values [N, 3, S, S] and masks [N, S, S] (nearest-neighbour where resized)."""
     size, processing = _image_processing.side(folder, recipe), _image_processing.read(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    inputs = {"pixel_values": np.stack([processing.pixel_values(image, size) for image, _ in samples])}
-    masks = np.stack([processing.mask(mask, size) for _, mask in samples])
-    return inputs, {"mask": masks, "class_names": np.array(class_names(config))}
+    made = [(processing.pixel_values(image, size), processing.mask(mask, size)) for image, mask in samples]
+    images, masks = (np.stack(part) for part in zip(*made, strict=True))
+    return {"pixel_values": images}, {"mask": masks, "class_names": np.array(class_names(config))}
 
 
-def own_encoding(folder: Path, recipe: Recipe, samples: list[Sample]) -> Arrays:
+def own_encoding(folder: Path, recipe: Recipe, samples: Sequence[Sample]) -> Arrays:
     """Returns the inputs that the checkpoint's own image processor makes, at the engine's size.
 
     That size is handed over only where it is not the processor's own: the own is held against what is read here.
@@ -160,39 +180,6 @@ def predict(outputs: Arrays, labels: Arrays) -> np.ndarray:
     """Returns label maps uint8 [N, H, W] at the masks' size."""
     height, width = labels["mask"].shape[1:]
     return np.stack([label_map(x, height, width) for x in outputs["logits"]])
-
-
-def class_iou(predictions: np.ndarray, labels: Arrays) -> np.ndarray:
-    """Returns the intersection over union of every class [C], NaN where a class occurs in neither."""
-    from sklearn.metrics import confusion_matrix
-
-    classes = len(labels["class_names"])
-    matrix = np.zeros((classes, classes), dtype=np.int64)
-    for truth, found in zip(labels["mask"], predictions, strict=True):
-        valid = truth != IGNORE
-        if valid.any():
-            matrix += confusion_matrix(truth[valid], found[valid], labels=np.arange(classes))
-    hit = np.diag(matrix)
-    union = matrix.sum(0) + matrix.sum(1) - hit
-    return np.asarray(np.divide(hit, union, out=np.full(classes, np.nan), where=union > 0))
-
-
-def score(predictions: np.ndarray, labels: Arrays) -> float:
-    """Returns the mean IoU over the classes that occur."""
-    return float(np.nanmean(class_iou(predictions, labels)))
-
-
-def per_class(predictions: np.ndarray, labels: Arrays) -> dict[str, float]:
-    """Returns {class: IoU} for the classes that occur."""
-    found = zip(labels["class_names"], class_iou(predictions, labels), strict=True)
-    return {str(name): float(value) for name, value in found if not np.isnan(value)}
-
-
-def per_sample(predictions: np.ndarray, labels: Arrays) -> list[float]:
-    """Returns the mean IoU of every image over the classes that occur in it."""
-    return [
-        score(predictions[i : i + 1], {**labels, "mask": labels["mask"][i : i + 1]}) for i in range(len(predictions))
-    ]
 
 
 def agreement(a: np.ndarray, b: np.ndarray) -> float:

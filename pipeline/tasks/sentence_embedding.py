@@ -63,12 +63,26 @@ def reference_labels(predictions: np.ndarray) -> Arrays:
 
 def score(predictions: np.ndarray, labels: Arrays) -> float:
     """Returns the mean cosine to the float embeddings, `labels["embedding"]` [N, H]."""
-    return float(np.mean(per_sample(predictions, labels)))
+    return float(tally(predictions, labels).mean())
 
 
-def per_sample(predictions: np.ndarray, labels: Arrays) -> list[float]:
-    """Returns the cosine of every sentence."""
-    return [float(x) for x in (predictions * labels["embedding"]).sum(1)]
+def tally(predictions: np.ndarray, labels: Arrays) -> np.ndarray:
+    """Returns the cosine of every sentence [N]."""
+    return np.asarray((predictions * labels["embedding"]).sum(1), dtype=np.float64)
+
+
+def chance(predictions: np.ndarray, labels: Arrays, own: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns the tally of one embedding for all: the direction of the float model's mean, nearest to all of them.
+
+    Where all embeddings are nearly equal it is as good as any engine's.
+    """
+    mean = labels["embedding"].mean(0)
+    return {"one embedding for every text": tally(mean / max(float(np.linalg.norm(mean)), 1e-12), labels)}
+
+
+def unjudgeable(labels: Arrays) -> str | None:
+    """Returns that there is one text alone, which any embedding tells from all others, None where there are several."""
+    return None if len(labels["text"]) > 1 else "there is one text, and so none to tell it from"
 
 
 def nearest(embeddings: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from pipeline.tasks import Arrays, _files, _text, take
 
 METRIC = "accuracy"
 AGREEMENT = 0.98  # labels
-SAMPLES = {"calibration": 64, "selection": 64, "evaluation": 256}
+SAMPLES = {"calibration": 64, "selection": 64, "evaluation": 500}
 
 
 def class_names(config: dict[str, Any]) -> list[str]:
@@ -99,16 +99,36 @@ def predict(outputs: Arrays, labels: Arrays) -> np.ndarray:
 
 
 def score(predictions: np.ndarray, labels: Arrays) -> float:
-    return float((predictions == labels["label"]).mean())
+    return float(tally(predictions, labels).mean())
 
 
-def per_class(predictions: np.ndarray, labels: Arrays) -> dict[str, float]:
+def tally(predictions: np.ndarray, labels: Arrays) -> np.ndarray:
+    """Returns 1 for every text whose label was found, 0 for the others [N]."""
+    return np.asarray(predictions == labels["label"], dtype=np.float64)
+
+
+def chance(predictions: np.ndarray, labels: Arrays, own: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns the tally of the commonest label as the answer to everything."""
+    commonest = int(np.bincount(labels["label"]).argmax())
+    return {f"{str(labels['class_names'][commonest])!r} for every text": tally(np.array(commonest), labels)}
+
+
+def unjudgeable(labels: Arrays) -> str | None:
+    """Returns that one label holds for all texts, None where there are several."""
+    first, *others = np.unique(labels["label"])
+    return None if others else f"every text is labelled {str(labels['class_names'][first])!r}"
+
+
+def unseen(labels: Arrays) -> list[str]:
+    """Returns the classes that no text has."""
+    return [str(name) for i, name in enumerate(labels["class_names"]) if not (labels["label"] == i).any()]
+
+
+def per_class(tally: np.ndarray, labels: Arrays) -> dict[str, float]:
     """Returns {class: share of its texts that were found} for the classes that occur."""
     truth = labels["label"]
     return {
-        str(name): float((predictions[truth == i] == i).mean())
-        for i, name in enumerate(labels["class_names"])
-        if (truth == i).any()
+        str(name): float(tally[truth == i].mean()) for i, name in enumerate(labels["class_names"]) if (truth == i).any()
     }
 
 
