@@ -6,7 +6,8 @@ MODEL ?= segformer
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python -m pipeline
-OPTIONS := $(MODEL) $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)') $(if $(DATA),--data '$(DATA)') \
+quoted = '$(subst ','\'',$(1))'
+OPTIONS := $(MODEL) $(if $(CHECKPOINT),--checkpoint $(call quoted,$(CHECKPOINT))) $(if $(DATA),--data $(call quoted,$(DATA))) \
            $(if $(BACKEND),--backend '$(BACKEND)') $(if $(PRECISION),--set tensorrt.precision='$(PRECISION)') \
            $(if $(CALIBRATION),--calibration '$(CALIBRATION)') $(ARGS)
 

@@ -9,109 +9,37 @@ it was.
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ArtifactError, InputError
+from pipeline.manifest import MANIFEST, Manifest, digest_of, digest_path, is_as_sealed, require_own, sealed, sha256
 
-MANIFEST = "manifest.json"
-FORMAT = 1
+if TYPE_CHECKING:
+    from pipeline.recipe import Recipe
 
-
-def sha256(path: Path) -> str:
-    """Returns the SHA-256 of a file's bytes as hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def digest_of(value: Any) -> str:
-    """Returns a short digest of a JSON-like value, for comparing settings."""
-    text = json.dumps(value, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def digest_path(path: Path) -> str:
-    """Returns one digest for a file, or for every file of a folder with its relative name."""
-    if path.is_file():
-        return sha256(path)
-    digest = hashlib.sha256()
-    for file in _files_under(path):
-        line = f"{file.relative_to(path).as_posix()}\0{sha256(file)}\n"
-        digest.update(line.encode("utf-8", "surrogateescape"))  # file names are bytes
-    return digest.hexdigest()
-
-
-def _files_under(folder: Path) -> list[Path]:
-    """Returns every file of a folder in order, those of linked folders too; a link back into itself ends there.
-
-    Raises OSError for a folder that cannot be read.
-    """
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    found, seen = [], {folder.resolve()}
-    for at, folders, names in os.walk(folder, followlinks=True, onerror=fail):
-        found += [Path(at) / name for name in names]
-        folders[:] = [
-            name for name in folders if (inner := (Path(at) / name).resolve()) not in seen and not seen.add(inner)
-        ]
-    return sorted(path for path in found if path.is_file())
-
-
-@dataclass
-class Manifest:
-    """What `manifest.json` says: every file with the stage that made it, every stage with its inputs."""
-
-    files: dict[str, dict[str, Any]] = field(default_factory=dict)
-    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
-    recipe: dict[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, folder: Path) -> Manifest:
-        """Returns the folder's manifest, an empty one where there is none.
-
-        Raises ArtifactError when the file is not a manifest of this format.
-        """
-        path = folder / MANIFEST
-        if not path.exists():
-            return cls()
-        try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-            if value["format"] != FORMAT:
-                raise ArtifactError(
-                    f"{path} has format {value['format']}, this version reads {FORMAT}; "
-                    f"remove the folder and run `make engine` again."
-                )
-            return cls(files=value["files"], stages=value["stages"], recipe=value.get("recipe", {}))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ArtifactError(
-                f"{path} is not a manifest ({error}); remove it and run `make engine` again."
-            ) from error
-
-    def to_json(self) -> str:
-        return json.dumps(
-            {"format": FORMAT, "recipe": self.recipe, "stages": self.stages, "files": self.files}, indent=1
-        )
+__all__ = [
+    "MANIFEST", "Manifest", "Workspace", "digest_of", "digest_path", "is_as_sealed", "require_own", "sealed", "sha256",
+    "write_atomic",
+]  # fmt: skip
 
 
 class Workspace:
-    """One artifact folder: checked reading, transactional writing."""
+    """One artifact folder: checked reading, transactional writing.
 
-    def __init__(self, folder: Path) -> None:
+    recipe: of the present run, for the commands that messages print where the folder does not say what it was made
+    with.
+    """
+
+    def __init__(self, folder: Path, recipe: Recipe | None = None) -> None:
         self.folder = Path(folder)
         self.ran: set[str] = set()  # stages that this process ran on the folder; the others are up to date
+        self._recipe = recipe
         self._opened = time.perf_counter()
 
     def seconds(self) -> float:
@@ -120,16 +48,40 @@ class Workspace:
 
     @property
     def manifest(self) -> Manifest:
-        return Manifest.read(self.folder)
+        """What the folder's manifest says now. Raises ArtifactError where it is not to be trusted."""
+        try:
+            return Manifest.read(self.folder)
+        except ArtifactError as error:
+            raise ArtifactError(f"{error}; remove it and {self.again()}.") from error
+
+    def again(self, *options: str, verb: str = "engine", file: str | None = None) -> str:
+        """Returns how to make the folder's files again, or to run another verb on them, as a clause: "run `…`".
+
+        file: the backend is that of the stage that made it, else the one of the last run.
+        """
+        from pipeline import commands, families
+
+        recorded: dict[str, Any] = {}
+        with suppress(ArtifactError):
+            manifest = Manifest.read(self.folder)
+            recorded = dict(manifest.recipe)
+            maker = manifest.files.get(file or "", {"stage": ""})["stage"].partition("/")[2]
+            recorded.update({"backend": maker} if maker else {})
+        if "family" not in recorded and self._recipe is not None:
+            recorded = self._recipe.recorded()
+        if recorded.get("family") not in families.names():
+            return "run again the command that made the folder"
+        return f"run `{commands.on_folder(verb, self.folder, recorded, *options)}`"
 
     def path(self, name: str) -> Path:
         """Returns the checked path of an artifact.
 
-        Raises ArtifactError when it is missing, not recorded, or when its digest is not the recorded one.
+        Raises ArtifactError when it is missing, not recorded, outside the folder, or when its digest is not the
+        recorded one.
         """
-        path = self.folder / name
+        path = self._inside(name)
         record = self.manifest.files.get(name)
-        again = f"`make engine MODEL={self.folder.name}` rebuilds it"
+        again = self.again(file=name)
         if not path.is_file():
             raise ArtifactError(f"{path} is missing; {again}.")
         if record is None:
@@ -138,6 +90,23 @@ class Workspace:
             raise ArtifactError(
                 f"{path} was altered: its digest does not match the one that stage {record['stage']!r} recorded "
                 f"({record['sha256'][:12]}…); {again}."
+            )
+        return path
+
+    def paths_of(self, stage: str) -> list[Path]:
+        """Returns the checked paths of all that a stage made. Raises ArtifactError also where it never ran."""
+        record = self.manifest.stages.get(stage)
+        if record is None:
+            raise ArtifactError(f"{self.folder} has no files of stage {stage!r}; {self.again()}.")
+        return [self.path(name) for name in record["files"]]
+
+    def _inside(self, name: str) -> Path:
+        """Returns where a file of the folder lies. Raises ArtifactError where a link leads out of the folder."""
+        path = self.folder / name
+        if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.folder)):
+            raise ArtifactError(
+                f"{path} leads to {os.path.realpath(path)}, outside of the folder, where nothing vouches for it; "
+                f"remove the link and {self.again(file=name)}."
             )
         return path
 
@@ -193,6 +162,8 @@ class Workspace:
     def _swap(self, area: Path, names: list[str], gone: list[str]) -> None:
         """Moves staged files into the folder, the manifest last, and removes `gone`: all or, on any fault, nothing."""
         old = area / ".old"
+        for name in (*gone, *names):
+            self._inside(PurePosixPath(name).parent.as_posix())
         try:
             for name in (*gone, *names):
                 target = self.folder / name

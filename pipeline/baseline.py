@@ -1,4 +1,8 @@
-"""The stored baseline of a model, and what a later report changed against it beyond the noise."""
+"""The stored baseline of a model, and what a later report changed against it beyond the noise.
+
+A baseline carries a digest of its own content, so that it is not edited by mistake or without a word. That is no
+signature: who means to write another one can store it.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +13,16 @@ from math import sqrt
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
 from pipeline import report_schema
-from pipeline.artifacts import write_atomic
+from pipeline.artifacts import Workspace, digest_of, is_as_sealed, sealed, write_atomic
 from pipeline.errors import ArtifactError, InputError
 
 FILE = "baseline.json"
-FORMAT = 1
-KEPT = ("model", "checkpoint", "task", "backend", "precision", "accuracy", "latency", "size", "environment")
+FORMAT = 2
+SAME = ("family", "checkpoint", "task", "backend")
+KEPT = ("model", *SAME, "precision", "accuracy", "latency", "size", "environment")
 NORMAL_95 = 1.96
 # What may change without being called a regression.
 MARGINS = {
@@ -45,7 +52,8 @@ def store(report: Mapping[str, Any], folder: Path, file: Path | None = None) -> 
     precision = {key: value for key, value in report["precision_report"].items() if key != "layers"}
     latency = {key: value for key, value in report["latency"].items() if key != "samples"}
     kept = {key: report[key] for key in KEPT} | {"latency": latency, "precision_report": precision}
-    baseline = {"format": FORMAT, **kept}
+    source = {"report": digest_of(report), "engine": report.get("judged")}
+    baseline = sealed({"format": FORMAT, **kept, "held_out": report.get("held_out"), "made_of": source})
     path = file or folder / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, json.dumps(baseline, indent=1).encode())
@@ -55,24 +63,51 @@ def store(report: Mapping[str, Any], folder: Path, file: Path | None = None) -> 
 def read(folder: Path, file: Path | None = None) -> dict[str, Any]:
     """Returns the stored baseline.
 
-    Raises InputError where there is none and ArtifactError where the file is not one.
+    Raises InputError where there is none and ArtifactError where the file is not one, or not as it was stored.
     """
-    path = file or folder / FILE
+    path, again = file or folder / FILE, Workspace(folder).again("--store-baseline")
     if not path.is_file():
-        raise InputError(
-            f"{path} is missing: there is no baseline to compare with; "
-            f"store one with `make engine MODEL={folder.name} ARGS=--store-baseline`."
-        )
+        raise InputError(f"{path} is missing: there is no baseline to compare with; to store one, {again}.")
+    again = f"to store it again, {again}"
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         if value["format"] != FORMAT:
-            raise ArtifactError(f"{path} has format {value['format']}, this version reads {FORMAT}; store it again.")
-        missing = [key for key in (*KEPT, "precision_report") if key not in value]
+            raise ArtifactError(f"{path} has format {value['format']!r}, this version reads {FORMAT}; {again}.")
+        if not is_as_sealed(value):
+            raise ArtifactError(f"{path} was changed after it was stored; {again}.")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{path} is not a baseline ({error}); store it again.") from error
-    if missing:
-        raise ArtifactError(f"{path} lacks {', '.join(missing)}; store it again.")
+        raise ArtifactError(f"{path} is not a baseline ({error!r}); {again}.") from error
+    _require_numbers(value, f"{path}; {again}")
     return value  # type: ignore[no-any-return]
+
+
+class _Shares(BaseModel):
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    int8_flop_share: float = Field(ge=0, le=1)
+
+
+class _Compared(BaseModel):
+    """What is compared of a report or a baseline: numbers, not text that looks like them."""
+
+    family: str
+    checkpoint: str
+    task: str
+    backend: str
+    accuracy: report_schema.Accuracy
+    latency: report_schema.Latency
+    size: report_schema.Size
+    precision_report: _Shares
+    environment: report_schema.Environment
+
+
+def _require_numbers(document: Mapping[str, Any], where: str) -> None:
+    """Raises ArtifactError naming all that is missing, no number, not finite or impossible."""
+    try:
+        _Compared.model_validate(document, strict=True)
+    except ValidationError as error:
+        found = "\n".join(f"  {'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise ArtifactError(f"nothing to compare with:\n{found}\nin {where}.") from error
 
 
 def accuracy_margin(before: Mapping[str, Any], now: Mapping[str, Any]) -> float:
@@ -89,19 +124,32 @@ def accuracy_margin(before: Mapping[str, Any], now: Mapping[str, Any]) -> float:
 def compare(report: Mapping[str, Any], baseline: Mapping[str, Any]) -> list[Change]:
     """Returns every compared quantity; `regression` marks those worse than the noise explains.
 
-    Raises InputError when the two are of different models, tasks, checkpoints or backends.
+    The folder may have another name now. Raises InputError when the two are of different families, tasks, checkpoints,
+    backends, metrics or held-out samples, and where either lacks a number.
     """
-    for key in ("model", "checkpoint", "task", "backend"):
-        if report[key] != baseline[key]:
+    for document, name in ((report, "this report"), (baseline, "the baseline")):
+        _require_numbers(document, name)
+    for key, before, now in _identity(baseline, report):
+        if before != now:
             raise InputError(
-                f"the baseline is of {key} {baseline[key]!r}, this report of {report[key]!r}; compare equal "
-                f"things, or store a new baseline."
+                f"the baseline is of {key} {before!r}, this report of {now!r}; compare equal things, or store a new "
+                "baseline."
             )
     return [
         *_accuracy(report["accuracy"], baseline["accuracy"]),
         _speed(report, baseline),
         _size(report["size"]["engine"], baseline["size"]["engine"]),
         _int8(report["precision_report"], baseline["precision_report"]),
+    ]
+
+
+def _identity(baseline: Mapping[str, Any], report: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Returns (name, before, now) of all that must be equal; the samples by the digest that verify gives them."""
+    before, now = (str(x.get("held_out"))[:12] for x in (baseline, report))
+    return [
+        *((key, baseline[key], report[key]) for key in SAME),
+        ("metric", baseline["accuracy"]["metric"], report["accuracy"]["metric"]),
+        ("held-out samples", before, now),
     ]
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import logging
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from pipeline import backends, distributed, families, selection, stages
-from pipeline.artifacts import Workspace
+from pipeline import backends, commands, distributed, families, selection, stages
+from pipeline.artifacts import Workspace, require_own
 from pipeline.errors import BackendUnavailable, EngineRefused, InputError, near_names
+from pipeline.evaluation import read_json
 from pipeline.recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def build(
         raise InputError(f"unknown stage {first!r}.{near_names(first, stages.ORDER)}")
     here = can_run(recipe)
     asked = stages.order(recipe) if here else stages.WITHOUT_RUNTIME
-    workspace = Workspace(recipe.folder)
+    workspace = Workspace(recipe.folder, recipe)
     with locked(recipe):
         for name in stages.ORDER[stages.ORDER.index(first) :]:
             if name in asked:
@@ -77,7 +77,7 @@ def hand_over(recipe: Recipe, workspace: Workspace, announce: Callable[[str], No
         f"{reason}\n{graph} is written and keeps the rules. On a machine that has what is missing, build it with\n"
         f"  {shlex.join(backend.command(graph, graph.parent, recipe))}\n"
         f"or copy {recipe.folder} there and run\n"
-        f"  python -m pipeline engine {recipe.family} --backend {backend.NAME} --from engine"
+        f"  {commands.on_folder('engine', recipe.folder, recipe.recorded(), '--from', 'engine', python='python')}"
     )
 
 
@@ -95,8 +95,7 @@ def run_stage(name: str, recipe: Recipe, *, announce: Callable[[str], None] = lo
 
 def read_report(recipe: Recipe) -> dict[str, Any]:
     """Returns the checked report.json of the folder."""
-    path = Workspace(recipe.folder).path("report.json")
-    return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    return read_json(Workspace(recipe.folder, recipe), "report.json")
 
 
 @contextmanager
@@ -104,8 +103,9 @@ def locked(recipe: Recipe) -> Iterator[None]:
     """Holds the artifact folder: two runs writing the same files would vouch for each other's halves.
 
     Also removes what a killed run left behind. Raises InputError while another process holds it, and for a folder
-    that cannot be written.
+    that cannot be written, or that lies inside another artifact folder, whose files it would mix with its own.
     """
+    require_own(recipe.folder)
     try:
         recipe.folder.mkdir(parents=True, exist_ok=True)
         lock = (recipe.folder / ".lock").open("w")

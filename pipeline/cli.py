@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline import distributed
+from pipeline import commands, distributed
 from pipeline.errors import BackendUnavailable, InputError, PipelineError
 from pipeline.options import (
     Backend,
@@ -113,7 +113,7 @@ def bench(
     else:
         made = benchmark.shape_recipe(model, shape, output, option_values(settings), announce)
     given = {"shape": shape, "batch": batch if shape or batch != 1 else None, "methods": methods}
-    command = f"make bench MODEL={model}{_arguments(given, settings)}"
+    command = commands.by_make("bench", {"MODEL": model}, _arguments(given, settings))
     wanted = _listed(methods)
     table = benchmark.run(made, batch=batch, wanted=wanted, record=record, command=command)
     show.bench(table, as_json=as_json)
@@ -142,8 +142,8 @@ def bound(
         made = recorded_recipe(model, backend, None, output, settings)
     else:
         made = benchmark.shape_recipe(model, shape, output, option_values(settings), announce, backend or "auto")
-    options = [f"--{name} {value}" for name, value in {"shape": shape, "batch": batch}.items() if value]
-    command = f"make bound MODEL={model}{f' BACKEND={backend}' if backend else ''} ARGS='{' '.join(options)}'"
+    given = {"MODEL": model, **({"BACKEND": backend} if backend else {})}
+    command = commands.by_make("bound", given, _arguments({"shape": shape, "batch": batch}, settings))
     show.bound(roofline.run(made, batch=batch, rounds=rounds, record=record, command=command), as_json=as_json)
 
 
@@ -180,7 +180,8 @@ def bench_build(
     from pipeline import show
 
     made = benchmark.recipe_of(model, shape, output, option_values(settings))
-    command = f"make bench-build MODEL={model} ARGS='--shape {shape} --rounds {rounds}'"
+    given = _arguments({"shape": shape, "rounds": rounds}, settings)
+    command = commands.by_make("bench-build", {"MODEL": model}, given)
     table = benchmark.run(made, rounds=rounds, record=record, command=command, announce=announce)
     show.build_bench(table, as_json=as_json)
 
@@ -223,7 +224,7 @@ def scaling(
     from pipeline import show
 
     given = {"shape": shape, "axis": axis, "values": values, "methods": methods}
-    command = f"make scaling{_arguments(given, settings)}"
+    command = commands.by_make("scaling", {}, _arguments(given, settings))
     document = benchmark.run(
         shape,
         axis=axis,
@@ -250,11 +251,10 @@ def compare(
     from pipeline import show
     from pipeline.build import locked
 
-    options = f" CHECKPOINT={recipe.checkpoint_name}" if recipe.checkpoint else ""
+    given = {"MODEL": recipe.family, **({"CHECKPOINT": recipe.checkpoint_name} if recipe.checkpoint else {})}
     with locked(recipe):
-        table = comparison.run(
-            recipe, record=record, command=f"make compare MODEL={recipe.family}{options}", announce=announce
-        )
+        command = commands.by_make("compare", given, [])
+        table = comparison.run(recipe, record=record, command=command, announce=announce)
     show.compare(table, as_json=as_json)
 
 
@@ -436,11 +436,10 @@ for _name, _summary in {
     _stage_command(_name, _summary)
 
 
-def _arguments(given: Mapping[str, Any], settings: list[str] | None) -> str:
-    """Returns " ARGS='…'" with the options that were given, for the command that a table says it came from."""
-    options = [f"--{name} {value}" for name, value in given.items() if value]
-    options += [f"--set {setting}" for setting in settings or ()]
-    return f" ARGS='{' '.join(options)}'" if options else ""
+def _arguments(given: Mapping[str, Any], settings: list[str] | None) -> list[str]:
+    """Returns the options that were given, for the command that a table says it came from."""
+    options = [[f"--{name}", str(value)] for name, value in given.items() if value]
+    return [word for option in (*options, *(["--set", s] for s in settings or ())) for word in option]
 
 
 def _listed(text: str) -> list[str]:

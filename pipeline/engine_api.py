@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pipeline import backends, engine_inputs, families
-from pipeline.artifacts import Workspace
+from pipeline.artifacts import Workspace, require_own
 from pipeline.errors import ArtifactError, InputError
 from pipeline.evaluation import read_json
 from pipeline.recipe import Recipe
@@ -35,6 +37,7 @@ class LoadedEngine:
         task: ModuleType,
         recipe: Recipe,
         limits: Mapping[str, engine_inputs.Limits],
+        files: Mapping[str, bytes],
     ) -> None:
         self.folder = folder
         self.backend = backend
@@ -44,6 +47,7 @@ class LoadedEngine:
         self._engine = engine
         self._task = task
         self._limits = limits
+        self._files = files
         self._process = os.getpid()
 
     def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -62,17 +66,27 @@ class LoadedEngine:
 
     def preprocess(self, raw: Any) -> tuple[dict[str, Array], dict[str, Array]]:
         """Returns the engine's inputs for raw data, and what `postprocess` needs besides the outputs."""
-        inputs, context = self._task.preprocess(self.folder, raw, self.recipe)
+        with self._as_loaded() as folder:
+            inputs, context = self._task.preprocess(folder, raw, self.recipe)
         return inputs, context
 
     def postprocess(self, outputs: Mapping[str, Array], context: Mapping[str, Array]) -> Any:
         """Returns the task's answer."""
-        return self._task.postprocess(self.folder, dict(outputs), dict(context))
+        with self._as_loaded() as folder:
+            return self._task.postprocess(folder, dict(outputs), dict(context))
 
     def run(self, raw: Any) -> Any:
         """Returns the task's answer to raw data."""
         inputs, context = self.preprocess(raw)
         return self.postprocess(self(inputs), context)
+
+    @contextmanager
+    def _as_loaded(self) -> Iterator[Path]:
+        """Yields a folder with the checkpoint's files as they were checked, whatever became of them since."""
+        with tempfile.TemporaryDirectory(prefix="int8-pipeline-") as folder:
+            for name, content in self._files.items():
+                (Path(folder) / name).write_bytes(content)
+            yield Path(folder)
 
     def prepare(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Makes later calls with exactly these input shapes as fast as the backend can."""
@@ -98,22 +112,22 @@ def load_engine(
 
     workspace = Workspace(Path(folder))
     if not workspace.folder.is_dir():
-        raise InputError(f"{folder} is not a folder; `make engine MODEL=…` makes exports/<model>/.")
+        raise InputError(f"{folder} is not a folder; give what `engine` made, exports/<model> without --output.")
+    require_own(workspace.folder)
     report = read_json(workspace, "report.json") if "report.json" in workspace.manifest.files else None
     name = backends.choose(backend or (report["backend"] if report else only_backend(workspace)))
     if not unverified:
         require_verdict(workspace, name)
     engine = backends.load_checked(workspace, name, threads)
     about = read_json(workspace, "quantizers.json")
-    for file in workspace.manifest.stages["quantize"]["files"]:  # what prepares inputs and reads outputs
-        workspace.path(file)
+    files = {path.name: path.read_bytes() for path in workspace.paths_of("quantize")}
     if shapes is None and report is not None:
         shapes = {key: tuple(shape) for key, shape in report["latency"]["inputs"].items()}
     if shapes:
         engine.prepare(shapes)
     recipe = recorded_recipe(workspace, about["family"])
     limits = families.get(about["family"]).input_limits(read_json(workspace, "config.json"), recipe)
-    return LoadedEngine(workspace.folder, name, engine, tasks.get(about["task"]), recipe, limits)
+    return LoadedEngine(workspace.folder, name, engine, tasks.get(about["task"]), recipe, limits, files)
 
 
 def require_verdict(workspace: Workspace, name: str) -> None:
@@ -133,7 +147,7 @@ def require_verdict(workspace: Workspace, name: str) -> None:
     if not judged or any(files.get(file, {}).get("sha256") != digest for file, digest in judged.items()):
         raise ArtifactError(
             f"the {name} engine in {workspace.folder} has no verdict of its own: it was built and not verified since. "
-            f"Run `python -m pipeline verify {workspace.folder.name} --backend {name}`; "
+            f"To verify it, {workspace.again(verb='verify', file=f'{name}/engine.json')}; "
             "load_engine(…, unverified=True) loads it all the same."
         )
 
@@ -145,8 +159,7 @@ def only_backend(workspace: Workspace) -> str:
     if len(built) != 1:
         found = f"engines of {', '.join(built)}" if built else "no engine"
         raise ArtifactError(
-            f"{workspace.folder} has {found} and no report.json that names one; run "
-            f"`make engine MODEL={workspace.folder.name}` or give backend=."
+            f"{workspace.folder} has {found} and no report.json that names one; {workspace.again()} or give backend=."
         )
     return built[0]
 

@@ -6,6 +6,7 @@ checks engines needs no other runtime than the engine's own.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -46,19 +47,29 @@ class Reference:
         for key, value in read_arrays(path).items():
             kind, _, name = key.partition("/")
             if kind not in parts or not name:
-                raise ArtifactError(f"{path} is not a reference of this format ({key!r}); run `make engine` again.")
+                raise ArtifactError(f"{path} is not a reference of this format ({key!r}); {workspace.again()}.")
             parts[kind][name] = value
         if not parts["input"] or not parts["output"]:
-            raise ArtifactError(f"{path} has no inputs or no outputs; run `make engine` again.")
+            raise ArtifactError(f"{path} has no inputs or no outputs; {workspace.again()}.")
         found = cls(parts["input"], parts["output"], parts["label"])
         sizes = {name: len(x) for part in (found.inputs, found.outputs) for name, x in part.items()}
         if len(set(sizes.values())) != 1 or not found.samples:
-            raise ArtifactError(f"{path} has unequal sample counts ({sizes}); run `make engine` again.")
+            raise ArtifactError(f"{path} has unequal sample counts ({sizes}); {workspace.again()}.")
         return found
 
     @property
     def samples(self) -> int:
         return len(next(iter(self.inputs.values())))
+
+    def digest(self) -> str:
+        """Returns a digest of the samples, inputs and labels; floats among labels are the float model's own."""
+        parts = {f"input/{name}": x for name, x in self.inputs.items()}
+        parts |= {f"label/{name}": x for name, x in self.labels.items() if x.dtype.kind != "f"}
+        digest = hashlib.sha256()
+        for name, x in sorted(parts.items()):
+            digest.update(f"{name} {x.dtype} {x.shape}\0".encode())
+            digest.update(x.tobytes())
+        return digest.hexdigest()
 
     def take(self, indices: Sequence[int]) -> Reference:
         """Returns the samples at `indices`, in that order; labels of the model stay whole."""
@@ -116,7 +127,7 @@ def read_json(workspace: Workspace, name: str) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ArtifactError(f"{path} is not JSON ({error}); run `make engine` again.") from error
+        raise ArtifactError(f"{path} is not JSON ({error}); {workspace.again(file=name)}.") from error
     if not isinstance(value, dict):
         raise ArtifactError(f"{path} holds {type(value).__name__} where an object is expected.")
     return value

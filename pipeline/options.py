@@ -95,8 +95,11 @@ def recorded_recipe(
     from pipeline.recipe import Recipe
 
     plain = make_recipe(model, backend=backend, recipe=recipe, output=output, settings=settings)
-    recorded = Workspace(plain.folder).manifest.recipe
+    workspace = Workspace(plain.folder, plain)
+    recorded = workspace.manifest.recipe
     if not recorded:
-        raise InputError(f"{plain.folder} has no engine yet; run `make engine MODEL={model}` first.")
+        raise InputError(f"{plain.folder} has no engine yet; {workspace.again()} first.")
+    if recorded["family"] != plain.family:
+        raise InputError(f"{plain.folder} was made from a {recorded['family']} checkpoint, not {model}.")
     options = {"backend": backend, "folder": output, **option_values(settings)}
     return Recipe.load(model, recipe, options, defaults=recorded)

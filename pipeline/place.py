@@ -13,7 +13,19 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from pipeline import backends, latency, machine, placement, prepare, records, selection, shapes, stages, verdict
+from pipeline import (
+    backends,
+    commands,
+    latency,
+    machine,
+    placement,
+    prepare,
+    records,
+    selection,
+    shapes,
+    stages,
+    verdict,
+)
 from pipeline.artifacts import Workspace
 from pipeline.build import locked
 from pipeline.errors import InputError
@@ -176,7 +188,6 @@ def store(table: Mapping[str, Any]) -> Path:
 
 def command_of(recipe: Recipe, shape: str | None) -> str:
     """Returns the command line that a table says it came from."""
-    parts = [f"make place MODEL={recipe.family} BACKEND={backends.choose(recipe.backend)}"]
-    if recipe.checkpoint:
-        parts.append(f"CHECKPOINT={recipe.checkpoint_name}")
-    return " ".join([*parts, *([f"ARGS='--shape {shape}'"] if shape else [])])
+    given = {"MODEL": recipe.family, "BACKEND": backends.choose(recipe.backend)}
+    given |= {"CHECKPOINT": recipe.checkpoint_name} if recipe.checkpoint else {}
+    return commands.by_make("place", given, ["--shape", shape] if shape else [])

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from pipeline import machine
+from pipeline.artifacts import Workspace
 from pipeline.errors import ArtifactError
 from pipeline.recipe import Recipe
 
@@ -60,24 +60,25 @@ def risk(saturation: Mapping[str, Any] | None) -> str:
     return f"{saturation['may_saturate']} of {saturation['products']} int8 products"
 
 
-def admit(record: Mapping[str, Any], folder: Path) -> None:
+def admit(record: Mapping[str, Any], workspace: Workspace) -> None:
     """Raises ArtifactError for an engine whose int8 sums may saturate here; warns of one made on another class.
 
-    record: engine.json; folder: the artifacts it is of.
+    record: engine.json of the workspace.
     """
     here, made = machine.processor_class(), record["processor"]
     if made == here:
         return
-    again = f"`python -m pipeline engine {folder.name} --from lower` makes it again here, from the files in {folder}"
+    folder, file = workspace.folder, f"{record['backend']}/engine.json"
+    again = f"{workspace.again('--from', 'lower', file=file)} here, which makes it again from the files in the folder"
     if record["precision"] == "int8" and not right_on(record["saturation"], here):
         raise ArtifactError(
             f"the {record['backend']} engine in {folder} was made for a processor of class {made}: "
-            f"{risk(record['saturation'])} may saturate on this one ({here}) and give wrong numbers. {again}; made "
+            f"{risk(record['saturation'])} may saturate on this one ({here}) and give wrong numbers; {again}. Made "
             "with --set lowering.any_cpu=true it is right on every processor."
         )
     log.warning(
         "the %s engine in %s was chosen and timed on a processor of class %s, this one is %s: it is right here, "
-        "another may be faster. %s.", record["backend"], folder, made, here, again,
+        "another may be faster; %s.", record["backend"], folder, made, here, again,
     )  # fmt: skip
 
 

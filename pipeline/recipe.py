@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -137,7 +138,7 @@ class Recipe(_Section):
     @property
     def model(self) -> str:
         """The name of the artifact folder."""
-        return self.folder.name
+        return Path(os.path.abspath(self.folder)).name  # noqa: PTH100 -- a link keeps its own name
 
     @property
     def checkpoint_name(self) -> str:
@@ -146,6 +147,10 @@ class Recipe(_Section):
             return "embedded"
         parts = Path(self.checkpoint).parts
         return self.checkpoint if len(parts) <= 2 else "/".join(["…", *parts[-2:]])
+
+    def recorded(self) -> dict[str, Any]:
+        """Returns what a manifest keeps of the recipe: all but the folder, which may be moved."""
+        return self.model_dump(mode="json", exclude={"folder"})
 
     def on_backend(self, backend: str) -> Recipe:
         """Returns the same recipe for one backend."""

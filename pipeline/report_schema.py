@@ -147,5 +147,5 @@ def validate(report: Mapping[str, Any], where: str = "report.json") -> None:
     except ValidationError as error:
         lines = [f"  {'.'.join(str(x) for x in fault['loc'])}: {fault['msg']}" for fault in error.errors()]
         raise ArtifactError(
-            f"{where} is not a report of this format:\n" + "\n".join(lines) + "\nRun `make engine` again."
+            f"{where} is not a report of this format:\n" + "\n".join(lines) + "\nVerify the engine again."
         ) from error

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import logging
+import re
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +61,30 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
         return found.out, found.err
 
     return lambda *arguments: call_cli(capture, *arguments)
+
+
+def printed(message: object) -> list[list[str]]:
+    """Returns the words behind `python -m pipeline` of every command line in a message, as a shell splits them."""
+    found, text = [], str(message)
+    for start in re.finditer("-m pipeline ", text):
+        for end in re.finditer("`|\n|$", text[start.end() :]):
+            with suppress(ValueError):  # the end of a line or of `…` inside quotes
+                found.append(shlex.split(text[start.end() :][: end.start()]))
+                break
+    return found
+
+
+def recipe_of(words: list[str]) -> Recipe:
+    """Returns the recipe that the command line makes of these words, parsed as a call of it parses them."""
+    import typer
+
+    from pipeline import cli, options
+
+    verb, *rest = words
+    command = typer.main.get_command(cli.app).commands[verb]  # type: ignore[attr-defined]
+    given = command.make_context(verb, list(rest)).params
+    asked = inspect.signature(options.make_recipe).parameters
+    return options.make_recipe(**{name: given[name] for name in asked})  # type: ignore[no-any-return]
 
 
 def snapshot(folder: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import snapshot
+from conftest import printed, snapshot
 
 from pipeline import stages
 from pipeline.artifacts import MANIFEST, Workspace, digest_path, sha256, write_atomic
@@ -201,7 +201,10 @@ def test_nothing_altered_is_read(damage: Callable[[Path], object], message: str,
     damage(workspace.folder / "a.txt")
     with pytest.raises(ArtifactError, match=message) as error:
         workspace.path("a.txt")
-    assert "make engine MODEL=bert" in str(error.value)
+    assert "run again the command that made the folder" in str(error.value), "which nothing says here"
+    with pytest.raises(ArtifactError) as error:
+        Workspace(workspace.folder, Recipe.load("bert", overrides={"folder": workspace.folder})).path("a.txt")
+    assert printed(error.value) == [["engine", "bert", "--output", str(workspace.folder)]]
     assert not workspace.intact("a.txt") and workspace.intact("b.txt")
 
 
@@ -214,7 +217,7 @@ def test_a_file_that_no_stage_made_is_not_read(workspace: Workspace) -> None:
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"format": 1}', '{"format": 99, "files": {}, "stages": {}}'])
 def test_a_manifest_that_cannot_be_read_is_an_error(content: str, workspace: Workspace) -> None:
     (workspace.folder / MANIFEST).write_text(content, encoding="utf-8")
-    with pytest.raises(ArtifactError, match="make engine"):
+    with pytest.raises(ArtifactError, match=r"manifest\.json (is not a manifest|has format 99).*; remove it and run"):
         workspace.path("a.txt")
 
 

@@ -91,7 +91,7 @@ def test_a_speed_up_that_was_not_measured_is_not_judged() -> None:
         )
 
 
-@pytest.mark.parametrize("key", ["model", "checkpoint", "task", "backend"])
+@pytest.mark.parametrize("key", ["family", "checkpoint", "task", "backend"])
 def test_unequal_things_are_not_compared(key: str) -> None:
     with pytest.raises(InputError, match=f"the baseline is of {key}"):
         baseline.compare(changed(**{key: "other"}), REPORT)
@@ -120,7 +120,7 @@ def test_stored_and_read(tmp_path: Path) -> None:
 def test_stored_elsewhere(tmp_path: Path) -> None:
     baseline.store(REPORT, tmp_path, tmp_path / "baselines" / "bert.json")
     assert baseline.read(tmp_path, tmp_path / "baselines" / "bert.json")["model"] == "bert"
-    with pytest.raises(InputError, match="--store-baseline"):
+    with pytest.raises(InputError, match="to store one, run"):
         baseline.read(tmp_path)
 
 
@@ -132,7 +132,11 @@ def test_a_report_of_another_form_is_not_stored(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "is not a baseline"), ('{"format": 7}', "has format 7"), ('{"format": 1}', "lacks model, checkpoint")],
+    [
+        ("{", "is not a baseline"),
+        ('{"format": 7}', "has format 7"),
+        ('{"format": 1}', "has format 1, this version reads 2; to store it again"),
+    ],
 )
 def test_a_damaged_baseline_is_refused(content: str, message: str, tmp_path: Path) -> None:
     (tmp_path / baseline.FILE).write_text(content)
@@ -143,3 +147,97 @@ def test_a_damaged_baseline_is_refused(content: str, message: str, tmp_path: Pat
 def test_baseline_is_plain_json(tmp_path: Path) -> None:
     baseline.store(REPORT, tmp_path)
     assert json.loads((tmp_path / baseline.FILE).read_text())["latency"]["speedup"]["median"] == 3.0
+
+
+# --- edited, of another form, of other things ---
+
+
+def edit(path: Path, **values: Any) -> None:
+    """Changes a stored baseline by hand: 'accuracy__engine' is accuracy → engine."""
+    document = json.loads(path.read_text())
+    for name, value in values.items():
+        *parents, last = name.split("__")
+        part = document
+        for parent in parents:
+            part = part[parent]
+        part[last] = value
+    path.write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"accuracy__engine": 0.1}, {"latency__speedup": None}, {"size__engine": 10**9}, {"model": "x"}, {"more": 1},
+     {"held_out": "x"}, {"digest": "0" * 16}, {"made_of__report": ""}, {"accuracy__metric": "miou"}],
+)  # fmt: skip
+def test_an_edited_baseline_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
+    baseline.store(REPORT, tmp_path)
+    edit(tmp_path / baseline.FILE, **change)
+    with pytest.raises(ArtifactError, match=r"was changed after it was stored; to store it again, run"):
+        baseline.read(tmp_path)
+
+
+def test_a_baseline_may_be_set_out_anew(tmp_path: Path) -> None:
+    stored = baseline.store(REPORT, tmp_path)
+    path = tmp_path / baseline.FILE
+    path.write_text(json.dumps(stored, indent=4, sort_keys=True))
+    assert baseline.read(tmp_path) == stored
+
+
+def test_a_baseline_says_what_it_was_made_of(tmp_path: Path) -> None:
+    judged = {"openvino/model.bin": "ab"}
+    stored = baseline.store(changed(judged=judged, held_out="cd"), tmp_path)
+    assert stored["made_of"]["engine"] == judged and stored["held_out"] == "cd"
+    assert stored["made_of"]["report"] != baseline.store(REPORT, tmp_path)["made_of"]["report"]
+
+
+def test_a_baseline_of_before_they_had_a_digest_is_stored_again(tmp_path: Path) -> None:
+    baseline.store(REPORT, tmp_path)
+    edit(tmp_path / baseline.FILE, format=1)
+    with pytest.raises(ArtifactError, match=r"has format 1, this version reads 2; to store it again"):
+        baseline.read(tmp_path)
+    edit(tmp_path / baseline.FILE, format=baseline.FORMAT + 1)
+    with pytest.raises(ArtifactError, match=r"has format 3, this version reads 2"):
+        baseline.read(tmp_path)
+
+
+def test_metrics_are_compared_by_name() -> None:
+    with pytest.raises(InputError, match="the baseline is of metric 'f1', this report of 'accuracy'"):
+        baseline.compare(changed(accuracy__metric="accuracy"), REPORT)
+
+
+def test_other_samples_are_not_compared() -> None:
+    with pytest.raises(InputError, match="the baseline is of held-out samples 'a', this report of 'b'"):
+        baseline.compare(changed(held_out="b"), changed(held_out="a"))
+    with pytest.raises(InputError, match="the baseline is of held-out samples 'None', this report of 'b'"):
+        baseline.compare(changed(held_out="b"), REPORT)
+    assert baseline.compare(changed(held_out="b"), changed(held_out="b"))
+
+
+def test_a_folder_may_have_another_name_now() -> None:
+    assert regressions(changed(model="renamed")) == []
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), None, "0.9", True, [0.9]])
+@pytest.mark.parametrize(
+    "name", ["accuracy__engine", "accuracy__agreement", "accuracy__samples", "size__engine", "latency__speedup__low",
+             "precision_report__int8_flop_share"],
+)  # fmt: skip
+def test_what_is_no_number_is_not_compared(name: str, value: Any) -> None:
+    """NaN compares false with everything: no regression would ever be seen."""
+    for now, before, whose in ((changed(**{name: value}), REPORT, "this report"),
+                               (REPORT, changed(**{name: value}), "the baseline")):  # fmt: skip
+        with pytest.raises(ArtifactError, match=f"(?s)nothing to compare with.*{name.replace('__', '.')}.*{whose}"):
+            baseline.compare(now, before)
+
+
+def test_a_missing_number_is_not_compared() -> None:
+    before = changed()
+    del before["accuracy"]["agreement"]
+    with pytest.raises(ArtifactError, match=r"accuracy\.agreement: Field required"):
+        baseline.compare(REPORT, before)
+
+
+@pytest.mark.parametrize(("now", "expected"), [(-0.5, ["f1"]), (-0.1, []), (0.3, [])])
+def test_a_negative_metric_falls_downwards(now: float, expected: list[str]) -> None:
+    before = changed(accuracy__engine=-0.1)
+    assert [c.name for c in baseline.compare(changed(accuracy__engine=now), before) if c.regression] == expected

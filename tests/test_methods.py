@@ -120,12 +120,12 @@ def test_peers_get_the_samples_of_the_calibrate_stage(model: str, exported: Expo
 
 def test_other_data_than_the_engines_are_refused(workspace_of: Callable[[str], Workspace], tmp_path: Path) -> None:
     workspace = workspace_of("bert")
-    manifest = json.loads((workspace.folder / "manifest.json").read_text())
-    content = json.loads(Path(manifest["recipe"]["data"]).read_text())
+    manifest = workspace.manifest
+    content = json.loads(Path(manifest.recipe["data"]).read_text())
     content["data"][0]["paragraphs"].reverse()
     (tmp_path / "other.json").write_text(json.dumps(content))
-    manifest["recipe"]["data"] = str(tmp_path / "other.json")
-    (workspace.folder / "manifest.json").write_text(json.dumps(manifest))
+    manifest.recipe["data"] = str(tmp_path / "other.json")
+    (workspace.folder / "manifest.json").write_text(manifest.to_json())
     with pytest.raises(ArtifactError, match="the calibration data are not those"):
         _calibration_data.arrays(workspace)
 

@@ -134,9 +134,9 @@ def test_command_that_makes_the_report_again_holds_what_is_not_default() -> None
     words = shlex.split(summary.rebuild(report, recorded, Path("exports/streets")))
     assert words[:3] == ["make", "engine", "MODEL=segformer"]
     assert set(words[3:-1]) == {"DATA=my data", "CALIBRATION=mse", "BACKEND=openvino"}
-    assert words[-1] == "ARGS=--output exports/streets --set shapes.batches=[1,2] --set budgets.agreement=0.9"
+    assert words[-1] == "ARGS=--output exports/streets --set 'shapes.batches=[1,2]' --set budgets.agreement=0.9"
     starred = summary.rebuild(report, {**recorded, "placement": {"disable": ["*.dense"]}}, Path("exports/streets"))
-    assert shlex.split(shlex.split(starred)[-1])[-3] == 'placement.disable=["*.dense"]'
+    assert shlex.split(shlex.split(starred)[-1])[5] == 'placement.disable=["*.dense"]'
     recorded["shapes"]["image_size"] = 256
     asked = summary.rebuild({**report, "image_size": {"engine": 256, "same": False}}, recorded, Path("exports/streets"))
     own = summary.rebuild({**report, "image_size": {"engine": 256, "same": True}}, recorded, Path("exports/streets"))

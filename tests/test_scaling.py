@@ -136,9 +136,9 @@ def corrupt(workspace: Workspace) -> None:
             changed += 1
     assert changed
     onnx.save(model, file)
-    manifest = json.loads((workspace.folder / "manifest.json").read_text())
-    manifest["files"]["onnxruntime/model.ort.onnx"].update(sha256=sha256(file), bytes=file.stat().st_size)
-    (workspace.folder / "manifest.json").write_text(json.dumps(manifest))
+    manifest = workspace.manifest
+    manifest.files["onnxruntime/model.ort.onnx"].update(sha256=sha256(file), bytes=file.stat().st_size)
+    (workspace.folder / "manifest.json").write_text(manifest.to_json())
 
 
 def test_an_engine_with_wrong_outputs_is_marked_and_never_timed(built: Workspace, tmp_path: Path, quick: None) -> None:

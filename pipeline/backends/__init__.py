@@ -163,7 +163,7 @@ def load_checked(workspace: Workspace, name: str, threads: int | None) -> Engine
     for file in backend.FILES:
         workspace.path(f"{name}/{file}")
     if not on_gpu(name):
-        processor.admit(json.loads(workspace.path(f"{name}/engine.json").read_text(encoding="utf-8")), workspace.folder)
+        processor.admit(json.loads(workspace.path(f"{name}/engine.json").read_text(encoding="utf-8")), workspace)
     return backend.load(workspace.folder / name, threads)
 
 

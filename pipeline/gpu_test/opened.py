@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from pipeline import tasks
+from pipeline import commands, tasks
 from pipeline.artifacts import digest_of, sha256
 from pipeline.errors import ArtifactError
 from pipeline.evaluation import read_arrays
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 MANIFEST = "manifest.json"
 SAMPLES, OUTPUTS = "samples", "outputs"
-AGAIN = "pack again with `python -m pipeline gpu-pack FOLDER`, or copy the folder anew"
 
 
 @dataclass(frozen=True)
@@ -90,17 +89,25 @@ def read(folder: Path) -> Pack:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ArtifactError(f"{path} cannot be read ({error.strerror}): {folder} is no pack; {AGAIN}.") from error
+        raise ArtifactError(
+            f"{path} cannot be read ({error.strerror}): {folder} is no pack; {again(folder)}."
+        ) from error
     except ValueError as error:
-        raise ArtifactError(f"{path} is not JSON ({error}); {AGAIN}.") from error
+        raise ArtifactError(f"{path} is not JSON ({error}); {again(folder)}.") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise ArtifactError(f"{path} is not the manifest of a whole pack of format {FORMAT}; {AGAIN}.")
+        raise ArtifactError(f"{path} is not the manifest of a whole pack of format {FORMAT}; {again(folder)}.")
     wrong = [name for name, known in manifest["files"].items() if not _intact(folder / name, known)]
     if wrong:
         shown = ", ".join(wrong[:5]) + (f", … ({len(wrong)} in all)" if len(wrong) > 5 else "")
-        raise ArtifactError(f"{folder} has files that are missing or altered: {shown}; {AGAIN}.")
+        raise ArtifactError(f"{folder} has files that are missing or altered: {shown}; {again(folder)}.")
     cases = [Case(folder, entry) for entry in manifest["subjects"]]
     return Pack(digest_of(manifest), cases, tuple(manifest["targets"]))
+
+
+def again(folder: Path) -> str:
+    """Returns what to do about a pack that is not whole; packs are made where torch is, on another machine perhaps."""
+    command = commands.call("gpu-pack", folder, python="python")
+    return f"pack again with `{command}`, or copy the folder anew"
 
 
 def _intact(path: Path, known: Mapping[str, Any]) -> bool:

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from pipeline import machine
+from pipeline import commands, machine
 from pipeline.backends import tensorrt
 from pipeline.backends._tensorrt.build import tactic_sources
 from pipeline.errors import InputError
@@ -45,7 +45,7 @@ def run(
     if target not in pack.targets:
         raise InputError(
             f"{folder} is packed for TensorRT {' and '.join(pack.targets)}, here is {made.tensorrt}; pack again with "
-            f"`python -m pipeline gpu-pack {folder} --targets {target}`."
+            f"`{commands.call('gpu-pack', folder, '--targets', target, python='python')}`."
         )
     about = {"command": command, "pack": pack.digest, "target": target, **vars(made), "environment": environment()}
     about["subjects"] = [described(case, target) for case in pack.cases]

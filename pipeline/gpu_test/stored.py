@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline import commands
 from pipeline.errors import ArtifactError
 from pipeline.gpu_test.drawn import BIG, Draw
 
@@ -193,7 +194,7 @@ def restore(folder: Path, digest: str, draws: Sequence[Draw]) -> bytes:
         if hashlib.sha256(content).hexdigest() != entry["sha256"]:
             raise ArtifactError(
                 f"the weight {name!r} of graph {digest} does not come back as it was packed (numpy {np.__version__} "
-                "here); pack again with `python -m pipeline gpu-pack` and copy the folder anew."
+                f"here); pack again with `{commands.call('gpu-pack', folder, python='python')}` and copy it anew."
             )
         values[name].raw_data = content
     return bytes(model.SerializeToString())

@@ -32,7 +32,7 @@ def arrays(workspace: Workspace) -> Arrays:
     if digest != expected:
         raise ArtifactError(
             f"the calibration data are not those that {workspace.folder} was calibrated with "
-            f"({digest[:12]}…, recorded {expected[:12]}…); run `make engine MODEL={workspace.folder.name}` again."
+            f"({digest[:12]}…, recorded {expected[:12]}…); {workspace.again()}."
         )
     return dict(found)
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import re
-import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline import commands
 from pipeline.facts import float_name
 from pipeline.precision import kind
 from pipeline.report.formats import ABSENT, counted, milliseconds, number, plain, printed, ratio, share, signed, size
@@ -169,42 +167,21 @@ def operators(precision: Mapping[str, Any]) -> list[dict[str, Any]]:
 OPTIONS = {"checkpoint": "CHECKPOINT", "data": "DATA", "backend": "BACKEND", "calibration.method": "CALIBRATION"}
 
 
-PLAIN = re.compile(r"[\w=.,:/\[\]-]*")  # what a shell leaves alone inside ARGS
-
-
 def rebuild(report: Mapping[str, Any], recorded: Mapping[str, Any], folder: Path) -> str:
     """Returns the command that makes this report again: every recorded setting that is not the family's default."""
     from pipeline import families
-    from pipeline.recipe import Recipe
 
     family = str(report.get("family") or recorded.get("family") or report.get("model") or "MODEL")
-    words, arguments = ["make", "engine", f"MODEL={shlex.quote(family)}"], []
+    variables, arguments = {"MODEL": family}, ["--output", str(folder)] if commands.is_elsewhere(folder, family) else []
     if family in families.names():
-        defaults = Recipe.load(family, defaults=families.get(family).SETTINGS).model_dump(
-            mode="json", exclude={"folder"}
-        )
-        usual = dict(_leaves(defaults))
-        if (size := _part(report, "image_size")).get("same"):  # what the recipe gets when it names none
-            usual["shapes.image_size"] = size["engine"]
-        for name, value in _leaves({**recorded, "budgets": report.get("budgets") or recorded.get("budgets") or {}}):
-            if name in usual and value != usual[name]:
-                if name in OPTIONS:
-                    words.append(f"{OPTIONS[name]}={shlex.quote(str(value))}")
-                else:
-                    setting = f"{name}={json.dumps(value, separators=(',', ':'))}"
-                    arguments.append(f"--set {setting if PLAIN.fullmatch(setting) else shlex.quote(setting)}")
-    if folder.name != family:
-        arguments.insert(0, f"--output {folder}")
-    return " ".join([*words, *([f"ARGS={shlex.quote(' '.join(arguments))}"] if arguments else [])])
-
-
-def _leaves(document: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields (dotted name, value) of every setting."""
-    for key, value in document.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{before}{key}.")
-        else:
-            yield before + key, value
+        same_size = _part(report, "image_size").get("same")  # what the recipe gets when it names none
+        budgets = report.get("budgets") or recorded.get("budgets") or {}
+        for name, value in commands.changed({**recorded, "family": family, "budgets": budgets}).items():
+            if name in OPTIONS:
+                variables[OPTIONS[name]] = str(value)
+            elif not (same_size and name == "shapes.image_size"):
+                arguments += ["--set", f"{name}={commands.as_text(value)}"]
+    return commands.by_make("engine", variables, arguments)
 
 
 def images(report: Mapping[str, Any]) -> str:

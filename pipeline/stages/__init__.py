@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 ORDER = ("quantize", "calibrate", "export", "select", "lower", "engine", "verify")
 OTHER_NAMES = {"onnxruntime": ("onnxruntime-gpu",)}  # distributions of the same package that exclude each other
 WITHOUT_RUNTIME = ("quantize", "calibrate", "export", "lower")  # what the QDQ graph needs, and no backend's packages
+READERS = ("quantize", "calibrate", "export", "select")  # of the checkpoint and the data
 PER_BACKEND = ("select", "lower", "engine", "verify")
 CHOICE = "engine/auto"  # the manifest's key of an engine that was chosen among backends
 
@@ -95,15 +96,14 @@ def chosen_backend(workspace: Workspace) -> str:
     found: list[str] = [name.partition("/")[0] for name in record["files"] if name.endswith("/engine.json")]
     if not found:
         raise ArtifactError(
-            f"{workspace.folder} has no engine that BACKEND=auto chose; run "
-            f"`make engine MODEL={workspace.folder.name}`, or give the backend."
+            f"{workspace.folder} has no engine that BACKEND=auto chose; {workspace.again()}, or give the backend."
         )
     return found[0]
 
 
 def why_stale(name: str, recipe: Recipe) -> list[str]:
     """Returns the reasons why a stage must run, none when its result is up to date."""
-    stage, workspace = load(name), Workspace(recipe.folder)
+    stage, workspace = load(name), Workspace(recipe.folder, recipe)
     try:
         made = recipes_for(name, recipe, workspace)
     except ArtifactError:  # nothing was chosen yet
@@ -147,7 +147,7 @@ def run(
 
     workspace: the recipe's folder, handed from stage to stage so that the last one can tell which of them ran.
     """
-    workspace = workspace or Workspace(recipe.folder)
+    workspace = workspace or Workspace(recipe.folder, recipe)
     made = recipes_for(name, recipe, workspace)
     records = [_run(name, each, workspace, force, announce, len(made) > 1) for each in made]
     return {
@@ -163,6 +163,7 @@ def _run(
 ) -> dict[str, Any]:
     """Runs one stage for a definite backend, or the engine stage for "auto"."""
     stage, label = load(name), f"{name} for {recipe.backend}" if several else name
+    require_checkpoint_files(name, workspace)
     inputs = stage.inputs(recipe, workspace)
     reasons = ["asked for"] if force else _reasons(stage, recipe, workspace, inputs)
     distributed.leader_says(_fingerprint(inputs) if reasons else 0)
@@ -174,10 +175,16 @@ def _run(
     start = time.perf_counter()
     with PeakMemory() as memory, workspace.staging(record_name(name, recipe), inputs, facts) as area:
         stage.run(recipe, workspace, area)
-        facts["recipe"] = recipe.model_dump(mode="json", exclude={"folder"})
+        facts["recipe"] = {**recipe.recorded(), **({} if name in READERS else _read_before(workspace))}
         facts.update(seconds=round(time.perf_counter() - start, 3), peak_rss_bytes=memory.peak())
     workspace.ran.add(record_name(name, recipe))
     return {"skipped": False, **{k: facts[k] for k in ("seconds", "peak_rss_bytes")}}
+
+
+def _read_before(workspace: Workspace) -> dict[str, Any]:
+    """Returns what the manifest says of checkpoint and data: a stage that reads neither knows no better."""
+    recorded = workspace.manifest.recipe
+    return {name: recorded[name] for name in ("checkpoint", "data") if name in recorded}
 
 
 def assist(name: str, recipe: Recipe) -> dict[str, Any]:
@@ -185,8 +192,9 @@ def assist(name: str, recipe: Recipe) -> dict[str, Any]:
 
     Raises InputError where the stage depends on something else here than on rank 0: another file, another version.
     """
-    stage, workspace = load(name), Workspace(recipe.folder)
+    stage, workspace = load(name), Workspace(recipe.folder, recipe)
     (recipe,) = recipes_for(name, recipe, workspace)  # what ranks share is no stage of several backends
+    require_checkpoint_files(name, workspace)
     expected = distributed.leader_says(0)
     if expected and expected != _fingerprint(stage.inputs(recipe, workspace)):
         raise InputError(
@@ -196,6 +204,15 @@ def assist(name: str, recipe: Recipe) -> dict[str, Any]:
     if expected:
         stage.assist(recipe, workspace)
     return {"name": name, "seconds": 0.0, "peak_rss_bytes": 0, "skipped": not expected}
+
+
+def require_checkpoint_files(name: str, workspace: Workspace) -> None:
+    """Raises ArtifactError where what encodes samples and reads outputs is not as `quantize`, the first stage, left it.
+
+    Every other stage relies on it, directly or in what it is given.
+    """
+    if name != ORDER[0]:
+        workspace.paths_of(ORDER[0])
 
 
 def _fingerprint(inputs: dict[str, Any]) -> int:

@@ -159,9 +159,9 @@ def admit(workspace: Workspace, name: str, graph: Path) -> None:
     here = machine.processor_class()
     if not backends.on_gpu(name) and not processor.right_on(found, here):
         raise EngineRefused(
-            f"{processor.risk(found)} of {graph} may saturate on this processor ({here}); run "
-            f"`python -m pipeline engine {workspace.folder.name} --from lower` here, which needs no torch, or make it "
-            "elsewhere with --set lowering.any_cpu=true"
+            f"{processor.risk(found)} of {graph} may saturate on this processor ({here}); "
+            f"{workspace.again('--from', 'lower')} here, which needs no torch, or make it elsewhere with "
+            "--set lowering.any_cpu=true"
         )
 
 

@@ -105,7 +105,7 @@ def check_samples(source: prepare.Source, recipe: Recipe, area: Path) -> None:
 
 
 def check_labels(source: prepare.Source, recipe: Recipe, parts: Sequence[Mapping[str, np.ndarray]]) -> None:
-    """Raises InputError for held-out samples by which no model can be judged: the stage that judges comes minutes later.
+    """Raises InputError for held-out samples that no model can be judged by: the stage that judges comes minutes later.
 
     parts: the labels, a few samples each.
     """
@@ -145,8 +145,8 @@ def check_inputs(source: prepare.Source, recipe: Recipe, found: Mapping[str, np.
 def prove_rewrites(source: prepare.Source, recipe: Recipe, model: nn.Module | None = None) -> list[dict[str, Any]]:
     """Returns {name, max_abs_diff, relative} for every rewrite, measured on random inputs against the model before it.
 
-    model: the float model where it is loaded already. Raises InputError when the checkpoint's model itself does not run or
-    gives 0 whatever the input, and RuntimeError when a rewrite is not exact: that is a fault of the rewrite.
+    model: the float model where it is loaded already. Raises InputError when the checkpoint's model itself does not run
+    or gives 0 whatever the input, and RuntimeError when a rewrite is not exact: that is a fault of the rewrite.
     """
     model = model or prepare.float_model(source)
     sample = prepare.random_inputs(source, recipe, batch=1)

@@ -89,8 +89,6 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     start = time.perf_counter()
     name = backends.choose(recipe.backend)
     record = built_from_present_graph(workspace, name)
-    for file in workspace.manifest.stages["quantize"]["files"]:  # what prepares an engine's inputs is judged with it
-        workspace.path(file)
     about = read_json(workspace, "quantizers.json")
     task = tasks.get(about["task"])
     reference = Reference.read(workspace)
@@ -108,11 +106,12 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
         "model": recipe.model,
         "checkpoint": recipe.checkpoint or "embedded",
         "family": recipe.family,
-        "recipe": recipe.model_dump(mode="json", exclude={"folder"}),
+        "recipe": recipe.recorded(),
         "task": about["task"],
         "backend": name,
         "precision": record["precision"],
         "judged": judged_files(workspace, name),
+        "held_out": reference.digest(),
         "verdict": "pass",
         "reasons": [],
         "notes": verdict.notes(scores, budgets),
@@ -203,7 +202,7 @@ def built_from_present_graph(workspace: Workspace, name: str) -> dict[str, Any]:
     if record["qdq_sha256"] != file_digest(workspace, f"{name}/model.qdq.onnx"):
         raise ArtifactError(
             f"the {name} engine was built from another {name}/model.qdq.onnx than the present one; "
-            f"run `make engine MODEL={workspace.folder.name}`."
+            f"{workspace.again(file=f'{name}/{engine_stage.RECORD}')}."
         )
     return record
 

@@ -100,7 +100,7 @@ def _refusal(trt: Any, parser: Any, graph: bytes, name: str) -> str:
     count = f"{len(faults)} node{'s' if len(faults) != 1 else ''} of " if faults else ""
     return (
         f"TensorRT {trt.__version__} cannot import {count}{name}:\n{listed(faults or take_faults(trt))}\n"
-        "`python -m pipeline lint` on this file names what the version does not take, and the fix."
+        "The verb `lint` on the QDQ graph names what the version does not take, and the fix."
     )
 
 

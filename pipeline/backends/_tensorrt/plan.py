@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.artifacts import Workspace
 from pipeline.errors import ArtifactError
 
 PLAN, NOTE = "model.plan", "plan.json"
@@ -74,5 +75,5 @@ def check(note: Note, present: Maker, folder: Path) -> None:
 
 
 def rebuild(folder: Path) -> str:
-    """Returns the command that makes a plan again; `folder` is exports/<model>/tensorrt."""
-    return f"`make engine MODEL={folder.resolve().parent.name} BACKEND=tensorrt` rebuilds it"
+    """Returns what makes a plan again; `folder` is exports/<model>/tensorrt."""
+    return Workspace(folder.parent).again(file=f"{folder.name}/{PLAN}")
