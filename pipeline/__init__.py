@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.build import build
-    from pipeline.engine_api import load_engine
     from pipeline.recipe import Recipe
+    from pipeline.stages.build import build
+    from pipeline.stages.engine_api import load_engine
 
 __all__ = ["Recipe", "build", "load_engine"]
 __version__ = "0.1.0"
 
-_HOME = {"Recipe": "pipeline.recipe", "build": "pipeline.build", "load_engine": "pipeline.engine_api"}
+_HOME = {"Recipe": "pipeline.recipe", "build": "pipeline.stages.build", "load_engine": "pipeline.stages.engine_api"}
 
 
 def __getattr__(name: str) -> Any:

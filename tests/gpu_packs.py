@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.gpu_test import pack, variants
-from pipeline.gpu_test.variants import Subject
+from pipeline.bench.gpu_test import pack, variants
+from pipeline.bench.gpu_test.variants import Subject
 from pipeline.recipe import Recipe
 
 BATCHES = (1, 4, 8)

@@ -12,13 +12,14 @@ import onnx
 import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
-from pipeline import evaluation, saturation
 from pipeline.artifacts import Workspace
-from pipeline.evaluation import one_by_one
-from pipeline.parity import Limit, Parity, compare
+from pipeline.graph import saturation
+from pipeline.judge import evaluation
+from pipeline.judge.evaluation import one_by_one
+from pipeline.judge.parity import Limit, Parity, compare
+from pipeline.judge.reference import dithered_outputs, exact_session, float_session
+from pipeline.judge.soundness import Expected
 from pipeline.recipe import Recipe
-from pipeline.reference import dithered_outputs, exact_session, float_session
-from pipeline.soundness import Expected
 from pipeline.stages.lower import at_risk
 
 OPSET = 20

@@ -11,7 +11,8 @@ import numpy as np
 from calibration.histograms import write_histograms
 from calibration.statistics import Statistic
 from calibration.store import CalibrationTable, QuantizerRecord
-from pipeline.artifacts import MANIFEST, Workspace, write_atomic
+from pipeline.artifacts import MANIFEST, Workspace
+from pipeline.files import write_atomic
 
 HOSTILE = "<script>alert('$x_')</script> & \"q\""
 SCALE = {"encoder.0.query.input": 2.0 / 127, "encoder.0.query.weight": [0.5 / 127, 0.25 / 127]}

@@ -17,10 +17,11 @@ import pytest
 from conftest import printed, snapshot
 
 from pipeline import stages
-from pipeline.artifacts import MANIFEST, Workspace, digest_path, sha256, write_atomic
-from pipeline.build import locked
+from pipeline.artifacts import MANIFEST, Workspace
 from pipeline.errors import ArtifactError, InputError
+from pipeline.files import digest_path, sha256, write_atomic
 from pipeline.recipe import Recipe
+from pipeline.stages.build import locked
 
 FAULTS: dict[str, Callable[[], BaseException]] = {
     "exception": lambda: RuntimeError("a fault"),

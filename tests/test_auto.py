@@ -12,10 +12,14 @@ import qdq_models as models
 from conftest import snapshot
 from test_backends import USABLE
 
-from pipeline import backends, latency, report_schema, show, stages, verdict
+from pipeline import backends, stages
 from pipeline.artifacts import Workspace
+from pipeline.cli import show
 from pipeline.errors import ArtifactError, EngineRefused
+from pipeline.judge import verdict
+from pipeline.measure import latency
 from pipeline.recipe import Recipe
+from pipeline.report import schema
 
 pytestmark = pytest.mark.skipif(len(USABLE) < 2, reason="needs two backends that work here")
 LABELS = [f"{name} {precision}" for name in USABLE for precision in ("int8", "fp32")]
@@ -63,7 +67,7 @@ def test_the_fastest_ships_and_the_report_has_the_table(
 ) -> None:
     take(**{fastest.replace(" ", "_"): 1.0})
     report, record = run(recipe)
-    report_schema.validate(report)
+    schema.validate(report)
     assert f"{report['backend']} {report['precision']}" == fastest and report["verdict"] == "pass"
     assert [f"{row['backend']} {row['precision']}" for row in report["candidates"]] == LABELS
     assert [row["chosen"] for row in report["candidates"]] == [label == fastest for label in LABELS]

@@ -11,7 +11,7 @@ import qdq_models as models
 
 from pipeline import backends
 from pipeline.errors import ArtifactError, BackendUnavailable, InputError
-from pipeline.reference import exact_session
+from pipeline.judge.reference import exact_session
 
 USABLE = [name for name in backends.names() if backends.get(name).unavailable_reason() is None]
 # Per graph: the largest difference one flipped rounding can make, and the share of outputs that may see a

@@ -16,10 +16,12 @@ import tiny
 from conftest import Cli, options_of, printed, recipe_for, recipe_of, snapshot
 from PIL import Image
 
-from pipeline import build, load_engine, processing_check
+from pipeline import load_engine
+from pipeline.artifacts.manifest import Manifest
 from pipeline.errors import ArtifactError
-from pipeline.manifest import Manifest
+from pipeline.model import processing_check
 from pipeline.recipe import Recipe
+from pipeline.stages import build
 
 Refused = Callable[..., str]
 Copy = Callable[[str], Path]
@@ -336,7 +338,7 @@ def test_fewer_held_out_samples_than_asked_show_before_the_export(
     def export(*_: object, **__: object) -> None:
         raise AssertionError("the export takes minutes; the data must be read first")
 
-    monkeypatch.setattr("pipeline.export.export_onnx", export)
+    monkeypatch.setattr("pipeline.model.onnx_export.export_onnx", export)
     message = refused("export", name, "--set", "verification.samples=1000")
     assert "evaluation takes 1000, all different" in message and "--set verification.samples" in message
 
@@ -534,7 +536,7 @@ def test_an_output_folder_that_is_a_file(cli: Cli, tmp_path: Path, checkpoints: 
 @pytest.mark.parametrize(
     "moment",
     [
-        "pipeline.prepare.open_source",
+        "pipeline.model.loading.open_source",
         "pipeline.tasks.question_answering.encode",
         "pipeline.stages.calibrate.collect",
         "calibration.histograms.write_histograms",

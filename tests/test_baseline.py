@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import baseline
 from pipeline.errors import ArtifactError, InputError
+from pipeline.report import baseline
 
 PERCENTILES = {"p50": 10.0, "p90": 11.0, "p99": 12.0, "mean": 10.2}
 REPORT: dict[str, Any] = {

@@ -16,10 +16,12 @@ from conftest import Cli
 from onnx_text import parse
 from test_backends import USABLE
 
-from pipeline import backends, bench, bound, build, shapes, tables
+from pipeline import backends
+from pipeline.bench import bound, shapes, speed, tables
+from pipeline.bench.tables import bound as text
 from pipeline.errors import PipelineError
 from pipeline.recipe import Recipe
-from pipeline.tables import bound as text
+from pipeline.stages import build
 
 CHAIN = (8, 32, 64)
 
@@ -161,5 +163,5 @@ def test_a_shapes_engine_is_built_for_the_backend_that_is_asked_for(
     monkeypatch.setattr(backends, "usable", lambda: ["openvino", "onnxruntime"])
     monkeypatch.setattr(build, "build", lambda recipe, announce: made.append(recipe.backend))
     monkeypatch.setattr(shapes, "write_checkpoint", lambda name, folder: folder)
-    recipe = bench.shape_recipe("bert", "bert-base", tmp_path / "x", {}, print, asked)
+    recipe = speed.shape_recipe("bert", "bert-base", tmp_path / "x", {}, print, asked)
     assert made == built and recipe.backend == built[-1]

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from conftest import Cli, snapshot
 
-from pipeline import build_bench, build_floor, shapes, tables
+from pipeline.bench import build_floor, build_time, shapes, tables
+from pipeline.bench.methods import nncf_openvino
+from pipeline.bench.tables import build as text
 from pipeline.errors import InputError, PipelineError
-from pipeline.methods import nncf_openvino
 from pipeline.recipe import Recipe
-from pipeline.tables import build as text
 
 NNCF = pytest.mark.skipif(nncf_openvino.unavailable_reason() is not None, reason="needs the bench extra")
 
@@ -32,7 +32,7 @@ def test_a_whole_run_is_timed_by_stage_and_the_recipes_folder_stays(
 ) -> None:
     monkeypatch.setattr(nncf_openvino, "unavailable_reason", lambda: "nncf is not installed: pip install it")
     before, said = snapshot(recipe.folder), []
-    document = build_bench.run(
+    document = build_time.run(
         recipe, rounds=1, record=tmp_path / "build.json", command="make bench-build", announce=said.append
     )
     assert snapshot(recipe.folder) == before and said == [
@@ -44,7 +44,7 @@ def test_a_whole_run_is_timed_by_stage_and_the_recipes_folder_stays(
     assert [*ours["stages"]] == ["quantize", "calibrate", "export", "lower", "engine", "verify"]
     assert all(seconds > 0 for (seconds,) in ours["stages"].values()), "an empty folder: no stage is skipped"
     assert ours["seconds"][0] > sum(seconds for (seconds,) in ours["stages"].values())
-    assert ours["same_work"] == [sum(ours["stages"][name][0] for name in build_bench.SAME_WORK)]
+    assert ours["same_work"] == [sum(ours["stages"][name][0] for name in build_time.SAME_WORK)]
     assert document["peers"] == [] and document["skipped"] == "nncf is not installed: pip install it"
     floor = document["floor"]
     shown = [re.sub(r"\d+", "n", row["work"]) for row in floor]
@@ -62,25 +62,25 @@ def test_a_fault_of_the_libraries_part_is_told(recipe: Recipe, tmp_path: Path) -
 def test_a_run_that_fails_is_no_time(recipe: Recipe, tmp_path: Path) -> None:
     lost = recipe.model_copy(update={"data": str(tmp_path / "none.json")})
     with pytest.raises(PipelineError, match=r"(?s)ended with code 2: .*there is no such file"):
-        build_bench.build(lost, tmp_path / "bert")
+        build_time.build(lost, tmp_path / "bert")
 
 
 @NNCF
 def test_the_peer_quantizes_and_answers_in_a_process_of_its_own(recipe: Recipe, tmp_path: Path) -> None:
-    build_bench.build(recipe, tmp_path / "bert")
+    build_time.build(recipe, tmp_path / "bert")
     before = snapshot(tmp_path / "bert")
-    assert build_bench.peer(tmp_path / "bert", tmp_path / "nncf", 2) > 0
+    assert build_time.peer(tmp_path / "bert", tmp_path / "nncf", 2) > 0
     assert snapshot(tmp_path / "bert") == before and not (tmp_path / "nncf").exists()
     with pytest.raises(InputError, match=r"999 calibration samples are needed, \d+ are there"):
-        build_bench.peer(tmp_path / "bert", tmp_path / "nncf", 999)
+        build_time.peer(tmp_path / "bert", tmp_path / "nncf", 999)
 
 
 @NNCF
 def test_a_fault_of_the_peer_is_told(recipe: Recipe, tmp_path: Path) -> None:
-    build_bench.build(recipe, tmp_path / "bert")
+    build_time.build(recipe, tmp_path / "bert")
     (tmp_path / "bert" / "original.onnx").write_bytes(b"no graph")
     with pytest.raises(PipelineError, match="NNCF's process ended with code 1"):
-        build_bench.peer(tmp_path / "bert", tmp_path / "nncf", 2)
+        build_time.peer(tmp_path / "bert", tmp_path / "nncf", 2)
 
 
 def document(**changes: Any) -> dict[str, Any]:
@@ -128,8 +128,8 @@ def test_the_readme_block_has_a_row_a_stage_and_the_peers(tmp_path: Path) -> Non
 
 def test_the_peer_gets_as_many_samples_as_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shapes, "write_checkpoint", lambda name, folder: folder)
-    recipe = build_bench.recipe_of("bert", "bert-base", tmp_path, {})
-    assert recipe.calibration.samples == max(build_bench.PEER_SAMPLES) == 64
+    recipe = build_time.recipe_of("bert", "bert-base", tmp_path, {})
+    assert recipe.calibration.samples == max(build_time.PEER_SAMPLES) == 64
 
 
 def test_a_shape_of_another_family_is_an_error(cli: Cli, tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ import pytest
 import tiny
 
 from calibration import Statistic
-from pipeline import calibration_bench, calibration_rows, show, tables
-from pipeline.calibration_cases import CASES, Workload, checks, get
+from pipeline.bench import calibration_cost, calibration_rows, tables
+from pipeline.bench.calibration_cases import CASES, Workload, checks, get
+from pipeline.cli import show
 from pipeline.errors import BudgetMissed, InputError
 
 BATCHES = 2
@@ -31,7 +32,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(root / "hidden"))
-        return calibration_bench.run(
+        return calibration_cost.run(
             root / "tiny", tokens=32, batches=BATCHES, rounds=2, threads=1, command="make bench-calibration"
         )
 
@@ -43,7 +44,7 @@ def test_every_way_of_collecting_has_a_row_with_its_numbers(table: dict[str, Any
     peers = {calibration_rows.LIBRARY, calibration_rows.MODELOPT, *calibration_rows.ONNXRUNTIME.values()}
     assert peers <= set(labels)
     plain, own, longer = table["collecting"][:3]
-    assert longer["batches"] == BATCHES * calibration_bench.MANY and longer["seconds"] is None
+    assert longer["batches"] == BATCHES * calibration_cost.MANY and longer["seconds"] is None
     for row in table["collecting"]:
         if row["skipped"] or row is longer:
             continue
@@ -101,7 +102,7 @@ def test_our_amax_is_the_librarys(table: dict[str, Any]) -> None:
 def test_the_tables_are_printed_and_written_into_the_readme(
     table: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    calibration_bench.keep(tmp_path / "results" / "calibration.json", table)
+    calibration_cost.keep(tmp_path / "results" / "calibration.json", table)
     readme = tmp_path / "README.md"
     readme.write_text("a\n<!-- calibration results/calibration.json -->\nold\n<!-- /calibration -->\nz\n")
     assert tables.refresh(readme) == ["results/calibration.json"]
@@ -136,8 +137,8 @@ def test_every_case_is_a_function_that_exists(name: str) -> None:
 def test_a_case_of_ours_that_fails_raises_and_a_peers_is_a_reason(tmp_path: Path) -> None:
     work = Workload(checkpoint=str(tmp_path / "absent"), scratch=str(tmp_path))
     with pytest.raises(RuntimeError, match=r"float_memory failed with exit code 1(.|\n)*absent"):
-        calibration_bench.measure("float_memory", work)
-    found = calibration_bench.attempt("onnxruntime_percentile", work)
+        calibration_cost.measure("float_memory", work)
+    found = calibration_cost.attempt("onnxruntime_percentile", work)
     assert list(found) == ["skipped"] and found["skipped"].startswith("failed: ") and "absent" in found["skipped"]
 
 
@@ -151,7 +152,7 @@ def collected() -> Collected:
     """Returns our statistics and the library's calibrators after the same batches; the later ones are larger."""
     import torch
 
-    from pipeline.calibration_cases.collecting import library_calibrator
+    from pipeline.bench.calibration_cases.collecting import library_calibrator
 
     rng = np.random.default_rng(0)
     statistics, theirs = {}, {}
@@ -177,7 +178,7 @@ def all_checks(statistics: dict[str, Statistic], theirs: dict[str, checks.Pair])
 def test_the_checks_pass_on_the_same_tensors(collected: Collected) -> None:
     found = all_checks(*collected)
     assert all(check["passed"] for check in found.values()), found
-    calibration_bench.require_equal([*found.values(), checks.MSE])
+    calibration_cost.require_equal([*found.values(), checks.MSE])
 
 
 def move_counts(statistic: Statistic) -> None:
@@ -198,7 +199,7 @@ def test_a_corrupted_histogram_fails_the_check_and_is_named(
     check = all_checks(statistics, theirs)[method]
     assert not check["passed"] and check["where"] == "tail"
     with pytest.raises(BudgetMissed, match=f"{method}: .* at tail, the worst of 2"):
-        calibration_bench.require_equal([check, checks.MSE])
+        calibration_cost.require_equal([check, checks.MSE])
 
 
 def test_an_entropy_of_another_histogram_fails_the_check(collected: Collected) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.candidates import Candidate, Verdict, choose, refusal, ship
 from pipeline.errors import EngineRefused
+from pipeline.judge.candidates import Candidate, Verdict, choose, refusal, ship
 
 NOISE = (0.98, 1.01, 1.0, 0.99, 1.02, 1.0, 1.01, 0.98, 1.0, 1.02, 0.99, 1.0)
 

@@ -18,8 +18,10 @@ import pytest
 from conftest import options_of, recipe_for
 from safetensors.numpy import load_file, save_file
 
-from pipeline import checkpoint, checkpoint_weights, prepare
+from pipeline import checkpoint
+from pipeline.checkpoint import weights as checkpoint_weights
 from pipeline.errors import InputError
+from pipeline.model import loading
 
 Copy = Callable[[str], Path]
 ROOT = Path(__file__).parent.parent
@@ -122,7 +124,7 @@ def test_the_whole_stage_runs_from_the_cache_with_only_the_environment_set(
     recipe = recipe_for("bert", tmp_path / "exports", checkpoints["bert"], data["bert"])
     recipe = recipe.model_copy(update={"checkpoint": "tiny-lab/bert"})
     arguments = ["quantize", "bert", *options_of(recipe)]
-    code = f"import sys; from pipeline.cli import main; sys.argv[1:] = {arguments!r}; main()"
+    code = f"import sys; from pipeline.cli.verbs import main; sys.argv[1:] = {arguments!r}; main()"
     done = run(tmp_path / "home", code, HF_HUB_OFFLINE="1")
     assert done.returncode == 0, done.stderr
     made = json.loads((tmp_path / "exports" / "quantizers.json").read_text(encoding="utf-8"))
@@ -249,8 +251,8 @@ def stored(folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
 
 
 def opened(name: str, folder: Path, tmp_path: Path) -> Any:
-    source = prepare.open_source(recipe_for(name, tmp_path / "out", folder, tmp_path))
-    return prepare.float_model(source)
+    source = loading.open_source(recipe_for(name, tmp_path / "out", folder, tmp_path))
+    return loading.float_model(source)
 
 
 def test_fewer_layers_in_the_config_than_in_the_file_are_refused(

@@ -35,7 +35,7 @@ def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 CALL = """
 import sys
-from pipeline.cli import main
+from pipeline.cli.verbs import main
 code = 0
 try:
     main()
@@ -70,7 +70,7 @@ def test_help_and_faults_load_nothing_heavy(arguments: list[str], code: int) -> 
 def test_importing_the_package_and_its_lists_loads_nothing_heavy() -> None:
     code = f"""
 import sys
-import pipeline, pipeline.cli, pipeline.recipe, pipeline.stages, pipeline.artifacts, pipeline.placement
+import pipeline, pipeline.cli.verbs, pipeline.recipe, pipeline.stages, pipeline.artifacts, pipeline.lowering.placement
 from pipeline import families, tasks, backends, build
 assert families.names() and tasks.names() and backends.names()
 for name in families.names():
@@ -175,7 +175,7 @@ class Absent:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Absent())
-from pipeline.cli import main
+from pipeline.cli.verbs import main
 main()
 """
 
@@ -210,7 +210,7 @@ def test_from_export_to_verdict_without_torch(
 
 def test_a_fault_of_ours_has_a_code_of_its_own_and_one_line(monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
     """An exception that nobody caught must not look like a missed budget, which is 1."""
-    from pipeline import doctor
+    from pipeline.cli import doctor
 
     def broken() -> None:
         raise RuntimeError("the cat sat on it\nand stayed")

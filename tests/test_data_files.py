@@ -406,7 +406,7 @@ def test_a_file_that_may_not_be_read_is_told(tmp_path: Path, monkeypatch: pytest
 
 
 def test_the_digest_of_a_folder_sees_linked_folders_and_ends(tmp_path: Path) -> None:
-    from pipeline.artifacts import digest_path
+    from pipeline.files import digest_path
 
     real, data = tmp_path / "elsewhere", tmp_path / "data"
     for folder in (real, data):

@@ -15,12 +15,13 @@ import pytest
 from conftest import options_of, snapshot
 from test_backends import USABLE
 
-from pipeline import build, distributed, prepare, stages
+from pipeline import distributed, stages
 from pipeline.artifacts import Workspace
 from pipeline.distributed import World
 from pipeline.errors import InputError
+from pipeline.model import loading
 from pipeline.recipe import Recipe
-from pipeline.stages import calibrate
+from pipeline.stages import build, calibrate
 
 ROOT = Path(__file__).parent.parent
 FILES = ("calibration.json", "calibration.npz")
@@ -80,11 +81,11 @@ def test_a_statistic_that_does_not_arrive_changes_the_result(
     """Ranks one after another in this process: with all the statistics of three the result is equal, else it is not."""
     from calibration.histograms import histograms_to_bytes
 
-    source = prepare.open_source(calibrated[name])
+    source = loading.open_source(calibrated[name])
     arrays, _ = calibrate.samples(calibrated[name], source, calibrated[name].folder)
 
     def collected() -> bytes:
-        return histograms_to_bytes(*calibrate.collect(prepare.quantized_model(source, calibrated[name]), arrays, 3))
+        return histograms_to_bytes(*calibrate.collect(loading.quantized_model(source, calibrated[name]), arrays, 3))
 
     alone = collected()
     sent: dict[int, dict[str, Any]] = {}

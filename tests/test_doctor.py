@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
-from pipeline import backends, doctor, machine
+from pipeline import backends
+from pipeline.cli import doctor
+from pipeline.measure import machine
 
 
 def test_every_backend_has_a_row() -> None:

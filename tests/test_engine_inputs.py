@@ -11,10 +11,11 @@ import pytest
 from conftest import recipe_for
 from test_backends import USABLE
 
-from pipeline import build, families, load_engine
-from pipeline.engine_inputs import Limits, check
+from pipeline import families, load_engine
 from pipeline.errors import InputError
+from pipeline.families._engine_inputs import Limits, check
 from pipeline.recipe import Recipe
+from pipeline.stages import build
 
 BERT = {
     name: Limits(("batch", "sequence"), 0, high, {"sequence": 16})

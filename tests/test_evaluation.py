@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.artifacts import Workspace
 from pipeline.errors import ArtifactError
-from pipeline.evaluation import Reference, read_arrays
+from pipeline.judge.evaluation import Reference, read_arrays
 
 GOOD: dict[str, Any] = {"input/x": np.ones((3, 2)), "output/y": np.zeros((3, 4)), "label/class_names": np.array(["a"])}
 DAMAGED: dict[str, Callable[[Path], object]] = {

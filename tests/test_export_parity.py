@@ -15,15 +15,17 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from pipeline import backends, build, operator_parity, prepare
+from pipeline import backends
 from pipeline.artifacts import Workspace
 from pipeline.graph import find_pairs, keep_pairs
 from pipeline.graph.pairs import initializer
+from pipeline.judge.reference import exact_session
 from pipeline.lowering import Candidates
-from pipeline.operator_parity import compare_operators
+from pipeline.model import loading, operator_parity
+from pipeline.model.operator_parity import compare_operators
 from pipeline.quantization import apply_amax
 from pipeline.recipe import Recipe
-from pipeline.reference import exact_session
+from pipeline.stages import build
 
 NAMES = ("bert", "segformer")
 BACKENDS = ("openvino", "onnxruntime")
@@ -35,7 +37,7 @@ class Case:
     """One exported folder, with PyTorch's quantized model at the scales of its graph."""
 
     recipe: Recipe
-    source: prepare.Source
+    source: loading.Source
     model: Any
     inputs: dict[str, np.ndarray]
 
@@ -56,9 +58,9 @@ def case(request: pytest.FixtureRequest, exported: Exported) -> Case:
     from calibration import CalibrationTable
 
     recipe = exported(request.param)
-    source = prepare.open_source(recipe)
+    source = loading.open_source(recipe)
     table = CalibrationTable.read(recipe.folder / "calibration.json")
-    model = prepare.quantized_model(source, recipe)
+    model = loading.quantized_model(source, recipe)
     apply_amax(model, {n: r.amax_for("max") for n, r in table.records.items() if r.degenerate is None})  # type: ignore[misc]
     with np.load(recipe.folder / "reference.npz", allow_pickle=False) as reference:
         inputs = {k.removeprefix("input/"): reference[k][:2] for k in reference.files if k.startswith("input/")}
@@ -143,7 +145,7 @@ def test_the_comparison_fails_when_one_scale_is_corrupted(case: Case, role: str,
 def test_values_on_a_rounding_boundary_are_told_from_wrong_ones(found: list[float], flips: int, misplaced: int) -> None:
     import torch
 
-    from pipeline.operator_parity import _differing
+    from pipeline.model.operator_parity import _differing
     from pipeline.quantization import QuantDescriptor, TensorQuantizer
 
     quantizer = TensorQuantizer(QuantDescriptor(amax=127.0))  # one step is 1
@@ -173,7 +175,7 @@ def test_the_comparison_fails_when_a_weight_is_not_quantized(case: Case, tmp_pat
 
 
 def test_end_to_end_the_quantized_predictions_agree(case: Case) -> None:
-    expected = prepare.run_torch(case.model, case.inputs, case.source.outputs)
+    expected = loading.run_torch(case.model, case.inputs, case.source.outputs)
     found = exact_session(case.path("candidates.onnx"), 1)(case.inputs)
     for name, value in expected.items():
         assert cosine(found[name], value) > 0.9999, name
@@ -195,13 +197,13 @@ def at_other_sizes(case: Case) -> Iterator[dict[str, np.ndarray]]:
     for batch, length in ((1, 8), (3, 50), (5, 64)):
         shapes = case.recipe.shapes.model_copy(update={"sequence_length": length})
         recipe = case.recipe.model_copy(update={"shapes": shapes, "seed": batch})
-        yield prepare.random_inputs(case.source, recipe, batch)
+        yield loading.random_inputs(case.source, recipe, batch)
 
 
 def test_the_quantized_graph_runs_at_any_batch_and_length(case: Case) -> None:
     session = exact_session(case.path("candidates.onnx"), 1)
     for inputs in at_other_sizes(case):
-        expected, found = prepare.run_torch(case.model, inputs, case.source.outputs), session(inputs)
+        expected, found = loading.run_torch(case.model, inputs, case.source.outputs), session(inputs)
         for name, value in expected.items():
             assert found[name].shape == value.shape
             assert cosine(found[name], value) > 0.999, (name, value.shape)
@@ -219,12 +221,12 @@ def test_the_lowered_graphs_run_at_any_batch_and_length(lowered: tuple[Case, Pat
 @pytest.mark.parametrize("file", ["original.onnx", "model.onnx"])
 @pytest.mark.parametrize("batch", [1, 2, 5])
 def test_the_float_graphs_run_at_any_batch_and_length(case: Case, file: str, batch: int) -> None:
-    model = prepare.float_model(case.source)
+    model = loading.float_model(case.source)
     for length in (8, 32, 64) if case.recipe.family == "bert" else (64,):
         shapes = case.recipe.shapes.model_copy(update={"sequence_length": length})
         recipe = case.recipe.model_copy(update={"shapes": shapes, "seed": batch})
-        inputs = prepare.random_inputs(case.source, recipe, batch)
-        expected = prepare.run_torch(model, inputs, case.source.outputs)
+        inputs = loading.random_inputs(case.source, recipe, batch)
+        expected = loading.run_torch(model, inputs, case.source.outputs)
         found = exact_session(case.path(file), 1)(inputs)
         assert found.keys() == expected.keys()
         for name, value in expected.items():
@@ -233,7 +235,7 @@ def test_the_float_graphs_run_at_any_batch_and_length(case: Case, file: str, bat
 
 
 def test_the_float_outputs_of_the_reference_are_the_checkpoints(case: Case) -> None:
-    expected = prepare.run_torch(prepare.float_model(case.source), case.inputs, case.source.outputs)
+    expected = loading.run_torch(loading.float_model(case.source), case.inputs, case.source.outputs)
     with np.load(case.path("reference.npz"), allow_pickle=False) as reference:
         for name, value in expected.items():
             np.testing.assert_allclose(reference[f"output/{name}"][:2], value, atol=1e-4 * np.abs(value).max(), rtol=0)
@@ -321,7 +323,7 @@ def test_the_int8_weights_are_four_times_smaller(lowered: tuple[Case, Path]) -> 
     proto = onnx.load(folder / "model.qdq.onnx")
     int8 = [t for t in proto.graph.initializer if t.name.endswith(".weight_int8")]
     sizes = {t.name.removesuffix(".weight_int8"): np.prod(t.dims) for t in int8}
-    state = prepare.rewritten_model(case.source, case.recipe).state_dict()
+    state = loading.rewritten_model(case.source, case.recipe).state_dict()
     for name, size in sizes.items():
         assert state[f"{name}.weight"].numel() == size
     assert sum(len(t.raw_data) for t in int8) == sum(sizes.values()), "a byte a weight"
@@ -330,7 +332,7 @@ def test_the_int8_weights_are_four_times_smaller(lowered: tuple[Case, Path]) -> 
 def test_the_dialect_changes_no_output(
     lowered: tuple[Case, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.selection import choice_of
+    from pipeline.lowering.selection import choice_of
 
     case, folder = lowered
     recipe = case.recipe.model_copy(update={"folder": folder.parent, "backend": folder.name})

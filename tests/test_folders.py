@@ -22,11 +22,12 @@ from conftest import Cli, printed, recipe_of, snapshot
 from test_backends import USABLE
 
 import pipeline
-from pipeline import backends, baseline, build, commands, stages
-from pipeline.artifacts import MANIFEST, Manifest, Workspace
+from pipeline import backends, stages
+from pipeline.artifacts import MANIFEST, Manifest, Workspace, commands
 from pipeline.errors import ArtifactError, PipelineError
 from pipeline.recipe import Recipe
-from pipeline.report import summary
+from pipeline.report import baseline, summary
+from pipeline.stages import build
 
 BACKEND = USABLE[0]
 ENGINE = tuple(f"{BACKEND}/{file}" for file in backends.get(BACKEND).FILES)

@@ -15,18 +15,18 @@ import onnx
 import pytest
 from conftest import Cli, snapshot
 
-from pipeline import shapes
+from pipeline.bench import shapes
+from pipeline.bench.gpu_test import opened, pack, parts, variants
+from pipeline.bench.gpu_test.drawn import BIG, Draw, draw_checkpoint
+from pipeline.bench.gpu_test.samples import CHECKED, POINTS, Samples, at_points, levels
+from pipeline.bench.gpu_test.stored import Shelf, codes, restore
+from pipeline.bench.gpu_test.variants import Subject
 from pipeline.errors import ArtifactError, InputError
-from pipeline.evaluation import one_by_one
-from pipeline.gpu_test import opened, pack, parts, variants
-from pipeline.gpu_test.drawn import BIG, Draw, draw_checkpoint
-from pipeline.gpu_test.samples import CHECKED, POINTS, Samples, at_points, levels
-from pipeline.gpu_test.stored import Shelf, codes, restore
-from pipeline.gpu_test.variants import Subject
 from pipeline.graph import BY_NAME
 from pipeline.graph.int8_weights import quantize_array
+from pipeline.judge.evaluation import one_by_one
+from pipeline.judge.reference import exact_session
 from pipeline.recipe import Recipe
-from pipeline.reference import exact_session
 
 Exported = Callable[[str], Recipe]
 DIGEST = "ceac9f9713b499469ec3df480861809ec12994be33f858b38e7096f017b71bec"  # of Draw(3, (64, 80), 0.02)

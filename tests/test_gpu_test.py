@@ -23,11 +23,11 @@ from fake_cuda import FakeDriver
 
 from pipeline.backends._tensorrt import build as building
 from pipeline.backends._tensorrt import cuda
+from pipeline.bench.gpu_test import EXTRA, bench, engines, gpu, guard, judge, opened, run, targets, variants
+from pipeline.bench.gpu_test.bench import Options
+from pipeline.bench.tables import gpu as table
 from pipeline.errors import InputError
-from pipeline.gpu_test import EXTRA, bench, engines, gpu, guard, judge, opened, run, targets, variants
-from pipeline.gpu_test.bench import Options
 from pipeline.recipe import Recipe
-from pipeline.tables import gpu as table
 from pipeline.tasks import semantic_segmentation
 
 Exported = Callable[[str], Recipe]
@@ -344,7 +344,7 @@ def test_a_pack_for_another_tensorrt_names_the_command(
 CRASHING = """
 import json, os, signal, sys
 from pathlib import Path
-from pipeline.gpu_test.record import Record, read
+from pipeline.bench.gpu_test.record import Record, read
 path = Path(sys.argv[1])
 state = Record(path, read(path))
 if len(state.document["rows"]) < 2:
@@ -452,7 +452,7 @@ def test_accuracy_is_that_of_the_default_engine() -> None:
 
 
 def test_the_table_says_what_the_file_says(tmp_path: Path) -> None:
-    from pipeline import tables
+    from pipeline.bench import tables
 
     path = tmp_path / "gpu.json"
     path.write_text(json.dumps(synthetic()))
@@ -560,8 +560,8 @@ import numpy as np
 from pipeline import cli
 from pipeline.backends import tensorrt
 from pipeline.backends._tensorrt.plan import Maker
-from pipeline.gpu_test import engines, guard, run
-from pipeline.tables import gpu
+from pipeline.bench.gpu_test import engines, guard, run
+from pipeline.bench.tables import gpu
 
 class Zeros:
     def __call__(self, feeds):

@@ -19,8 +19,8 @@ from pipeline.graph.merge import merge_equal_pairs
 from pipeline.graph.pairs import QUANTIZER
 from pipeline.graph.tidy import SCOPES, tidy
 from pipeline.graph.unsigned import unsigned_activations
+from pipeline.lowering.scales import to_scale
 from pipeline.recipe import Recipe
-from pipeline.scales import to_scale
 
 RNG = np.random.default_rng(0)
 Z = np.int8(0)

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from conftest import Cli, options_of, recipe_for
 
-from pipeline import prepare, processing_check, stages
+from pipeline import stages
 from pipeline.artifacts import Workspace
 from pipeline.errors import InputError
+from pipeline.model import loading, processing_check
 from pipeline.recipe import Recipe
 from pipeline.report import summary
 from pipeline.tasks import _image_processing, semantic_segmentation
@@ -39,7 +40,7 @@ def test_the_checkpoints_own_size_is_taken(
     assert Workspace(recipe.folder).manifest.recipe["shapes"]["image_size"] == 96
     assert stages.why_stale("quantize", recipe) == stages.why_stale("quantize", recipe.with_image_size(96)) == []
     assert "image" not in caplog.text, "there is nothing to say"
-    sample = prepare.random_inputs(prepare.open_source(recipe), recipe)
+    sample = loading.random_inputs(loading.open_source(recipe), recipe)
     assert sample["pixel_values"].shape == (2, 3, 96, 96)
 
 
@@ -53,13 +54,13 @@ def test_later_stages_take_the_size_that_quantize_took(copy_of: CopyOf, data: di
 
 
 def test_a_checkpoint_that_names_none_has_the_usual_one(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    assert prepare.sized(unsized(checkpoints["segformer"], tmp_path, tmp_path)).shapes.image_size == 512
+    assert loading.sized(unsized(checkpoints["segformer"], tmp_path, tmp_path)).shapes.image_size == 512
     text = recipe_for("bert", tmp_path, checkpoints["bert"], tmp_path).with_image_size(None)
-    assert prepare.sized(text) is text
+    assert loading.sized(text) is text
 
 
 def test_the_embedded_checkpoint_keeps_its_size() -> None:
-    assert prepare.sized(Recipe.load("segformer")).shapes.image_size == 512
+    assert loading.sized(Recipe.load("segformer")).shapes.image_size == 512
 
 
 @pytest.mark.parametrize(
@@ -141,13 +142,13 @@ def test_the_page_names_both_sizes() -> None:
 
 
 def test_the_report_holds_both_sizes(copy_of: CopyOf, data: dict[str, Path], tmp_path: Path) -> None:
-    from pipeline import facts
+    from pipeline.report import sections
 
     recipe = recipe_for("segformer", tmp_path / "out", processor(copy_of("segformer"), size=96), data["segformer"])
     stages.run("quantize", recipe)
-    found = facts.image_size(recipe, Workspace(recipe.folder))
+    found = sections.image_size(recipe, Workspace(recipe.folder))
     assert found == {"engine": 64, "checkpoint": {"height": 96, "width": 96}, "same": False}
-    same = facts.image_size(recipe.with_image_size(96), Workspace(recipe.folder))
+    same = sections.image_size(recipe.with_image_size(96), Workspace(recipe.folder))
     assert same is not None and same["same"]
 
 

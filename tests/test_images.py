@@ -13,9 +13,9 @@ import tiny
 from conftest import recipe_for
 from PIL import Image
 
-from pipeline import processing_check
 from pipeline.checkpoint import EMBEDDED
 from pipeline.errors import InputError
+from pipeline.model import processing_check
 from pipeline.tasks import _image_processing, _images
 from pipeline.tasks import semantic_segmentation as segmentation
 

@@ -14,13 +14,14 @@ import onnx_ir as ir
 import pytest
 from onnx_text import operators, parse, run, same_after
 
-from pipeline import backends, build
+from pipeline import backends
 from pipeline.graph import BY_NAME, find_pairs, set_scales
 from pipeline.graph.int8_rows import gather_int8_rows
 from pipeline.graph.int8_weights import store_int8_weights
+from pipeline.judge.reference import exact_session
+from pipeline.lowering.scales import to_scale
 from pipeline.recipe import Recipe
-from pipeline.reference import exact_session
-from pipeline.scales import to_scale
+from pipeline.stages import build
 
 RNG = np.random.default_rng(0)
 BACKENDS = ("openvino", "onnxruntime")
@@ -235,7 +236,7 @@ def test_the_graph_is_bit_identical_without_the_pass(
 ) -> None:
     from pipeline.artifacts import Workspace
     from pipeline.lowering import Candidates
-    from pipeline.selection import choice_of
+    from pipeline.lowering.selection import choice_of
 
     recipe = Recipe.load("bert", overrides={"folder": str(folder.parent), "backend": folder.name})
     workspace = Workspace(folder.parent)
@@ -277,14 +278,14 @@ def test_the_engine_file_holds_the_tables_once_and_in_int8(folder: Path) -> None
 @pytest.mark.parametrize("table", TABLES)
 def test_the_export_compares_every_row_with_pytorch(exported: Exported, table: str, tmp_path: Path) -> None:
     from calibration import CalibrationTable
-    from pipeline import prepare
     from pipeline.graph.pairs import initializer
-    from pipeline.operator_parity import compare_operators
+    from pipeline.model import loading
+    from pipeline.model.operator_parity import compare_operators
     from pipeline.quantization import apply_amax
 
     recipe = exported("bert")
     records = CalibrationTable.read(recipe.folder / "calibration.json").records
-    model = prepare.quantized_model(prepare.open_source(recipe), recipe)
+    model = loading.quantized_model(loading.open_source(recipe), recipe)
     apply_amax(model, {n: r.amax_for("max") for n, r in records.items()})  # type: ignore[misc]
     graph = ir.load(recipe.folder / "candidates.onnx")
     (pair,) = (p for p in find_pairs(graph) if p.names == (f"{table}._weight_quantizer",))

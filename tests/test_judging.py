@@ -17,9 +17,11 @@ from conftest import Cli, options_of, recipe_for
 from PIL import Image
 from test_backends import USABLE
 
-from pipeline import bootstrap, measures, stages, tasks, verdict
+from pipeline import stages, tasks
 from pipeline.artifacts import Workspace
-from pipeline.evaluation import Reference
+from pipeline.judge import accuracy as measures
+from pipeline.judge import bootstrap, verdict
+from pipeline.judge.evaluation import Reference
 from pipeline.recipe import Budgets
 from pipeline.tasks import question_answering as qa
 from pipeline.tasks import semantic_segmentation as segmentation

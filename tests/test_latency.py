@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.latency import (
+from pipeline.measure.latency import (
     LOOKS,
     TIGHT,
     Times,

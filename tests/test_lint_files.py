@@ -17,7 +17,7 @@ from lint_graphs import attention, linear, pair, write
 from test_cli import python
 
 from pipeline.errors import InputError
-from pipeline.lint import lint, text
+from pipeline.graph.lint import lint, text
 
 CLEAN = {"opset": 17}  # for TensorRT 8.6
 
@@ -259,20 +259,22 @@ def run(absent: tuple[str, ...], body: str) -> subprocess.CompletedProcess[str]:
 
 def test_it_needs_onnx_and_numpy_alone(tmp_path: Path) -> None:
     path = write(tmp_path / "model.onnx", attention())
-    body = f"from pipeline.lint import lint\nassert lint({str(path)!r}).attention\nprint('pydantic' in sys.modules)"
+    body = (
+        f"from pipeline.graph.lint import lint\nassert lint({str(path)!r}).attention\nprint('pydantic' in sys.modules)"
+    )
     done = run((*BLOCKED, "typer", "rich", "yaml", "PIL"), body)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "False\n"
 
 
 def test_importing_it_loads_no_onnx() -> None:
-    done = run(("onnx", "onnx_ir"), "import pipeline.lint, pipeline.show, pipeline.cli")
+    done = run(("onnx", "onnx_ir"), "import pipeline.graph.lint, pipeline.cli.show, pipeline.cli.verbs")
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(("absent", "package"), [("onnx", "onnx"), ("onnx_ir", "onnx-ir"), ("ml_dtypes", "ml_dtypes")])
 def test_without_onnx_it_says_what_to_install(absent: str, package: str, tmp_path: Path) -> None:
     path = write(tmp_path / "model.onnx", linear())
-    done = run((absent,), f"sys.argv = ['x', 'lint', {str(path)!r}]\nfrom pipeline.cli import main\nmain()")
+    done = run((absent,), f"sys.argv = ['x', 'lint', {str(path)!r}]\nfrom pipeline.cli.verbs import main\nmain()")
     assert done.returncode == 3 and f"run `pip install {package}`" in done.stderr
     assert sys.executable not in done.stderr and "Traceback" not in done.stderr

@@ -13,8 +13,11 @@ import numpy as np
 import onnx
 import pytest
 
-from pipeline import load_engine, machine, processor, report_schema
-from pipeline.artifacts import Workspace, sha256
+from pipeline import load_engine
+from pipeline.artifacts import Workspace
+from pipeline.files import sha256
+from pipeline.measure import machine, processor
+from pipeline.report import schema
 
 pytestmark = pytest.mark.slow
 MODELS = {"bert": 256, "segformer": 32}  # held-out samples, fewer than by default: a third of the time
@@ -56,7 +59,7 @@ def report_of(folder: Path) -> dict[str, Any]:
 
 def test_the_main_job_passes_on_every_processor(built: tuple[str, Path]) -> None:
     report = report_of(built[1])
-    report_schema.validate(report)
+    schema.validate(report)
     assert (report["verdict"], report["reasons"]) == ("pass", [])
     assert report["accuracy"]["relative_drop"] <= 0.01 and report["accuracy"]["agreement"] >= 0.99
     assert report["accuracy"]["drop_interval"]["relative_high"] <= 0.01 and report["notes"] == []

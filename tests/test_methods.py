@@ -15,14 +15,18 @@ import numpy as np
 import onnx
 import pytest
 
-from pipeline import bench, machine, methods, parity, prepare, processor
-from pipeline.artifacts import Workspace, sha256
+from pipeline.artifacts import Workspace
+from pipeline.bench import methods, speed
+from pipeline.bench.methods import _calibration_data, _peers
 from pipeline.errors import ArtifactError, BackendUnavailable, InputError
-from pipeline.evaluation import Reference, one_by_one
-from pipeline.facts import float_graphs
-from pipeline.methods import _calibration_data, _peers
+from pipeline.files import sha256
+from pipeline.judge import parity
+from pipeline.judge.evaluation import Reference, one_by_one
+from pipeline.judge.reference import exact_session
+from pipeline.measure import machine, processor
+from pipeline.model import loading
 from pipeline.recipe import Recipe
-from pipeline.reference import exact_session
+from pipeline.report.sections import float_graphs
 from pipeline.stages import calibrate
 
 PEERS = [name for name in methods.names() if methods.get(name).PEER]
@@ -96,7 +100,7 @@ def test_asking_whether_methods_can_run_loads_no_torch() -> None:
 @pytest.mark.parametrize("model", ["bert", "segformer"])
 def test_peers_get_the_samples_of_the_calibrate_stage(model: str, exported: Exported) -> None:
     recipe = exported(model)
-    expected, digest = calibrate.samples(recipe, prepare.open_source(recipe), recipe.folder)
+    expected, digest = calibrate.samples(recipe, loading.open_source(recipe), recipe.folder)
     found = _calibration_data.arrays(Workspace(recipe.folder))
     assert found.keys() == expected.keys()
     for name, value in expected.items():
@@ -183,12 +187,12 @@ def test_what_all_are_compared_with_is_always_timed(
 ) -> None:
     workspace = workspace_of("bert")
     recipe = Recipe.load("bert", overrides={"folder": workspace.folder, "verification.runs": 5})
-    table = bench.run(recipe, batch=1, wanted=["float_openvino", "float_openvino"])
+    table = speed.run(recipe, batch=1, wanted=["float_openvino", "float_openvino"])
     assert [row["method"] for row in table["methods"]] == [methods.BASE, "float_openvino"]
     assert all(row["speedup"]["median"] > 0 for row in table["methods"])
     monkeypatch.setattr(methods.get(methods.BASE), "unavailable_reason", lambda: "not installed: pip install it")
     with pytest.raises(BackendUnavailable, match=r"float_onnxruntime, which all .* here: not installed"):
-        bench.run(recipe, batch=1, wanted=["float_openvino"])
+        speed.run(recipe, batch=1, wanted=["float_openvino"])
 
 
 def test_static_ranges_come_from_the_samples(workspace_of: Callable[[str], Workspace], tmp_path: Path) -> None:
@@ -250,12 +254,12 @@ def test_a_broken_peer_is_a_row_and_a_broken_method_of_ours_an_error(
     real = methods.get
 
     monkeypatch.setattr(methods, "get", lambda name: fake(True, fault) if name == "fake" else real(name))
-    rows = {row["method"]: row for row in bench.run(recipe, batch=1, wanted=[bench.BASE, "fake"])["methods"]}
+    rows = {row["method"]: row for row in speed.run(recipe, batch=1, wanted=[speed.BASE, "fake"])["methods"]}
     assert rows["fake"]["skipped"] == said
     assert "latency" not in rows["fake"]
-    assert rows[bench.BASE]["accuracy"]["cosine"] == pytest.approx(1)
-    assert rows[bench.BASE]["speedup"]["median"] == pytest.approx(1)
+    assert rows[speed.BASE]["accuracy"]["cosine"] == pytest.approx(1)
+    assert rows[speed.BASE]["speedup"]["median"] == pytest.approx(1)
 
     monkeypatch.setattr(methods, "get", lambda name: fake(False, fault) if name == "fake" else real(name))
     with pytest.raises((RuntimeError, KeyError, BackendUnavailable)):
-        bench.run(recipe, batch=1, wanted=[bench.BASE, "fake"])
+        speed.run(recipe, batch=1, wanted=[speed.BASE, "fake"])

@@ -18,14 +18,14 @@ from onnx_text import operators, parse, run
 from calibration import ChannelStatistic, Migration, choose_factors, migration, weight_amax
 from calibration.channel_binning import Axis, channels_along
 from calibration.histograms import read_histograms
-from pipeline import prepare
 from pipeline.artifacts import Workspace
 from pipeline.graph import find_pairs, keep_pairs, migrate, set_scales
 from pipeline.graph.migrate import Moved, migrate_outliers
+from pipeline.judge.reference import exact_session
 from pipeline.lowering import Candidates, Choice
+from pipeline.lowering.scales import to_scale
+from pipeline.model import loading
 from pipeline.recipe import Lowering, Recipe
-from pipeline.reference import exact_session
-from pipeline.scales import to_scale
 from pipeline.stages import calibrate
 
 ALWAYS = {"fold": 0.0, "multiply": 0.0}
@@ -558,12 +558,12 @@ def graph(
         few = {"rewrites": False, "calibration__samples": 2, "calibration__batch_size": 2}
         recipe = recipe_for(name, folder / name, checkpoint, data[name], **few)
         _run(recipe, "quantize", "calibrate")
-        _, made = export_quantized(prepare.open_source(recipe), recipe, Workspace(recipe.folder))
+        _, made = export_quantized(loading.open_source(recipe), recipe, Workspace(recipe.folder))
         candidates = folder / "candidates.onnx"
         ir.save(made, candidates)
-    source = prepare.open_source(recipe)
-    inputs = prepare.random_inputs(source, recipe, batch=3)
-    expected = prepare.run_torch(prepare.float_model(source), inputs, source.outputs)
+    source = loading.open_source(recipe)
+    inputs = loading.random_inputs(source, recipe, batch=3)
+    expected = loading.run_torch(loading.float_model(source), inputs, source.outputs)
     return Graph(candidates, read_histograms(recipe.folder / "calibration.npz")[1], inputs, expected)
 
 
@@ -732,9 +732,9 @@ def test_on_the_calibration_data_the_lowered_model_comes_nearer_to_float(
 ) -> None:
     recipe = exported(name).model_copy(update={"backend": "onnxruntime"})
     candidates = Candidates(recipe, Workspace(recipe.folder))
-    source = prepare.open_source(recipe)
+    source = loading.open_source(recipe)
     inputs, _ = calibrate.samples(recipe, source, recipe.folder)
-    expected = prepare.run_torch(prepare.float_model(source), inputs, source.outputs)
+    expected = loading.run_torch(loading.float_model(source), inputs, source.outputs)
     judged = inputs["attention_mask"] != 0 if "attention_mask" in inputs else np.s_[:]
     noise = []
     for moved in (False, True):

@@ -17,8 +17,11 @@ import tiny
 from conftest import Cli, options_of, recipe_for
 from safetensors.numpy import load_file, save_file
 
-from pipeline import checkpoint, checkpoint_files, checkpoint_weights, families, prepare
+from pipeline import checkpoint, families
+from pipeline.checkpoint import reading
+from pipeline.checkpoint import weights as checkpoint_weights
 from pipeline.errors import InputError
+from pipeline.model import loading
 
 Copy = Callable[[str], Path]
 Damage = Callable[[Path], object]
@@ -74,8 +77,8 @@ def one_token_type(folder: Path) -> None:
     weights(lambda n, w: (n, w[:1] if "token_type" in n else w))(folder)
 
 
-def source_of(name: str, folder: Path) -> prepare.Source:
-    return prepare.open_source(recipe_for(name, folder.parent / "out", folder, folder))
+def source_of(name: str, folder: Path) -> loading.Source:
+    return loading.open_source(recipe_for(name, folder.parent / "out", folder, folder))
 
 
 def refuse(name: str, damage: Damage, expected: list[str], copy_of: Copy) -> None:
@@ -83,7 +86,7 @@ def refuse(name: str, damage: Damage, expected: list[str], copy_of: Copy) -> Non
     folder = copy_of(name)
     damage(folder)
     with pytest.raises(InputError) as error:
-        prepare.float_model(source_of(name, folder))
+        loading.float_model(source_of(name, folder))
     for fragment in expected:
         assert fragment in str(error.value), error.value
 
@@ -206,8 +209,8 @@ def test_what_means_the_same_gives_the_same(
     assert ("names no architecture; by its weights it is a" in answer.err) == ("no architecture" in case)
     found, expected = source_of(name, folder), source_of(name, checkpoints[name])
     assert (found.architecture, found.task_name) == (expected.architecture, expected.task_name)
-    sample = prepare.random_inputs(expected, recipe)
-    outputs, before = (prepare.run_torch(prepare.float_model(s), sample, expected.outputs) for s in (found, expected))
+    sample = loading.random_inputs(expected, recipe)
+    outputs, before = (loading.run_torch(loading.float_model(s), sample, expected.outputs) for s in (found, expected))
     for key in expected.outputs:
         np.testing.assert_array_equal(outputs[key], before[key])
     for file in expected.family.COPIED:  # the artifact's files are in plain UTF-8
@@ -405,7 +408,7 @@ def test_a_folder_that_is_no_checkpoint(names: list[str], said: str, tmp_path: P
     for name in names:
         (tmp_path / name).touch()
     with pytest.raises(InputError, match=said):
-        checkpoint_files.read_config(tmp_path)
+        reading.read_config(tmp_path)
 
 
 def test_a_file_of_a_checkpoint_names_its_folder(checkpoints: dict[str, Path]) -> None:

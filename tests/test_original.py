@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from pipeline import original, prepare
 from pipeline.errors import EngineRefused, InputError
+from pipeline.model import loading, unrewritten
 from pipeline.recipe import Recipe
 
 
@@ -31,14 +31,14 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def test_an_input_error_of_the_process_is_raised_here(tmp_path: Path) -> None:
     recipe = Recipe.load("bert", overrides={"checkpoint": str(tmp_path / "nowhere"), "folder": tmp_path})
-    with pytest.raises(InputError, match="nowhere"), original.exported_beside(recipe, tmp_path):
+    with pytest.raises(InputError, match="nowhere"), unrewritten.exported_beside(recipe, tmp_path):
         pass
 
 
 def test_a_fault_here_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = started(monkeypatch)
     recipe = Recipe.load("bert", overrides={"folder": tmp_path})
-    with pytest.raises(KeyboardInterrupt), original.exported_beside(recipe, tmp_path):
+    with pytest.raises(KeyboardInterrupt), unrewritten.exported_beside(recipe, tmp_path):
         raise KeyboardInterrupt
     assert [process.returncode for process in found] == [-9]
     assert not list(tmp_path.glob("*.onnx"))
@@ -47,12 +47,12 @@ def test_a_fault_here_ends_the_process(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_killed_process_is_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = started(monkeypatch)
     recipe = Recipe.load("bert", overrides={"folder": tmp_path})
-    with pytest.raises(RuntimeError, match="signal 9"), original.exported_beside(recipe, tmp_path):
+    with pytest.raises(RuntimeError, match="signal 9"), unrewritten.exported_beside(recipe, tmp_path):
         found[0].kill()
 
 
 def fault(kind: str, **more: Any) -> Callable[[], None]:
-    return lambda: original._answer(kind=kind, message="what happened", **more)
+    return lambda: unrewritten._answer(kind=kind, message="what happened", **more)
 
 
 @pytest.mark.parametrize(
@@ -69,25 +69,25 @@ def test_faults_keep_their_class(
     with pytest.raises(SystemExit) as end:
         answer()
     with pytest.raises(expected, match="what happened") as caught:
-        original._raise(capsys.readouterr().out, int(str(end.value)))
+        unrewritten._raise(capsys.readouterr().out, int(str(end.value)))
     assert getattr(caught.value, "errno", errno.ENOSPC) == errno.ENOSPC
 
 
 def test_the_model_is_as_before_after_an_export(calibrated: dict[str, Recipe]) -> None:
     """Constant quantizers stand in for the calibrated ones while the model is traced, and no longer."""
-    from pipeline.export import _constant_scales, _ConstantQuantizer, export_onnx
+    from pipeline.model.onnx_export import _constant_scales, _ConstantQuantizer, export_onnx
     from pipeline.quantization import TensorQuantizer, apply_amax, quantizers
 
     recipe = calibrated["bert"]
-    source = prepare.open_source(recipe)
-    model = prepare.quantized_model(source, recipe)
+    source = loading.open_source(recipe)
+    model = loading.quantized_model(source, recipe)
     some = dict(list(quantizers(model))[:4])  # the others are off and stay as they are
     apply_amax(model, {n: [2.0] if q.axis is None else [1.0] * len(_weight(model, n)) for n, q in some.items()})
     before = dict(model.named_modules())
-    sample = prepare.random_inputs(source, recipe)
-    expected = prepare.run_torch(model, sample, source.outputs)
+    sample = loading.random_inputs(source, recipe)
+    expected = loading.run_torch(model, sample, source.outputs)
     with _constant_scales(model):
-        inside = prepare.run_torch(model, sample, source.outputs)
+        inside = loading.run_torch(model, sample, source.outputs)
         kinds = {type(model.get_submodule(name)) for name in some}
         off = {type(m) for n, m in model.named_modules() if n in dict(before) and isinstance(m, TensorQuantizer)}
     assert kinds == {_ConstantQuantizer} and off == {TensorQuantizer}

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import qdq_models as models
 
-from pipeline.parity import LARGEST_SQNR_DB, Difference, Limit, compare, cosine, max_abs_diff, sqnr_db
-from pipeline.reference import dithered_outputs, exact_session, float_session
+from pipeline.judge.parity import LARGEST_SQNR_DB, Difference, Limit, compare, cosine, max_abs_diff, sqnr_db
+from pipeline.judge.reference import dithered_outputs, exact_session, float_session
 
 RNG = np.random.default_rng(0)
 SIGNAL = RNG.standard_normal((4, 50)).astype(np.float32)

@@ -9,8 +9,10 @@ import pytest
 import qdq_models as models
 from test_backends import USABLE
 
-from pipeline import parity_bench, show, stages
-from pipeline.tables import parity as table_of
+from pipeline import stages
+from pipeline.bench import parity
+from pipeline.bench.tables import parity as table_of
+from pipeline.cli import show
 
 
 def test_every_fault_is_tried_at_every_size(
@@ -19,16 +21,16 @@ def test_every_fault_is_tried_at_every_size(
     folder = tmp_path / "small"
     for backend in USABLE:
         models.export(folder, backend)
-    monkeypatch.setattr(parity_bench, "build", lambda recipe, announce: stages.run("engine", recipe))
+    monkeypatch.setattr(parity, "build", lambda recipe, announce: stages.run("engine", recipe))
     record = tmp_path / "parity.json"
     recipe = models.recipe(folder, USABLE[0], **{"budgets.speedup": 0.0})
     for _ in range(2):  # a table of the same model is replaced
-        table = parity_bench.run(recipe, groups=3, command="make bench-parity", announce=print, record=record)
+        table = parity.run(recipe, groups=3, command="make bench-parity", announce=print, record=record)
     assert (len(json.loads(record.read_text())), table["backends"]) == (1, USABLE)
     threads = len({1, table["environment"]["threads"]})
     assert table["false_alarms"] == {"refused": 0, "trials": 3 * len(USABLE) * threads * 2}
     kinds = {fault["fault"] for fault in table["faults"]}
-    assert kinds == {*parity_bench.OUTPUT_FAULTS, *parity_bench.GRAPH_FAULTS}
+    assert kinds == {*parity.OUTPUT_FAULTS, *parity.GRAPH_FAULTS}
     assert {fault["trials"] for fault in table["faults"]} == {3 * len(USABLE)}
     large = {f["fault"]: f["refused"] / f["trials"] for f in table["faults"] if f["size"] == 0.1}
     assert large["output too large"] == large["noise on the output"] == 1

@@ -11,14 +11,18 @@ from typing import Any
 
 import pytest
 from conftest import Cli, options_of, snapshot
+from pipeline.bench.speed.placement import engines as placement_engines
 
-from pipeline import backends, machine, place, placement, placement_engines, processor, selection, stages, tasks
+from pipeline import backends, stages, tasks
 from pipeline.artifacts import Workspace
+from pipeline.backends._policy import Policy
+from pipeline.bench import placement as place
+from pipeline.bench.placement.search import moves, search, toggled
+from pipeline.bench.placement.trials import CURRENT, Candidate, Trial, equally_fast, misses
 from pipeline.errors import EngineRefused, InputError
-from pipeline.lowering import Choice
-from pipeline.placement import Policy, in_order
-from pipeline.placement_search import moves, search, toggled
-from pipeline.placement_trials import CURRENT, Candidate, Trial, equally_fast, misses
+from pipeline.lowering import Choice, placement, selection
+from pipeline.lowering.placement import in_order
+from pipeline.measure import machine, processor
 from pipeline.recipe import Budgets, Recipe
 
 LIMITS = Budgets(relative_drop=0.01, agreement=0.95)  # type: ignore[call-arg]

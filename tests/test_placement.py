@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
-from pipeline import backends, families, placement, processor
+from pipeline import backends, families
+from pipeline.backends._policy import KINDS, Policy
 from pipeline.errors import InputError
-from pipeline.placement import KINDS, Decision, Default, Policy, decide
+from pipeline.lowering import placement
+from pipeline.lowering.placement import Decision, Default, decide
+from pipeline.measure import processor
 from pipeline.recipe import Placement
 
 PRODUCTS = Policy(kinds=frozenset({"linear", "conv", "depthwise", "embedding", "scores", "context"}))

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from conftest import recipe_for
 
-from pipeline import prepare, stages
+from pipeline import stages
 from pipeline.errors import InputError
+from pipeline.model import loading
 from pipeline.tasks import _pooling
 from pipeline.tasks import sentence_embedding as embedding
 
@@ -56,10 +57,10 @@ def test_vectors_are_those_of_sentence_transformers(
     now = {"embedding_dimension": hidden, "pooling_mode": mode, "include_prompt": True}
     stored(folder, now if written == "now" else {**legacy(key), "word_embedding_dimension": hidden}, "Normalize")
     recipe = recipe_for("encoder", tmp_path / "out", folder, data["encoder"])
-    source = prepare.open_source(recipe)
+    source = loading.open_source(recipe)
     inputs, labels = embedding.encode(folder, recipe, TEXTS)
     assert labels["pooling"].tolist() == [mode]
-    outputs = prepare.run_torch(prepare.float_model(source), inputs, source.outputs)
+    outputs = loading.run_torch(loading.float_model(source), inputs, source.outputs)
     found = embedding.predict(outputs, labels)
     expected = SentenceTransformer(str(folder), device="cpu").encode(TEXTS, normalize_embeddings=True)
     np.testing.assert_allclose(found, expected, atol=1e-5)

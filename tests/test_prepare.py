@@ -11,7 +11,7 @@ from conftest import recipe_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import prepare
+from pipeline.model import loading
 
 Arrays = dict[str, np.ndarray]
 
@@ -38,7 +38,7 @@ def samples_of(batches: list[Arrays]) -> list[tuple[int, ...]]:
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=40), st.integers(1, 9), st.booleans())
 def test_every_sample_is_there_once_with_all_its_tokens(lengths: list[int], size: int, left: bool) -> None:
     inputs = padded(lengths, 20, left)
-    found = prepare.unpadded_batches(inputs, size)
+    found = loading.unpadded_batches(inputs, size)
     assert samples_of(found) == samples_of([inputs])
     assert [len(batch["input_ids"]) for batch in found[:-1]] == [size] * (len(found) - 1)
     for batch in found:
@@ -52,7 +52,7 @@ def test_hardly_any_padding_is_left() -> None:
     lengths = np.random.default_rng(0).integers(8, 129, 256).tolist()
     inputs = padded(lengths, 128)
     share = 1 - inputs["attention_mask"].mean()
-    found = prepare.unpadded_batches(inputs, 8)
+    found = loading.unpadded_batches(inputs, 8)
     positions = sum(batch["attention_mask"].size for batch in found)
     left = 1 - sum(lengths) / positions
     assert share > 0.4 and left < 0.03
@@ -60,14 +60,14 @@ def test_hardly_any_padding_is_left() -> None:
 
 def test_samples_of_one_length_keep_their_order() -> None:
     inputs = padded([5] * 7, 9)
-    found = prepare.unpadded_batches(inputs, 3)
+    found = loading.unpadded_batches(inputs, 3)
     for name, value in inputs.items():
         np.testing.assert_array_equal(np.concatenate([batch[name] for batch in found]), value[:, :5])
 
 
 def test_padding_in_front_is_left_whole() -> None:
     inputs = padded([3, 9, 5], 12, left=True)
-    (found,) = prepare.unpadded_batches(inputs, 3)
+    (found,) = loading.unpadded_batches(inputs, 3)
     assert found["attention_mask"].shape == (3, 12)
     assert samples_of([found]) == samples_of([inputs])
 
@@ -76,13 +76,13 @@ def test_a_gap_and_an_empty_mask_lose_nothing() -> None:
     inputs = padded([4, 6], 8)
     inputs["attention_mask"][0] = [1, 0, 0, 1, 0, 1, 0, 0]
     inputs["attention_mask"][1] = 0
-    found = prepare.unpadded_batches(inputs, 1)
+    found = loading.unpadded_batches(inputs, 1)
     assert [batch["attention_mask"].tolist() for batch in found] == [[[1, 0, 0, 1, 0, 1]], [[0] * 8]]
 
 
 def test_inputs_without_a_mask_come_whole_in_their_own_order() -> None:
     pixels = np.arange(5 * 3 * 4 * 4, dtype=np.float32).reshape(5, 3, 4, 4)
-    found = prepare.unpadded_batches({"pixel_values": pixels}, 2)
+    found = loading.unpadded_batches({"pixel_values": pixels}, 2)
     assert [len(batch["pixel_values"]) for batch in found] == [2, 2, 1]
     np.testing.assert_array_equal(np.concatenate([batch["pixel_values"] for batch in found]), pixels)
 
@@ -90,16 +90,16 @@ def test_inputs_without_a_mask_come_whole_in_their_own_order() -> None:
 @pytest.mark.parametrize("name", ["bert", "classifier", "encoder"])
 def test_no_answer_changes(name: str, checkpoints: dict[str, Path], data: dict[str, Path], tmp_path: Path) -> None:
     recipe = recipe_for(name, tmp_path, checkpoints[name], data[name], shapes__sequence_length=64)
-    source = prepare.open_source(recipe)
-    model = prepare.float_model(source)
+    source = loading.open_source(recipe)
+    model = loading.float_model(source)
     raw = source.task.samples(recipe, source.config, "calibration", 8, folder=source.folder)
     inputs, _ = source.task.encode(source.folder, recipe, raw)
     assert (inputs["attention_mask"] == 0).any(1).all(), "every sample is padded"
     whole = {tuple(ids): i for i, ids in enumerate(inputs["input_ids"].tolist())}
-    expected = prepare.run_torch(model, inputs, source.outputs)
+    expected = loading.run_torch(model, inputs, source.outputs)
     seen = []
-    for batch in prepare.unpadded_batches(inputs, 3):
-        found = prepare.run_torch(model, batch, source.outputs)
+    for batch in loading.unpadded_batches(inputs, 3):
+        found = loading.run_torch(model, batch, source.outputs)
         real = batch["attention_mask"] != 0
         width = inputs["input_ids"].shape[1] - real.shape[1]
         rows = [whole[tuple(ids)] for ids in np.pad(batch["input_ids"], ((0, 0), (0, width))).tolist()]
@@ -117,12 +117,12 @@ def test_padding_decides_about_no_scale(checkpoints: dict[str, Path], data: dict
     from pipeline.stages.calibrate import collect
 
     recipe = recipe_for("bert", tmp_path, checkpoints["bert"], data["bert"])
-    source = prepare.open_source(recipe)
+    source = loading.open_source(recipe)
     inputs, _ = source.task.encode(
         source.folder, recipe, source.task.samples(recipe, source.config, "calibration", 8, folder=source.folder)
     )
     torch.manual_seed(0)
-    statistics, channels = collect(prepare.quantized_model(source, recipe), inputs, 1)
+    statistics, channels = collect(loading.quantized_model(source, recipe), inputs, 1)
     real = int(inputs["attention_mask"].sum())
     name = "bert.encoder.layer.0.output.dense._input_quantizer"
     assert statistics[name].elements == channels[name].elements == real * channels[name].channels

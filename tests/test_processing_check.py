@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from conftest import Cli, options_of, recipe_for
 
-from pipeline import prepare, processing_check, stages
+from pipeline import stages
 from pipeline.errors import InputError
+from pipeline.model import loading, processing_check
 from pipeline.tasks import semantic_segmentation
 
 CopyOf = Callable[[str], Path]
@@ -41,7 +42,7 @@ def test_every_task_encodes_as_transformers_does(
     name: str, checkpoints: dict[str, Path], data: dict[str, Path], tmp_path: Path
 ) -> None:
     recipe = recipe_for(name, tmp_path, checkpoints[name], data[name])
-    source = prepare.open_source(recipe)
+    source = loading.open_source(recipe)
     raw = source.task.samples(recipe, source.config, "calibration", 8, folder=source.folder)
     found, _ = source.task.encode(source.folder, recipe, raw)
     own = source.task.own_encoding(source.folder, recipe, raw)
@@ -60,7 +61,7 @@ def test_a_tokenizer_file_that_its_settings_overrule_is_made_anew(
     (tmp_path / data[name].name).write_text(content.replace("the ", "The "), encoding="utf-8")
     recipe = recipe_for(name, tmp_path / "out", folder, tmp_path / data[name].name)
     stages.run("quantize", recipe)
-    source = prepare.open_source(recipe)
+    source = loading.open_source(recipe)
     raw = source.task.samples(recipe, source.config, "calibration", 8, folder=folder)
     found, _ = source.task.encode(recipe.folder, recipe, raw)
     assert processing_check.differences(found, source.task.own_encoding(folder, recipe, raw)) == []

@@ -15,8 +15,9 @@ import qdq_models as models
 from test_backends import USABLE
 
 import pipeline
-from pipeline import machine, processor, stages
+from pipeline import stages
 from pipeline.errors import ArtifactError, EngineRefused
+from pipeline.measure import machine, processor
 from pipeline.recipe import Lowering, Placement, Recipe
 
 VNNI, AVX512, AVX2 = ["avx512_vnni", "avx512bw", "avx2"], ["avx512bw", "avx512f", "avx2"], ["avx2"]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import pulse
+from pipeline.distributed import pulse
 from pipeline.errors import InputError
 
 ROOT = Path(__file__).parent.parent

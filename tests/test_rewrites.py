@@ -13,7 +13,8 @@ import tiny
 import torch
 from conftest import recipe_for
 
-from pipeline import families, prepare
+from pipeline import families
+from pipeline.model import loading
 from pipeline.stages.quantize import EXACT, prove_rewrites
 
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
@@ -38,24 +39,24 @@ CASES = [(family, variant) for family in families.names() for variant in VARIANT
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], prepare.Source]:
+def source(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], loading.Source]:
     """Returns a function: source(family, variant) -> an opened checkpoint with random weights."""
-    made: dict[tuple[str, str], prepare.Source] = {}
+    made: dict[tuple[str, str], loading.Source] = {}
 
-    def open_one(family: str, variant: str) -> prepare.Source:
+    def open_one(family: str, variant: str) -> loading.Source:
         if (family, variant) not in made:
             folder = tmp_path_factory.mktemp("rewrites") / "checkpoint"
             getattr(tiny, family)(folder, **VARIANTS[family][variant])
-            made[family, variant] = prepare.open_source(recipe_for(family, folder, folder, folder))
+            made[family, variant] = loading.open_source(recipe_for(family, folder, folder, folder))
         return made[family, variant]
 
     return open_one
 
 
-def inputs(source: prepare.Source, folder: Path, batch: int, size: int = 64) -> dict[str, np.ndarray]:
+def inputs(source: loading.Source, folder: Path, batch: int, size: int = 64) -> dict[str, np.ndarray]:
     family = str(source.family.MODEL_TYPE)
     recipe = recipe_for(family, folder, source.folder, folder, shapes__image_size=size, seed=batch)
-    return prepare.random_inputs(source, recipe, batch)
+    return loading.random_inputs(source, recipe, batch)
 
 
 def difference(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> float:
@@ -69,67 +70,67 @@ def test_every_family_has_variants_here() -> None:
 
 @pytest.mark.parametrize(("family", "variant"), CASES)
 def test_each_rewrite_alone_is_exact(
-    family: str, variant: str, source: Callable[[str, str], prepare.Source], tmp_path: Path
+    family: str, variant: str, source: Callable[[str, str], loading.Source], tmp_path: Path
 ) -> None:
     opened = source(family, variant)
     sample = inputs(opened, tmp_path, 2)
-    before = prepare.run_torch(prepare.float_model(opened), sample, opened.outputs)
+    before = loading.run_torch(loading.float_model(opened), sample, opened.outputs)
     rewrites = opened.family.rewrites()
     assert rewrites
     for name, rewrite in rewrites.items():
-        model = rewrite(prepare.float_model(opened)).eval()
-        assert difference(before, prepare.run_torch(model, sample, opened.outputs)) < 1e-5, name
+        model = rewrite(loading.float_model(opened)).eval()
+        assert difference(before, loading.run_torch(model, sample, opened.outputs)) < 1e-5, name
 
 
 @pytest.mark.parametrize(("family", "variant"), CASES)
 def test_all_rewrites_together_are_exact_at_other_sizes(
-    family: str, variant: str, source: Callable[[str, str], prepare.Source], tmp_path: Path
+    family: str, variant: str, source: Callable[[str, str], loading.Source], tmp_path: Path
 ) -> None:
     opened = source(family, variant)
     recipe = recipe_for(family, tmp_path, opened.folder, tmp_path)
-    before, after = prepare.float_model(opened), prepare.rewritten_model(opened, recipe)
+    before, after = loading.float_model(opened), loading.rewritten_model(opened, recipe)
     other = 64 if variant == "last stage as a sequence" else 128  # that one knows one size
     for batch, size in ((1, 64), (3, other)):
         sample = inputs(opened, tmp_path, batch, size)
-        expected = prepare.run_torch(before, sample, opened.outputs)
-        assert difference(expected, prepare.run_torch(after, sample, opened.outputs)) < 1e-5
+        expected = loading.run_torch(before, sample, opened.outputs)
+        assert difference(expected, loading.run_torch(after, sample, opened.outputs)) < 1e-5
     off = recipe.model_copy(update={"rewrites": False})
-    assert type(prepare.rewritten_model(opened, off)) is type(before)
-    unchanged = prepare.run_torch(prepare.rewritten_model(opened, off), sample, opened.outputs)
+    assert type(loading.rewritten_model(opened, off)) is type(before)
+    unchanged = loading.run_torch(loading.rewritten_model(opened, off), sample, opened.outputs)
     assert difference(expected, unchanged) == 0
 
 
 @pytest.mark.parametrize("family", families.names())
 def test_a_rewrite_that_is_applied_twice_changes_nothing_more(
-    family: str, source: Callable[[str, str], prepare.Source], tmp_path: Path
+    family: str, source: Callable[[str, str], loading.Source], tmp_path: Path
 ) -> None:
     opened = source(family, next(iter(VARIANTS[family])))
     sample = inputs(opened, tmp_path, 2)
     rewrite = opened.family.rewrites()["folded_attention_scale"]
-    once = rewrite(prepare.float_model(opened))
-    expected = prepare.run_torch(once, sample, opened.outputs)
-    assert difference(expected, prepare.run_torch(rewrite(once), sample, opened.outputs)) == 0
+    once = rewrite(loading.float_model(opened))
+    expected = loading.run_torch(once, sample, opened.outputs)
+    assert difference(expected, loading.run_torch(rewrite(once), sample, opened.outputs)) == 0
 
 
 @pytest.mark.parametrize(("variant", "tokens"), [("classifier", 1), ("heads of 16", 64)])
 def test_the_last_layer_computes_the_tokens_that_the_head_reads(
-    variant: str, tokens: int, source: Callable[[str, str], prepare.Source], tmp_path: Path
+    variant: str, tokens: int, source: Callable[[str, str], loading.Source], tmp_path: Path
 ) -> None:
     opened = source("bert", variant)
-    model: Any = prepare.rewritten_model(opened, recipe_for("bert", tmp_path, opened.folder, tmp_path))
+    model: Any = loading.rewritten_model(opened, recipe_for("bert", tmp_path, opened.folder, tmp_path))
     seen: list[int] = []
     for layer in model.bert.encoder.layer:
         layer.intermediate.register_forward_hook(lambda _, args, out: seen.append(out.shape[1]))
     sample = inputs(opened, tmp_path, 2)
-    prepare.run_torch(model, sample, opened.outputs)
+    loading.run_torch(model, sample, opened.outputs)
     length = sample["input_ids"].shape[1]
     assert seen == [length] * (len(seen) - 1) + [min(tokens, length)]
 
 
-def test_the_summed_head_carries_batch_norm_statistics(source: Callable[[str, str], prepare.Source]) -> None:
+def test_the_summed_head_carries_batch_norm_statistics(source: Callable[[str, str], loading.Source]) -> None:
     """Other statistics, other outputs: a rewrite that forgot them would still pass with fresh ones (0 and 1)."""
     opened = source("segformer", "plain")
-    model = prepare.float_model(opened)
+    model = loading.float_model(opened)
     norm = model.decode_head.batch_norm
     assert (norm.running_mean.abs() > 0.01).any() and (norm.running_var - 1).abs().max() > 0.1
     head = opened.family.rewrites()["summed_decode_head"](model).decode_head
@@ -137,16 +138,16 @@ def test_the_summed_head_carries_batch_norm_statistics(source: Callable[[str, st
     assert "BatchNorm2d" not in names and "Linear" not in names
 
 
-def test_a_head_of_another_form_is_kept(source: Callable[[str, str], prepare.Source]) -> None:
+def test_a_head_of_another_form_is_kept(source: Callable[[str, str], loading.Source]) -> None:
     opened = source("segformer", "last stage as a sequence")
-    model = prepare.float_model(opened)
+    model = loading.float_model(opened)
     head = model.decode_head
     assert opened.family.rewrites()["summed_decode_head"](model).decode_head is head
 
 
 @pytest.mark.parametrize("family", families.names())
 def test_the_stage_measures_and_writes_down_every_rewrite(
-    family: str, source: Callable[[str, str], prepare.Source], tmp_path: Path
+    family: str, source: Callable[[str, str], loading.Source], tmp_path: Path
 ) -> None:
     opened = source(family, next(iter(VARIANTS[family])))
     proofs = prove_rewrites(opened, recipe_for(family, tmp_path, opened.folder, tmp_path))
@@ -160,7 +161,7 @@ def test_the_stage_measures_and_writes_down_every_rewrite(
 def test_a_rewrite_that_is_not_exact_is_caught(
     family: str,
     fault: str,
-    source: Callable[[str, str], prepare.Source],
+    source: Callable[[str, str], loading.Source],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -16,13 +16,14 @@ from onnx import TensorProto, helper, numpy_helper
 from qdq_models import Graph
 from test_backends import USABLE
 
-from pipeline import backends, machine, processor, saturation
-from pipeline.graph import BY_NAME, dropped, find_pairs
+from pipeline import backends
+from pipeline.graph import BY_NAME, dropped, find_pairs, saturation
 from pipeline.graph.byte_products import as_rows, byte_products
 from pipeline.graph.pairs import QUANTIZER
+from pipeline.graph.saturation import LIMIT, bounded_scale, may_saturate, multiply_add, neighbours, pair_sums
 from pipeline.graph.saturation_risk import risks
-from pipeline.reference import exact_session
-from pipeline.saturation import LIMIT, bounded_scale, may_saturate, multiply_add, neighbours, pair_sums
+from pipeline.judge.reference import exact_session
+from pipeline.measure import machine, processor
 
 # --- arithmetic, against the instruction in numpy ---
 

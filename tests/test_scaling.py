@@ -13,12 +13,15 @@ import onnx
 import pytest
 from conftest import Cli
 
-from pipeline import build, methods, parity, scaling, shapes, tables
-from pipeline.artifacts import Workspace, sha256
+from pipeline.artifacts import Workspace
+from pipeline.bench import methods, scaling, shapes, tables
+from pipeline.bench.scaling import measure, plots, points, process, worker
+from pipeline.bench.scaling.points import Point
+from pipeline.bench.tables import scaling as text
+from pipeline.files import sha256
+from pipeline.judge import parity
 from pipeline.recipe import Recipe
-from pipeline.scaling import measure, plots, points, process, worker
-from pipeline.scaling.points import Point
-from pipeline.tables import scaling as text
+from pipeline.stages import build
 
 Exported = Callable[[str], Recipe]
 MIB = 2**20

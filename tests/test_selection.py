@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from calibration import CalibrationTable
-from pipeline import compare, methods, selection, stages, tasks, verdict
+from pipeline import stages, tasks
 from pipeline.artifacts import Workspace
+from pipeline.bench import calibration_methods, methods
 from pipeline.errors import ArtifactError
-from pipeline.lowering import Candidates, Choice
+from pipeline.judge import verdict
+from pipeline.lowering import Candidates, Choice, selection
 from pipeline.recipe import Budgets, Recipe
 
 BUDGETS = Budgets(relative_drop=0.01, agreement=0.95)  # type: ignore[call-arg]
@@ -117,7 +119,7 @@ def test_the_table_of_compare_has_every_method_auto_and_the_peers(
 ) -> None:
     monkeypatch.setattr(methods, "names", lambda: ["float_openvino", "onnxruntime_dynamic"])  # the others take minutes
     recipe = automatic.model_copy(update={"folder": Path(shutil.copytree(automatic.folder, tmp_path / "bert"))})
-    table = compare.run(recipe, record=tmp_path / "quality.json", command="make compare")
+    table = calibration_methods.run(recipe, record=tmp_path / "quality.json", command="make compare")
     assert json.loads((tmp_path / "quality.json").read_text()) == json.loads(
         (recipe.folder / "compare.json").read_text()
     )
@@ -125,10 +127,10 @@ def test_the_table_of_compare_has_every_method_auto_and_the_peers(
     assert [r["method"] for r in table["peers"]] == ["onnxruntime_dynamic"], "a float method is no quantizer"
     plain, allowed = table["auto"]
     assert plain in table["methods"] and allowed in table["methods"] and not plain["migration"]
-    lines = compare.lines(table)
+    lines = calibration_methods.lines(table)
     assert [line[0] for line in lines[:6]] == ["max", "99.9 %", "99.99 %", "99.999 %", "entropy", "mse"]
     assert {len(line) for line in lines} == {7}
-    from pipeline.tables import quality
+    from pipeline.bench.tables import quality
 
     text = quality.section(table)
     assert all(f"| {line[0]} |" in text for line in lines)

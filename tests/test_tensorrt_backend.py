@@ -20,8 +20,8 @@ from pipeline import backends, stages
 from pipeline.backends import tensorrt
 from pipeline.backends._tensorrt import api, cuda, plan
 from pipeline.errors import ArtifactError, BackendUnavailable, EngineRefused, InputError
+from pipeline.judge.reference import exact_session
 from pipeline.recipe import Recipe
-from pipeline.reference import exact_session
 
 TARGETS = {"8.6.0": "8.6", "10.13.3": "10", "11.4.0": "10"}
 every = pytest.mark.parametrize("version", fake_tensorrt.VERSIONS)

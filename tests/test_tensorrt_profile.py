@@ -11,10 +11,10 @@ import onnx
 import pytest
 import qdq_models as models
 
-from pipeline import precision
 from pipeline.backends._tensorrt import profile
 from pipeline.backends._tensorrt.nodes import flops, is_pair_operator, is_product, module_of
 from pipeline.errors import EngineRefused
+from pipeline.measure import precision
 from pipeline.recipe import Shapes
 
 DATA = Path(__file__).parent / "data"

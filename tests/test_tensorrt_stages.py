@@ -12,11 +12,12 @@ import fake_tensorrt
 import pytest
 from conftest import Cli, options_of, snapshot
 
-from pipeline import backends, build, show, stages
+from pipeline import backends, stages
 from pipeline.backends import tensorrt
+from pipeline.cli import show
 from pipeline.errors import BackendUnavailable, EngineRefused
 from pipeline.recipe import Recipe
-from pipeline.stages import verify
+from pipeline.stages import build, verify
 
 Exported = Callable[[str], Recipe]
 MISSING = "no GPU is found here"
@@ -116,7 +117,7 @@ def built(recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def timed(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
     """Lets the engines of the precisions take these seconds; others are really timed."""
-    from pipeline import latency
+    from pipeline.measure import latency
 
     real = latency.interleave
 
@@ -156,7 +157,7 @@ def test_the_fastest_sound_precision_ships(
 def test_int8_that_misses_the_budget_does_not_ship_however_fast(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline import verdict
+    from pipeline.judge import verdict
 
     fake_tensorrt.install(monkeypatch, tmp_path, "10.13.3")
     timed(monkeypatch, int8=0.001, fp16=0.002, fp32=0.003)

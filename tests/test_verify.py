@@ -16,12 +16,15 @@ import pytest
 import qdq_models as models
 from test_backends import USABLE
 
-from pipeline import backends, facts, report_schema, show, stages, tasks
-from pipeline.artifacts import Workspace, sha256
+from pipeline import backends, stages, tasks
+from pipeline.artifacts import Workspace
+from pipeline.cli import show
 from pipeline.errors import ArtifactError, EngineRefused, InputError
-from pipeline.reference import CPU, CUDA, exact_session, float_session
+from pipeline.files import sha256
+from pipeline.judge.reference import CPU, CUDA, exact_session, float_session
+from pipeline.judge.verdict import budgets, reasons, relative_drop
+from pipeline.report import schema, sections
 from pipeline.stages import verify
-from pipeline.verdict import budgets, reasons, relative_drop
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +55,7 @@ def through(folder: Path, backend: str, maker: Any = models.linear, **overrides:
 @pytest.mark.parametrize("backend", USABLE)
 def test_report_keeps_its_promise(backend: str, tmp_path: Path, no_page: list[dict[str, Any]]) -> None:
     report = through(tmp_path / "small", backend)
-    report_schema.validate(report)
+    schema.validate(report)
     assert (report["model"], report["backend"], report["task"]) == ("small", backend, "text-classification")
     assert (report["verdict"], report["reasons"], report["precision"]) == ("pass", [], "int8")
     assert report["accuracy"]["samples"] == 25
@@ -123,7 +126,7 @@ def test_without_onnxruntime_accuracy_is_judged_and_the_speed_up_is_not(
             stages.run(name, recipe)
         reports.append(json.loads(Workspace(folder).path("report.json").read_text()))
     for report in reports:
-        report_schema.validate(report)
+        schema.validate(report)
         latency = report["latency"]
         assert (latency["float_ort"], latency["speedup"], latency["not_compared"]) == (None, None, missing)
         assert latency["engine"]["p50"] > 0 and [*latency["samples"]] == ["engine"]
@@ -163,11 +166,11 @@ def test_an_engine_on_a_gpu_says_where_the_float_model_ran(
     logging.getLogger("pipeline").setLevel(logging.INFO)
     report = through(tmp_path / "small", USABLE[0])
     assert report["latency"]["float_provider"] == CPU and "has no CUDA here" in caplog.text
-    assert facts.float_name(report) == "float ONNX Runtime on the CPU"
+    assert sections.float_name(report) == "float ONNX Runtime on the CPU"
     report["latency"]["float_provider"] = CUDA
-    assert facts.float_name(report) == "float ONNX Runtime on CUDA"
+    assert sections.float_name(report) == "float ONNX Runtime on CUDA"
     monkeypatch.delattr(backends.get(USABLE[0]), "ON_GPU")
-    assert facts.float_name(report) == facts.float_name({}) == "float ONNX Runtime"
+    assert sections.float_name(report) == sections.float_name({}) == "float ONNX Runtime"
 
 
 def test_a_second_run_does_nothing(tmp_path: Path) -> None:
@@ -288,7 +291,7 @@ def test_a_report_without_a_promised_key_is_refused(tmp_path: Path) -> None:
     del report["latency"]["speedup"]
     report["verdict"] = "maybe"
     with pytest.raises(ArtifactError, match=r"(?s)verdict.*latency\.speedup: Field required"):
-        report_schema.validate(report)
+        schema.validate(report)
 
 
 @pytest.mark.parametrize(
@@ -355,7 +358,7 @@ def test_a_faulty_engine_gets_a_failing_report_in_place_of_the_earlier_pass(
     monkeypatch.setattr(backends, "load_checked", lambda *given: Faulty(load(*given), change))
     stages.run("verify", models.recipe(folder, backend, **{"budgets.speedup": 0.0}), force=True)
     report = json.loads(Workspace(folder).path("report.json").read_text())
-    report_schema.validate(report)
+    schema.validate(report)
     assert report["verdict"] == "fail"
     assert re.search(expected, "\n".join(report["reasons"])), report["reasons"]
 

@@ -76,7 +76,8 @@ def test_the_blocking_works() -> None:
 
 def test_runtimes_come_with_their_first_use() -> None:
     run(
-        "import pipeline.backends, pipeline.cli, pipeline.engine_api, pipeline.stages.engine, pipeline.stages.verify\n"
+        "import pipeline.backends, pipeline.cli.verbs\n"
+        "import pipeline.stages.engine_api, pipeline.stages.engine, pipeline.stages.verify\n"
         "pipeline.backends.names()\n"
         "heavy = {'openvino', 'onnxruntime', 'matplotlib', 'sklearn'} & set(sys.modules)\n"
         "assert not heavy, heavy"

@@ -36,15 +36,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from pipeline import processor
-from pipeline.errors import BackendUnavailable, InputError, near_names
+from pipeline.errors import ArtifactError, BackendUnavailable, InputError, near_names
+from pipeline.measure import processor
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from pipeline.artifacts import Workspace
-    from pipeline.placement import Policy
+    from pipeline.backends._policy import Policy
     from pipeline.recipe import Recipe
 
     Array = NDArray[np.generic]
@@ -164,7 +164,11 @@ def load_checked(workspace: Workspace, name: str, threads: int | None) -> Engine
         workspace.path(f"{name}/{file}")
     if not on_gpu(name):
         processor.admit(json.loads(workspace.path(f"{name}/engine.json").read_text(encoding="utf-8")), workspace)
-    return backend.load(workspace.folder / name, threads)
+    try:
+        return backend.load(workspace.folder / name, threads)
+    except ArtifactError as error:
+        again = workspace.again(file=f"{name}/{backend.FILES[0]}")
+        raise ArtifactError(f"{str(error).rstrip('.')}; {again}.") from error
 
 
 def missing_package(package: str, install: str) -> str | None:

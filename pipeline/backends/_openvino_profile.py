@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pipeline import precision
+from pipeline.measure import precision
 
 if TYPE_CHECKING:
     from pipeline.backends import Array

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import precision, processor
 from pipeline.backends import missing_package, ordered_feeds
-from pipeline.placement import Policy
-from pipeline.reference import INSTALL, Session, session_options
+from pipeline.backends._onnxruntime_session import INSTALL, Session, session_options
+from pipeline.backends._policy import Policy
+from pipeline.measure import precision, processor
 
 if TYPE_CHECKING:
     from pipeline.backends import Array

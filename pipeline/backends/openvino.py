@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import processor
 from pipeline.backends import _openvino_profile, missing_package, ordered_feeds
+from pipeline.backends._policy import Policy
 from pipeline.errors import ArtifactError, InputError
-from pipeline.machine import usable_cores
-from pipeline.placement import Policy
+from pipeline.measure import processor
+from pipeline.measure.machine import usable_cores
 
 if TYPE_CHECKING:
     from pipeline.backends import Array

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.backends import missing_package
+from pipeline.backends._policy import PRECISIONS, Policy
 from pipeline.backends._tensorrt import api, shapes
 from pipeline.backends._tensorrt import plan as plans
 from pipeline.backends._tensorrt.cuda import device
-from pipeline.candidates import PRECISIONS
 from pipeline.errors import BackendUnavailable, InputError
-from pipeline.placement import Policy
 
 if TYPE_CHECKING:
     from pipeline.backends import Engine

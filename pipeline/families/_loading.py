@@ -6,8 +6,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import checkpoint_weights
-from pipeline.checkpoint_files import without_computing
+from pipeline.checkpoint import weights
+from pipeline.checkpoint.reading import without_computing
 from pipeline.errors import InputError, near_names
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def _load(folder: Path, architecture: str, settings: dict[str, Any]) -> tuple[nn
             f"{near_names(settings['hidden_act'], ACT2FN)}"
         )
     found = getattr(transformers, architecture)
-    renaming = checkpoint_weights.renaming(folder)
+    renaming = weights.renaming(folder)
     try:
         model, report = found.from_pretrained(
             folder,

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.engine_inputs import Limits
 from pipeline.errors import InputError
 from pipeline.families._config import Count, Layers, Settings
-from pipeline.recipe import Recipe
+from pipeline.families._engine_inputs import Limits
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from pipeline.recipe import Recipe
 
 MODEL_TYPE = "bert"
 TASKS = {
@@ -113,8 +114,8 @@ def insert_quantizers(model: nn.Module) -> nn.Module:
     """Returns the model with quantizers at embeddings, linear inputs and weights, attention and residual adds."""
     from transformers.models.bert import modeling_bert as hf
 
+    from pipeline.families._bert_residual import QuantBertOutput, QuantBertSelfOutput
     from pipeline.quantization import insert_quantizers as insert
-    from pipeline.quantization.bert_residual import QuantBertOutput, QuantBertSelfOutput
 
     return insert(
         model,

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import field_validator, model_validator
 
-from pipeline.engine_inputs import Limits
 from pipeline.errors import InputError
 from pipeline.families._config import Count, Layers, Settings
-from pipeline.recipe import Recipe
+from pipeline.families._engine_inputs import Limits
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from pipeline.recipe import Recipe
 
 MODEL_TYPE = "segformer"
 TASKS = {"SegformerForSemanticSegmentation": "semantic-segmentation"}
@@ -122,9 +123,9 @@ def insert_quantizers(model: nn.Module) -> nn.Module:
     """Returns the model with quantizers at linear and convolution inputs and weights, attention and adds."""
     from transformers.models.segformer import modeling_segformer as hf
 
+    from pipeline.families._segformer_residual import QuantSegformerLayer, QuantSummedDecodeHead
     from pipeline.families._segformer_rewrites import SummedDecodeHead
     from pipeline.quantization import insert_quantizers as insert
-    from pipeline.quantization.segformer_residual import QuantSegformerLayer, QuantSummedDecodeHead
 
     adds = {hf.SegformerLayer: QuantSegformerLayer, SummedDecodeHead: QuantSummedDecodeHead}
     return insert(model, attention=hf.SegformerAttention, residual=adds)

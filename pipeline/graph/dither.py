@@ -15,7 +15,7 @@ def dither(model: ir.Model, seed: int) -> bool:
         x → Q(s)     ->     x → Add(· , RandomUniformLike(−d·s, d·s)) → Q(s)
 
     In float32 a value of up to 127 steps carries an error of 1e-5 steps from one operation and some 1e-4 from a
-    LayerNorm or GELU; in fp16 0.06 steps. More of it changes little: see docs of `pipeline.parity`.
+    LayerNorm or GELU; in fp16 0.06 steps. More of it changes little: see docs of `pipeline.judge.parity`.
     """
     seen: set[ir.Node] = set()
     for pair in list(find_pairs(model)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from pipeline import saturation
+from pipeline.graph import saturation
 from pipeline.graph.byte_products import PRODUCTS, as_rows, byte_products
 from pipeline.graph.pairs import Pair, drop_pairs, find_pairs, initializer
 from pipeline.graph.walks import pair_above

@@ -1,4 +1,4 @@
-"""Which int8 products of a QDQ graph may saturate on processors without VNNI (see `pipeline.saturation`)."""
+"""Which int8 products of a QDQ graph may saturate on processors without VNNI (see `pipeline.graph.saturation`)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from pipeline import saturation
+from pipeline.graph import saturation
 from pipeline.graph.byte_products import byte_products
 
 

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from pipeline.artifacts import Workspace
 from pipeline.errors import ArtifactError
-from pipeline.precision import kind
+from pipeline.measure.precision import kind
 from pipeline.report import formats, overlays, plots, quantizers, summary
 
 if TYPE_CHECKING:
     from jinja2 import Template
+
+    from pipeline.artifacts import Workspace
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from calibration.errors import CalibrationError
 from calibration.histograms import read_histograms
 from calibration.methods import method_key
-from calibration.statistics import Statistic
 from calibration.store import CalibrationTable, QuantizerRecord
-from pipeline.artifacts import Workspace
 from pipeline.errors import ArtifactError
 from pipeline.report import formats
+
+if TYPE_CHECKING:
+    from calibration.statistics import Statistic
+    from pipeline.artifacts import Workspace
 
 BARS = 60  # of a histogram's picture
 WIDE, HIGH = 150, 30  # pixels of it

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline import commands
-from pipeline.facts import float_name
-from pipeline.precision import kind
+from pipeline.artifacts import commands
+from pipeline.measure.precision import kind
 from pipeline.report.formats import ABSENT, counted, milliseconds, number, plain, printed, ratio, share, signed, size
+from pipeline.report.sections import float_name
 from pipeline.tasks._image_processing import described
 
 METRICS = {"miou": "mIoU", "f1": "F1", "cosine": "cosine to float", "accuracy": "accuracy"}

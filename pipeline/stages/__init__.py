@@ -25,13 +25,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import distributed
-from pipeline.artifacts import Workspace, digest_of, sha256
+from pipeline.artifacts import Workspace
 from pipeline.errors import ArtifactError, InputError
-from pipeline.memory import PeakMemory
-from pipeline.recipe import Recipe
+from pipeline.files import digest_of
+from pipeline.measure.memory import PeakMemory
+
+if TYPE_CHECKING:
+    from pipeline.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +48,7 @@ CHOICE = "engine/auto"  # the manifest's key of an engine that was chosen among 
 
 def order(recipe: Recipe) -> tuple[str, ...]:
     """Returns the stages that a recipe needs: `select` only where the calibration method is to be chosen."""
-    from pipeline import selection
+    from pipeline.lowering import selection
 
     return tuple(name for name in ORDER if name != "select" or selection.is_asked(recipe))
 
@@ -83,9 +86,9 @@ def _sized(name: str, recipe: Recipe, workspace: Workspace) -> Recipe:
     if recipe.shapes.image_size is not None:
         return recipe
     if name == ORDER[0]:
-        from pipeline import prepare
+        from pipeline.model import loading
 
-        return prepare.sized(recipe)
+        return loading.sized(recipe)
     taken = workspace.manifest.stages.get(ORDER[0], {}).get("inputs", {}).get("shapes", {})
     return recipe.with_image_size(taken.get("image_size"))
 
@@ -232,16 +235,6 @@ def versions(*packages: str) -> dict[str, str]:
                 found[package] = version(name)
                 break
     return found
-
-
-def code_digest(*parts: str) -> str:
-    """Returns a digest of source files: `parts` are files and folders of this package."""
-    root = Path(__file__).parent.parent
-    files: list[Path] = []
-    for part in parts:
-        found = [root / part] if part.endswith(".py") else sorted((root / part).rglob("*"))
-        files += [file for file in found if file.suffix in (".py", ".jinja")]
-    return digest_of({str(f.relative_to(root.parent)): sha256(f) for f in (f.resolve() for f in files)})
 
 
 def file_digest(workspace: Workspace, name: str) -> str | None:

@@ -16,28 +16,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline import distributed, merging, prepare, tasks
-from pipeline.artifacts import Workspace, digest_path
+from pipeline import distributed, tasks
+from pipeline.artifacts import Workspace
 from pipeline.errors import InputError
+from pipeline.files import digest_path
+from pipeline.model import loading, merging
 from pipeline.progress import track
-from pipeline.recipe import Recipe
-from pipeline.stages import code_digest, file_digest, versions
+from pipeline.stages import file_digest, versions
+from pipeline.stages.code import code_digest
 from pipeline.tasks import _files
 
 if TYPE_CHECKING:
     from torch import nn
 
     from calibration import ChannelStatistic, QuantizerRecord, Statistic
+    from pipeline.recipe import Recipe
 
 NAME = "calibrate"
 log = logging.getLogger(__name__)
 
 PERCENTILES = (99.9, 99.99, 99.999)
 MOST_BATCHES = 8  # in flight: each has the activations of a forward pass in memory
-CODE = (
-    "../calibration", "tasks", "families", "quantization", "prepare.py", "distributed.py", "merging.py",
-    "stages/calibrate.py",
-)  # fmt: skip
 
 
 def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
@@ -50,7 +49,7 @@ def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         "percentiles": percentiles(recipe),
         "shapes": recipe.shapes.model_dump(exclude={"batches"}),
         "seed": recipe.seed,
-        "code": code_digest(*CODE),
+        "code": code_digest(__name__),
         **versions("torch", "transformers"),
     }
 
@@ -78,9 +77,9 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     from calibration import CalibrationTable
     from calibration.histograms import write_histograms
 
-    source = prepare.open_source(recipe)
+    source = loading.open_source(recipe)
     arrays, digest = samples(recipe, source, workspace.folder)
-    model = prepare.quantized_model(source, recipe)
+    model = loading.quantized_model(source, recipe)
     statistics, channels = collect(model, arrays, recipe.calibration.batch_size)
     count = len(next(iter(arrays.values())))
     records = [
@@ -103,9 +102,9 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
 
 def assist(recipe: Recipe, workspace: Workspace) -> None:
     """Collects from this rank's share of the batches, for rank 0."""
-    source = prepare.open_source(recipe)
+    source = loading.open_source(recipe)
     arrays, _ = samples(recipe, source, workspace.folder)
-    model = prepare.quantized_model(source, recipe)
+    model = loading.quantized_model(source, recipe)
     collect(model, arrays, recipe.calibration.batch_size)
 
 
@@ -128,7 +127,7 @@ def batch_workers() -> Iterator[Executor]:
         torch.set_num_threads(before)
 
 
-def samples(recipe: Recipe, source: prepare.Source, folder: Path) -> tuple[dict[str, np.ndarray], str]:
+def samples(recipe: Recipe, source: loading.Source, folder: Path) -> tuple[dict[str, np.ndarray], str]:
     """Returns the encoded calibration inputs and their digest. Raises InputError for NaN or infinite values."""
     count = tasks.counts(recipe, source.task.SAMPLES)["calibration"]
     raw = source.task.samples(recipe, source.config, "calibration", count, folder=source.folder)
@@ -162,7 +161,7 @@ def collect(
     for name in set(leaders.values()):
         activations[name].enable_calib()
         activations[name]._calibrator.rename(name)
-    batches = prepare.unpadded_batches(arrays, batch_size)[distributed.share()]
+    batches = loading.unpadded_batches(arrays, batch_size)[distributed.share()]
 
     def forward(batch: dict[str, np.ndarray]) -> None:
         with torch.inference_mode():  # of the calling thread alone

@@ -16,19 +16,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipeline import backends, candidates, machine, processor
-from pipeline.artifacts import Workspace
-from pipeline.candidates import Candidate
+from pipeline import backends
 from pipeline.errors import EngineRefused, PipelineError
-from pipeline.evaluation import EXACT, PROBES, Reference, one_by_one, read_json
-from pipeline.evaluation import FILE as REFERENCE
-from pipeline.parity import Parity
-from pipeline.recipe import Recipe
-from pipeline.soundness import Expected, check, faults
-from pipeline.soundness import rows as rows_of
-from pipeline.stages import code_digest, file_digest, lower
+from pipeline.judge import candidates
+from pipeline.judge.candidates import Candidate
+from pipeline.judge.evaluation import EXACT, PROBES, Reference, one_by_one, read_json
+from pipeline.judge.evaluation import FILE as REFERENCE
+from pipeline.judge.soundness import Expected, check, faults
+from pipeline.judge.soundness import rows as rows_of
+from pipeline.measure import machine, processor
+from pipeline.stages import file_digest, lower
+from pipeline.stages.code import code_digest
+
+if TYPE_CHECKING:
+    from pipeline.artifacts import Workspace
+    from pipeline.judge.parity import Parity
+    from pipeline.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
@@ -69,9 +74,7 @@ def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
     return {
         **found,
         "reference": file_digest(workspace, REFERENCE),
-        "code": code_digest("backends", "bootstrap.py", "candidates.py", "parity.py", "evaluation.py", "verdict.py",
-                            "measures.py", "latency.py", "processor.py", "machine.py", "soundness.py",
-                            "stages/engine.py"),
+        "code": code_digest(__name__),
     }  # fmt: skip
 
 
@@ -169,8 +172,9 @@ def fastest(
     built: Sequence[Built], recipe: Recipe, workspace: Workspace, reference: Reference
 ) -> tuple[Built, list[dict[str, Any]]]:
     """Returns the engine that ships, and a row for every engine. Raises EngineRefused where none may ship."""
-    from pipeline import tasks, verdict
-    from pipeline.measures import accuracy
+    from pipeline import tasks
+    from pipeline.judge import verdict
+    from pipeline.judge.accuracy import accuracy
 
     task = tasks.get(read_json(workspace, "quantizers.json")["task"])
     budgets = verdict.budgets(recipe.budgets, task)
@@ -197,7 +201,7 @@ def fastest(
 
 def timed(engines: Mapping[str, backends.Engine], reference: Reference, recipe: Recipe) -> dict[str, list[float]]:
     """Returns the seconds of runs on one sample, in turns: few of all engines, more of those that may be fastest."""
-    from pipeline import latency
+    from pipeline.measure import latency
 
     feeds = reference.first(1).inputs
     for engine in engines.values():

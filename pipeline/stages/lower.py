@@ -9,27 +9,27 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipeline import backends, machine, placement, selection
-from pipeline.artifacts import Workspace
-from pipeline.evaluation import EXACT, Reference, read_json
-from pipeline.evaluation import FILE as REFERENCE
-from pipeline.lowering import Candidates
-from pipeline.recipe import Recipe
-from pipeline.soundness import Expected
-from pipeline.stages import code_digest, file_digest, versions
+from pipeline import backends
+from pipeline.backends._policy import KINDS
+from pipeline.judge.evaluation import EXACT, Reference, read_json
+from pipeline.judge.evaluation import FILE as REFERENCE
+from pipeline.judge.soundness import Expected
+from pipeline.lowering import Candidates, placement, selection
+from pipeline.measure import machine
+from pipeline.stages import file_digest, versions
+from pipeline.stages.code import code_digest
+
+if TYPE_CHECKING:
+    from pipeline.artifacts import Workspace
+    from pipeline.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
 NAME = "lower"
 PLACEMENT = "placement.json"
 WORST = 5  # products that are named
-CODE = (
-    "graph", "backends", "placement.py", "scales.py", "lowering.py", "selection.py", "reference.py", "evaluation.py",
-    "soundness.py", "parity.py",
-    "saturation.py", "processor.py", "machine.py", "../calibration",
-)  # fmt: skip
 
 
 def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         "float engines": float_precisions(name, recipe),
         "model.onnx": file_digest(workspace, "model.onnx") if float_precisions(name, recipe) else None,
         **by_default(recipe),
-        "code": code_digest(*CODE, "stages/lower.py"),
+        "code": code_digest(__name__),
         **versions("onnx", "onnx-ir", "onnxruntime"),
     }
 
@@ -59,7 +59,7 @@ def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
 def by_default(recipe: Recipe) -> dict[str, str]:
     """Returns the default placement, an entry per kind: `status` then names the one that changed."""
     kinds = placement.default(backends.name_of(recipe.backend), recipe.family).policy.kinds
-    return {f"{kind} by default": "on" if kind in kinds else "off" for kind in placement.KINDS}
+    return {f"{kind} by default": "on" if kind in kinds else "off" for kind in KINDS}
 
 
 def outputs(recipe: Recipe) -> list[str]:

@@ -11,17 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline import checkpoint_files, checkpoint_weights, engine_inputs, prepare, processing_check, tasks, verdict
-from pipeline.artifacts import Workspace, digest_path
+from pipeline import tasks
+from pipeline.artifacts import Workspace
+from pipeline.checkpoint import reading, weights
 from pipeline.errors import InputError
-from pipeline.evaluation import PER_MODEL
-from pipeline.recipe import Recipe
-from pipeline.stages import code_digest, versions
+from pipeline.families import _engine_inputs
+from pipeline.files import digest_path
+from pipeline.judge import verdict
+from pipeline.judge.evaluation import PER_MODEL
+from pipeline.model import loading, processing_check
+from pipeline.stages import versions
 from pipeline.stages.calibrate import data_digest
+from pipeline.stages.code import code_digest
 from pipeline.tasks import _image_processing
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from pipeline.recipe import Recipe
 
 NAME = "quantize"
 log = logging.getLogger(__name__)
@@ -30,7 +37,7 @@ EXACT = 1e-4  # largest difference a rewrite may make, relative to the largest o
 
 
 def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
-    source = prepare.open_source(recipe)
+    source = loading.open_source(recipe)
     return {
         "checkpoint": digest_path(source.folder),
         "family": recipe.family,
@@ -39,18 +46,7 @@ def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         "data": data_digest(recipe),
         "samples": recipe.calibration.samples,
         "seed": recipe.seed,
-        "code": code_digest(
-            "families",
-            "quantization",
-            "tasks",
-            "prepare.py",
-            "checkpoint.py",
-            "checkpoint_files.py",
-            "checkpoint_weights.py",
-            "engine_inputs.py",
-            "processing_check.py",
-            "stages/quantize.py",
-        ),
+        "code": code_digest(__name__),
         **versions("torch", "transformers", "pytorch-quantization", "tokenizers", "pillow"),
     }
 
@@ -62,14 +58,14 @@ def outputs(recipe: Recipe) -> list[str]:
 def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     from pipeline import quantization
 
-    source = prepare.open_source(recipe)
-    checkpoint_weights.check_weights(source.folder)
+    source = loading.open_source(recipe)
+    weights.check_weights(source.folder)
     copy_preprocessing(source, area)
     announce_choices(source, recipe)
-    model = prepare.float_model(source)
+    model = loading.float_model(source)
     check_samples(source, recipe, area)
     proofs = prove_rewrites(source, recipe, model)
-    model = prepare.quantized_model(source, recipe)
+    model = loading.quantized_model(source, recipe)
     records = [
         {**r, "kind": "head"} if any(fnmatchcase(r["site"], p) for p in source.family.HEADS) else r
         for r in quantization.describe(model)
@@ -86,7 +82,7 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     (area / "quantizers.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
 
 
-def check_samples(source: prepare.Source, recipe: Recipe, area: Path) -> None:
+def check_samples(source: loading.Source, recipe: Recipe, area: Path) -> None:
     """Reads and encodes every sample that later stages will: what is wrong with one shows before the work.
 
     Raises InputError. Of samples that this project draws itself a few will do.
@@ -104,21 +100,21 @@ def check_samples(source: prepare.Source, recipe: Recipe, area: Path) -> None:
             check_labels(source, recipe, labels)
 
 
-def check_labels(source: prepare.Source, recipe: Recipe, parts: Sequence[Mapping[str, np.ndarray]]) -> None:
+def check_labels(source: loading.Source, recipe: Recipe, parts: Sequence[Mapping[str, np.ndarray]]) -> None:
     """Raises InputError for held-out samples that no model can be judged by: the stage that judges comes minutes later.
 
     parts: the labels, a few samples each.
     """
     labels = {n: x if n in PER_MODEL else np.concatenate([part[n] for part in parts]) for n, x in parts[0].items()}
-    prepare.check_judgeable(source, recipe, labels)
+    loading.check_judgeable(source, recipe, labels)
     unseen = source.task.unseen(labels) if hasattr(source.task, "unseen") else []
     if unseen:
         log.warning("%s", verdict.unseen(unseen, len(labels["class_names"])))
 
 
-def announce_choices(source: prepare.Source, recipe: Recipe) -> None:
+def announce_choices(source: loading.Source, recipe: Recipe) -> None:
     """Logs what was taken in place of what the checkpoint says, or leaves unsaid."""
-    if not checkpoint_files.read_config(source.folder).get("architectures"):
+    if not reading.read_config(source.folder).get("architectures"):
         log.warning("quantize: config.json names no architecture; by its weights it is a %s", source.architecture)
     if _image_processing.FILE not in source.family.COPIED:
         return
@@ -131,10 +127,10 @@ def announce_choices(source: prepare.Source, recipe: Recipe) -> None:
         )
 
 
-def check_inputs(source: prepare.Source, recipe: Recipe, found: Mapping[str, np.ndarray]) -> None:
+def check_inputs(source: loading.Source, recipe: Recipe, found: Mapping[str, np.ndarray]) -> None:
     """Raises InputError where the data, encoded as the checkpoint says, is nothing that its model can take."""
     try:
-        engine_inputs.check(found, source.family.input_limits(source.config, recipe))
+        _engine_inputs.check(found, source.family.input_limits(source.config, recipe))
     except InputError as error:
         raise InputError(
             f"checkpoint {source.folder}: what its own tokenizer or image processor makes of your data is not what "
@@ -142,14 +138,14 @@ def check_inputs(source: prepare.Source, recipe: Recipe, found: Mapping[str, np.
         ) from error
 
 
-def prove_rewrites(source: prepare.Source, recipe: Recipe, model: nn.Module | None = None) -> list[dict[str, Any]]:
+def prove_rewrites(source: loading.Source, recipe: Recipe, model: nn.Module | None = None) -> list[dict[str, Any]]:
     """Returns {name, max_abs_diff, relative} for every rewrite, measured on random inputs against the model before it.
 
     model: the float model where it is loaded already. Raises InputError when the checkpoint's model itself does not run
     or gives 0 whatever the input, and RuntimeError when a rewrite is not exact: that is a fault of the rewrite.
     """
-    model = model or prepare.float_model(source)
-    sample = prepare.random_inputs(source, recipe, batch=1)
+    model = model or loading.float_model(source)
+    sample = loading.random_inputs(source, recipe, batch=1)
     before = first_outputs(source, model, sample)
     if not any(x.any() for x in before.values()):
         raise InputError(
@@ -158,7 +154,7 @@ def prove_rewrites(source: prepare.Source, recipe: Recipe, model: nn.Module | No
     proofs = []
     for name, rewrite in source.family.rewrites().items() if recipe.rewrites else ():
         model = rewrite(model).eval()
-        after = prepare.run_torch(model, sample, source.outputs)
+        after = loading.run_torch(model, sample, source.outputs)
         difference = max(float(np.abs(after[k] - before[k]).max()) for k in source.outputs)
         largest = max(float(np.abs(before[k]).max()) for k in source.outputs)
         relative = difference / largest if largest else difference
@@ -171,10 +167,10 @@ def prove_rewrites(source: prepare.Source, recipe: Recipe, model: nn.Module | No
     return proofs
 
 
-def first_outputs(source: prepare.Source, model: nn.Module, sample: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def first_outputs(source: loading.Source, model: nn.Module, sample: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Returns the outputs of the checkpoint's own model. Raises InputError for whatever it raises."""
     try:
-        return prepare.run_torch(model, sample, source.outputs)
+        return loading.run_torch(model, sample, source.outputs)
     except MemoryError:
         raise
     except Exception as error:
@@ -186,14 +182,14 @@ def first_outputs(source: prepare.Source, model: nn.Module, sample: dict[str, np
         ) from error
 
 
-def copy_preprocessing(source: prepare.Source, area: Path) -> None:
+def copy_preprocessing(source: loading.Source, area: Path) -> None:
     """Copies what the engine needs to prepare its inputs: config.json and the tokenizer or image processor.
 
     Raises InputError when a file is missing, or when the tokenizer does not match the vocabulary.
     """
     for name in source.family.COPIED:
         if (source.folder / name).exists():
-            checkpoint_files.copy(source.folder, name, area)
+            reading.copy(source.folder, name, area)
     if hasattr(source.task, "settings"):
         for name, content in source.task.settings(source.folder).items():
             (area / name).write_text(content, encoding="utf-8")
@@ -213,7 +209,7 @@ def _convert_tokenizer(folder: Path, area: Path) -> None:
             f"checkpoint {folder} has neither tokenizer.json nor vocab.txt: text cannot be encoded. Copy the tokenizer "
             "from the model that was fine-tuned: Trainer saves it only where it was given one."
         )
-    with checkpoint_files.as_transformers_reads(folder) as readable:
+    with reading.as_transformers_reads(folder) as readable:
         try:
             tokenizer = AutoTokenizer.from_pretrained(readable, trust_remote_code=False)
             tokenizer.backend_tokenizer.save(str(area / "tokenizer.json"))
@@ -224,7 +220,7 @@ def _convert_tokenizer(folder: Path, area: Path) -> None:
             ) from error
 
 
-def _check_tokenizer(source: prepare.Source, path: Path) -> None:
+def _check_tokenizer(source: loading.Source, path: Path) -> None:
     from tokenizers import Tokenizer
 
     try:

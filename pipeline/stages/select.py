@@ -6,15 +6,21 @@ import json
 import logging
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipeline import backends, prepare, selection, tasks, verdict
-from pipeline.artifacts import Workspace
-from pipeline.evaluation import Reference, in_batches
-from pipeline.facts import float_graphs
-from pipeline.recipe import Recipe
-from pipeline.reference import float_session
-from pipeline.stages import calibrate, code_digest, file_digest, lower
+from pipeline import backends, tasks
+from pipeline.judge import verdict
+from pipeline.judge.evaluation import Reference, in_batches
+from pipeline.judge.reference import float_session
+from pipeline.lowering import selection
+from pipeline.model import loading
+from pipeline.report.sections import float_graphs
+from pipeline.stages import calibrate, file_digest, lower
+from pipeline.stages.code import code_digest
+
+if TYPE_CHECKING:
+    from pipeline.artifacts import Workspace
+    from pipeline.recipe import Recipe
 
 NAME = "select"
 log = logging.getLogger(__name__)
@@ -34,7 +40,7 @@ def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         "budgets": recipe.budgets.model_dump(),
         "shapes": recipe.shapes.model_dump(exclude={"batches"}),
         "seed": recipe.seed,
-        "code": code_digest(*lower.CODE, "tasks", "bootstrap.py", "measures.py", "evaluation.py", "stages/select.py"),
+        "code": code_digest(__name__),
         **{f"version {package}": found for package, found in backends.get(name).version().items()},
     }
 
@@ -44,7 +50,7 @@ def outputs(recipe: Recipe) -> list[str]:
 
 
 def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
-    source = prepare.open_source(recipe)
+    source = loading.open_source(recipe)
     reference = held_out(recipe, source, workspace)
     scratch = area / ".scratch"
     scratch.mkdir()
@@ -59,7 +65,7 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     (area / name / selection.FILE).write_text(text, encoding="utf-8")
 
 
-def held_out(recipe: Recipe, source: prepare.Source, workspace: Workspace) -> Reference:
+def held_out(recipe: Recipe, source: loading.Source, workspace: Workspace) -> Reference:
     """Returns the samples of the selection split, unseen by calibration and verdict, with float outputs."""
     count = tasks.counts(recipe, source.task.SAMPLES)["selection"]
     raw = source.task.samples(recipe, source.config, "selection", count, folder=source.folder)

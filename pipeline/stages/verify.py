@@ -12,45 +12,34 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from pipeline import (
-    backends,
-    candidates,
-    distributed,
-    facts,
-    latency,
-    machine,
-    processor,
-    report_schema,
-    tasks,
-    verdict,
-)
-from pipeline.artifacts import Workspace
+from pipeline import backends, distributed, tasks
 from pipeline.errors import ArtifactError
-from pipeline.evaluation import FILE as REFERENCE
-from pipeline.evaluation import PROBES, Reference, one_by_one, read_json
-from pipeline.measures import accuracy, batch_rows, finite
-from pipeline.parity import Limit
+from pipeline.judge import candidates, verdict
+from pipeline.judge.accuracy import accuracy, batch_rows, finite
+from pipeline.judge.evaluation import FILE as REFERENCE
+from pipeline.judge.evaluation import PROBES, Reference, one_by_one, read_json
+from pipeline.judge.reference import CUDA, Session, float_session
+from pipeline.judge.reference import missing as reference_missing
+from pipeline.judge.soundness import Expected, Whole, check, faults, rows
+from pipeline.measure import latency, machine, processor
 from pipeline.progress import track
-from pipeline.recipe import Recipe
-from pipeline.reference import CUDA, Session, float_session
-from pipeline.reference import missing as reference_missing
-from pipeline.soundness import Expected, Whole, check, faults, rows
-from pipeline.stages import code_digest, file_digest, versions
+from pipeline.report import schema, sections
 from pipeline.stages import engine as engine_stage
+from pipeline.stages import file_digest, versions
+from pipeline.stages.code import code_digest
+from pipeline.stages.history import earlier_stages, this_stage
 
 if TYPE_CHECKING:
+    from pipeline.artifacts import Workspace
     from pipeline.backends import Array, Engine
+    from pipeline.judge.parity import Limit
+    from pipeline.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
 NAME = "verify"
 EXAMPLES = 8
 MORE = 2  # times the rounds asked for, on top of them, where these leave open whether the speed budget is met
-CODE = (
-    "backends", "tasks", "report", "bootstrap.py", "candidates.py", "distributed.py", "evaluation.py", "facts.py",
-    "latency.py", "machine.py", "measures.py", "parity.py", "precision.py", "processor.py", "reference.py",
-    "soundness.py", "verdict.py", "stages/verify.py",
-)  # fmt: skip
 PACKAGES = (
     "numpy", "onnxruntime", "openvino", "tensorrt", "torch", "transformers", "onnx", "onnxscript",
     "pytorch-quantization",
@@ -71,7 +60,7 @@ def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         "batches": list(recipe.shapes.batches),
         "method": recipe.calibration.method,
         "percentile": recipe.calibration.percentile,
-        "code": code_digest(*CODE),
+        "code": code_digest(__name__),
         **versions("numpy", "onnxruntime"),
         **{f"version {package}": found for package, found in backends.get(name).version().items()},
     }
@@ -119,16 +108,16 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
         "accuracy": scores,
         "latency": timing(recipe, floats, missing, reference, engine, threads),
         "batches": batches(recipe, task, reference, whole, found, expected.limits),
-        "size": facts.sizes(workspace, name),
-        "image_size": facts.image_size(recipe, workspace),
+        "size": sections.sizes(workspace, name),
+        "image_size": sections.image_size(recipe, workspace),
         "precision_report": precision_report,
         "parity": {"samples": min(PROBES, reference.samples), "outputs": rows(parity), "faults": faults(parity)},
         "processor": None if backends.on_gpu(name) else built_on(record),
         "candidates": record["candidates"],
         "instead": candidates.refusal(record["candidates"]),
-        "calibration": facts.calibration(recipe, workspace),
+        "calibration": sections.calibration(recipe, workspace),
         "environment": machine.environment(threads, versions(*PACKAGES)),
-        "stages": [*facts.earlier_stages(recipe, workspace, NAME), facts.this_stage(NAME, start)],
+        "stages": [*earlier_stages(recipe, workspace, NAME), this_stage(NAME, start)],
         "run_seconds": workspace.seconds(),
     }
     report["reasons"] = [*whole.faults, *verdict.reasons(report, budgets)]
@@ -136,7 +125,7 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
         log.info("verify: %s", said)
     report["verdict"] = "fail" if report["reasons"] else "pass"
     report = finite(report)
-    report_schema.validate(report)
+    schema.validate(report)
     text = json.dumps(report, indent=1, allow_nan=False)
     (area / name).mkdir(parents=True, exist_ok=True)
     for file in (f"{name}/report.json", "report.json"):
@@ -216,7 +205,7 @@ def float_sessions(workspace: Workspace, threads: int, *, on_gpu: bool) -> tuple
     if reason is not None:
         log.warning("the latency of float ONNX Runtime is not measured: %s", reason)
         return {}, reason
-    floats = {n: float_session(path, threads, on_gpu=on_gpu) for n, path in facts.float_graphs(workspace).items()}
+    floats = {n: float_session(path, threads, on_gpu=on_gpu) for n, path in sections.float_graphs(workspace).items()}
     if on_gpu and floats["float_ort"].provider != CUDA:
         log.warning("float ONNX Runtime has no CUDA here and runs on the CPU (pip install onnxruntime-gpu).")
     return floats, None

@@ -32,12 +32,14 @@ import pkgutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from pipeline.errors import InputError, near_names
-from pipeline.recipe import Recipe
+
+if TYPE_CHECKING:
+    from pipeline.recipe import Recipe
 
 Arrays = dict[str, np.ndarray]
 Sample = TypeVar("Sample")

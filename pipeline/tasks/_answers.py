@@ -7,11 +7,12 @@ import re
 import string
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.tasks import Arrays
+if TYPE_CHECKING:
+    from pipeline.tasks import Arrays
 
 PLACES = 8  # of a context at which an answer by chance is looked at
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from pipeline.checkpoint_files import read_object
+from pipeline.checkpoint.reading import read_object
 from pipeline.errors import InputError
-from pipeline.recipe import Recipe
+
+if TYPE_CHECKING:
+    from pipeline.recipe import Recipe
 
 FILE = "preprocessor_config.json"
 IGNORE = 255

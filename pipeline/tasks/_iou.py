@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from pipeline.tasks import Arrays
 from pipeline.tasks._image_processing import IGNORE
+
+if TYPE_CHECKING:
+    from pipeline.tasks import Arrays
 
 
 def tally(predictions: np.ndarray, labels: Arrays) -> np.ndarray:

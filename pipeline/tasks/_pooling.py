@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.checkpoint_files import read_json
+from pipeline.checkpoint.reading import read_json
 from pipeline.errors import InputError
 
 FILE = "pooling.json"  # in the artifact folder: {"mode": …}

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.errors import InputError
-from pipeline.recipe import Recipe
 from pipeline.tasks import Arrays, _files, _text, equal_share, take
 from pipeline.tasks._answers import chance, f1, normalize, questions, score, tally, unjudgeable
 from pipeline.tasks._squad import read_file, read_squad
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
+
+    from pipeline.recipe import Recipe
 
 __all__ = ["chance", "f1", "normalize", "score", "tally", "unjudgeable"]
 

@@ -7,17 +7,19 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from pipeline.errors import InputError, near_names
-from pipeline.recipe import Recipe
 from pipeline.tasks import Arrays, _files, _image_processing, _images, take
 from pipeline.tasks._files import shown
 from pipeline.tasks._image_processing import IGNORE, Processing
 from pipeline.tasks._iou import chance, class_iou, metric, per_class, score, tally, unjudgeable, unseen
 from pipeline.tasks.text_classification import class_names
+
+if TYPE_CHECKING:
+    from pipeline.recipe import Recipe
 
 __all__ = ["chance", "class_iou", "metric", "per_class", "score", "tally", "unjudgeable", "unseen"]
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.recipe import Recipe
 from pipeline.tasks import Arrays, _files, _pooling, _text, take
+
+if TYPE_CHECKING:
+    from pipeline.recipe import Recipe
 
 METRIC = "cosine"  # mean cosine to the float embeddings: without labels the float model is the truth
 AGREEMENT = 0.9  # nearest neighbours: two almost equally near ones swap at the smallest change

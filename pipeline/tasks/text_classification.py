@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline.errors import InputError, near_names
-from pipeline.recipe import Recipe
 from pipeline.tasks import Arrays, _files, _text, take
+
+if TYPE_CHECKING:
+    from pipeline.recipe import Recipe
 
 METRIC = "accuracy"
 AGREEMENT = 0.98  # labels

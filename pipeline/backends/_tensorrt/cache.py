@@ -8,7 +8,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pipeline.artifacts import write_atomic
+from pipeline.files import write_atomic
 
 log = logging.getLogger(__name__)
 

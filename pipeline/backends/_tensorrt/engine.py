@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import precision
 from pipeline.backends import ordered_feeds
 from pipeline.backends._tensorrt import profile as inspection
 from pipeline.backends._tensorrt.api import collector, listed, module, take_faults
 from pipeline.backends._tensorrt.cuda import Buffers, Cuda
-from pipeline.backends._tensorrt.plan import PLAN, Note, rebuild
+from pipeline.backends._tensorrt.plan import PLAN, Note
 from pipeline.backends._tensorrt.shapes import DYNAMIC, Profile, Shape, serving
 from pipeline.errors import ArtifactError, EngineRefused
+from pipeline.measure import precision
 
 if TYPE_CHECKING:
     from pipeline.backends import Array
@@ -42,8 +42,7 @@ class TensorRtEngine:
         self._engine = engine = self._runtime.deserialize_cuda_engine((folder / PLAN).read_bytes())
         if engine is None:
             raise ArtifactError(
-                f"{folder / PLAN} cannot be read by TensorRT {trt.__version__}; it said:\n{listed(take_faults(trt))}\n"
-                f"{rebuild(folder)}."
+                f"{folder / PLAN} cannot be read by TensorRT {trt.__version__}; it said:\n{listed(take_faults(trt))}"
             )
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         inputs = {name: engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT for name in names}

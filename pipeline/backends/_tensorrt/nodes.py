@@ -6,8 +6,8 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pipeline import precision
 from pipeline.backends._tensorrt.shapes import DYNAMIC, sized
+from pipeline.measure import precision
 
 if TYPE_CHECKING:
     from pipeline.recipe import Shapes

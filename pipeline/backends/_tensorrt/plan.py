@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import Workspace
 from pipeline.errors import ArtifactError
 
 PLAN, NOTE = "model.plan", "plan.json"
@@ -55,25 +54,20 @@ def read(folder: Path) -> Note:
     try:
         found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if found["format"] != FORMAT:
-            raise ArtifactError(f"{path} has format {found['format']}, this version reads {FORMAT}; {rebuild(folder)}.")
+            raise ArtifactError(f"{path} has format {found['format']}, this version reads {FORMAT}.")
         maker = Maker(found["tensorrt"], found["gpu"], found["compute_capability"])
         rest = {k: found[k] for k in ("target", "precision", "graph_sha256", "profiles", "settings", "flops")}
         return Note(maker, **rest)
     except OSError as error:
-        raise ArtifactError(f"{path} cannot be read ({error.strerror}); {rebuild(folder)}.") from error
+        raise ArtifactError(f"{path} cannot be read ({error.strerror}).") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{path} cannot be read as the note of a plan ({error!r}); {rebuild(folder)}.") from error
+        raise ArtifactError(f"{path} cannot be read as the note of a plan ({error!r}).") from error
 
 
 def check(note: Note, present: Maker, folder: Path) -> None:
-    """Raises ArtifactError, with the command that rebuilds it, for a plan that was not made by `present`."""
+    """Raises ArtifactError for a plan that was not made by `present`."""
     if note.maker != present:
         raise ArtifactError(
             f"{folder / PLAN} was built by {note.maker}; here is {present}. A plan runs only with the TensorRT and on "
-            f"the kind of GPU that it was built with; {rebuild(folder)}."
+            "the kind of GPU that it was built with."
         )
-
-
-def rebuild(folder: Path) -> str:
-    """Returns what makes a plan again; `folder` is exports/<model>/tensorrt."""
-    return Workspace(folder.parent).again(file=f"{folder.name}/{PLAN}")

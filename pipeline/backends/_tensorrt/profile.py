@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline import precision
 from pipeline.backends._tensorrt.layers import Layer, first_of, of_profile, parse
 from pipeline.backends._tensorrt.nodes import is_pair_operator, is_product, module_of
+from pipeline.measure import precision
 
 INT8_KERNEL = re.compile(r"i8i8|i8_?i32|i8816|i16832|imma|int8|(?<![a-z])s8(?![0-9])", re.IGNORECASE)
 FLOAT_KERNELS = {  # the first that matches

@@ -1,0 +1,123 @@
+"""Calibration side by side: time and memory of collecting and of computing, ours and others', checked for equality."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.bench import calibration_rows, records
+from pipeline.bench.calibration_cases import Workload
+from pipeline.errors import BudgetMissed
+from pipeline.measure import machine
+from pipeline.stages import versions
+
+log = logging.getLogger(__name__)
+
+PACKAGES = ("torch", "transformers", "numpy", "pytorch-quantization", "nvidia-modelopt", "onnxruntime")
+PEER_SECONDS = 1800  # a peer that takes longer becomes a row that says so
+MANY = 8  # times as many batches for the growth of memory
+
+
+def run(
+    folder: Path, *, tokens: int = 128, batches: int = 8, rounds: int = 3, threads: int = 2, command: str = ""
+) -> dict[str, Any]:
+    """Returns the table of the checkpoint in `folder`/checkpoint, made there at the shape of BERT-base when absent.
+
+    Raises BudgetMissed when an amax of ours is not pytorch-quantization's, RuntimeError when a case of ours fails; a
+    peer that fails or is not installed is a row with the reason.
+    """
+    folder = folder.absolute()
+    with tempfile.TemporaryDirectory(prefix="bench-calibration-") as scratch:
+        work = Workload(
+            checkpoint=str(folder / "checkpoint"),
+            scratch=scratch,
+            tokens=tokens,
+            batches=batches,
+            rounds=rounds,
+            threads=threads,
+        )
+        found = measure_all(work)
+    require_equal(found["computing"]["checks"])
+    return {
+        "command": command,
+        "model": folder.name,
+        "workload": {k: v for k, v in asdict(work).items() if k not in ("checkpoint", "scratch")},
+        "quantizers": found["ours_memory"]["quantizers"],
+        "statistics": found["ours_memory"]["statistics"],
+        "collecting": calibration_rows.collecting(found, work, work.batches * MANY),
+        "computing": calibration_rows.computing(found),
+        "checks": found["computing"]["checks"],
+        "environment": machine.environment(threads, versions(*PACKAGES)),
+    }
+
+
+def measure_all(work: Workload) -> dict[str, Any]:
+    """Returns what every case gave, by name, one after another."""
+    measure("checkpoint", work)
+    found = {name: measure(name, work) for name in ("times", "float_memory", "ours_memory")}
+    found["ours_memory_many"] = measure("ours_memory", replace(work, batches=work.batches * MANY))
+    found["pytorch_quantization_memory"] = measure("pytorch_quantization_memory", work)
+    found["computing"] = measure("computing", work)
+    graph = attempt("float_onnx", work)
+    for name in ("modelopt", *calibration_rows.ONNXRUNTIME):
+        blocked = name.startswith("onnxruntime") and "skipped" in graph
+        found[name] = graph if blocked else attempt(name, work)
+    return found
+
+
+def measure(case: str, work: Workload) -> dict[str, Any]:
+    """Returns the result of a case of ours. Raises RuntimeError with the end of its output when it fails."""
+    done = spawn(case, work, None)
+    if done.returncode != 0:
+        raise RuntimeError(f"the case {case} failed with exit code {done.returncode}:\n{done.stderr[-3000:]}")
+    return last_line(done.stdout)
+
+
+def attempt(case: str, work: Workload) -> dict[str, Any]:
+    """Returns the result of a peer's case, or {"skipped": why there is none}."""
+    try:
+        done = spawn(case, work, PEER_SECONDS)
+    except subprocess.TimeoutExpired:
+        return {"skipped": f"took more than {PEER_SECONDS / 60:.0f} minutes"}
+    if done.returncode < 0:
+        return {"skipped": f"killed by signal {-done.returncode}; 9 is what too little memory looks like"}
+    if done.returncode > 0:
+        return {"skipped": f"failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}"}
+    result = last_line(done.stdout)
+    return {"skipped": result["unavailable"]} if "unavailable" in result else result
+
+
+def spawn(case: str, work: Workload, timeout: float | None) -> subprocess.CompletedProcess[str]:
+    """Runs one case in a fresh process with the workload's number of threads."""
+    log.info("bench-calibration: %s, %d batches", case, work.batches)
+    command = [sys.executable, "-m", "pipeline.bench.calibration_cases", case, work.to_json()]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(work.threads), "OPENBLAS_NUM_THREADS": str(work.threads)}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=timeout)  # noqa: S603 -- our own module
+
+
+def last_line(output: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(output.strip().splitlines()[-1])
+    return found
+
+
+def require_equal(checks: list[dict[str, Any]]) -> None:
+    """Raises BudgetMissed that names every method whose amax is more than a bin from pytorch-quantization's."""
+    wrong = [
+        f"{c['method']}: {c['bins']:.2f} bins at {c['where']}, the worst of {c['quantizers']} quantizers"
+        for c in checks
+        if c["skipped"] is None and not c["passed"]
+    ]
+    if wrong:
+        raise BudgetMissed("amax differs from pytorch-quantization's by more than a bin:\n  " + "\n  ".join(wrong))
+
+
+def keep(path: Path, table: dict[str, Any]) -> None:
+    """Writes the table; a file holds one."""
+    records.write(path, table)

@@ -1,0 +1,173 @@
+"""What quantization costs in accuracy: every calibration method, with and without migration, beside the peers."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline import backends, stages, tasks
+from pipeline.artifacts import Workspace
+from pipeline.bench import methods, records
+from pipeline.bench.speed import PEER_PACKAGES
+from pipeline.judge import verdict
+from pipeline.judge.evaluation import Reference, read_json
+from pipeline.lowering import Choice, selection
+from pipeline.measure import latency, machine
+from pipeline.stages.verify import PACKAGES
+
+if TYPE_CHECKING:
+    from pipeline.recipe import Recipe
+
+log = logging.getLogger(__name__)
+
+FILE = "compare.json"
+WARMUP, RUNS = 10, 300
+BEFORE = ("quantize", "calibrate", "export", "select")  # the stages whose artifacts are compared
+
+
+def run(
+    recipe: Recipe, *, record: Path | None = None, command: str = "", announce: Callable[[str], None] = log.info
+) -> dict[str, Any]:
+    """Returns the table of a recipe's calibration methods on its held-out samples, and writes it to compare.json.
+
+    record: another file to write it to, for the README; command: what the table says it came from. Methods that `auto`
+    chooses are chosen on the selection split and, like all others, judged on the evaluation split.
+    """
+    recipe = recipe.on_backend(backends.choose(recipe.backend))
+    automatic = selection.automatic(recipe)
+    workspace = Workspace(automatic.folder)
+    for name in BEFORE:
+        stages.run(name, automatic, workspace=workspace, announce=announce)
+    task = tasks.get(read_json(workspace, "quantizers.json")["task"])
+    reference = Reference.read(workspace)
+    limits = verdict.budgets(recipe.budgets, task)
+    with tempfile.TemporaryDirectory(prefix="compare-") as scratch:
+        scorer = selection.Scorer(automatic, workspace, task, reference, Path(scratch))
+        ours = list(selection.score_all(scorer, automatic))
+        selected = scored(workspace, automatic)
+        best = selection.rank(selected, limits)[0]
+        cost = migration_cost(scorer, best, reference, Path(scratch)) if best["migration"] else None
+        peers = list(peer_rows(workspace, task, reference, Path(scratch)))
+    table = {
+        "command": command,
+        "model": automatic.model,
+        "checkpoint": automatic.checkpoint_name,
+        "backend": backends.choose(automatic.backend),
+        "metric": task.METRIC,
+        "float": ours[0]["float"],
+        "samples": {
+            "calibration": tasks.counts(automatic, task.SAMPLES)["calibration"],
+            "evaluation": reference.samples,
+        },
+        "budgets": limits.model_dump(),
+        "methods": ours,
+        "auto": [chosen(selected, ours, migration, limits) for migration in (False, True)],
+        "migration_cost": cost,
+        "peers": peers,
+        "environment": machine.environment(
+            recipe.verification.threads or machine.usable_cores(), stages.versions(*PACKAGES, *PEER_PACKAGES)
+        ),
+    }
+    for path in (workspace.folder / FILE, *([record] if record else [])):
+        records.write(path, table)
+    return table
+
+
+def scored(workspace: Workspace, recipe: Recipe) -> list[dict[str, Any]]:
+    """Returns the rows of the select stage: scores on the selection split."""
+    rows: list[dict[str, Any]] = read_json(workspace, f"{backends.choose(recipe.backend)}/{selection.FILE}")["rows"]
+    return rows
+
+
+def migration_cost(
+    scorer: selection.Scorer, row: Mapping[str, Any], reference: Reference, scratch: Path
+) -> dict[str, Any]:
+    """Returns what migration costs in time: the same method's engine with it and without, batch 1, in turns.
+
+    ratio: latency with over latency without, the median of pairs with its 95 % interval.
+    """
+    feeds = reference.first(1).inputs
+    engines = {
+        name: scorer.engine(Choice(row["method"], row["percentile"], moved), scratch / name)
+        for name, moved in (("without", False), ("with", True))
+    }
+    for engine in engines.values():
+        engine.prepare({name: x.shape for name, x in feeds.items()})
+    times = latency.interleave(
+        {name: partial(engine, feeds) for name, engine in engines.items()}, warmup=WARMUP, runs=RUNS
+    )
+    return {
+        "method": row["label"],
+        "runs": RUNS,
+        **{name: latency.summary(seconds) for name, seconds in times.items()},
+        "ratio": latency.speedup(times["with"], times["without"]),
+    }
+
+
+def chosen(
+    scored: list[dict[str, Any]], judged: list[dict[str, Any]], migration: bool, budgets: Any
+) -> dict[str, Any] | None:
+    """Returns the held-out score of what `auto` takes, with migration allowed or not; None where it is forbidden."""
+    allowed = [row for row in scored if migration or not row["migration"]]
+    if migration and not any(row["migration"] for row in scored):
+        return None
+    label = selection.rank(allowed, budgets)[0]["label"]
+    return next(row for row in judged if row["label"] == label)
+
+
+def peer_rows(workspace: Workspace, task: Any, reference: Reference, scratch: Path) -> list[dict[str, Any]]:
+    """Returns a row per peer: its accuracy on the same samples, or why there is none."""
+    threads = machine.usable_cores()
+    rows = []
+    for method in (m for m in map(methods.get, methods.names()) if m.PEER):
+        name = method.__name__.rpartition(".")[2]
+        log.info("compare: %s", method.LABEL)
+        work = partial(peer_scores, method, workspace, scratch / name, threads, task, reference)
+        scores, skipped = methods.attempt(method, work)
+        rows.append({"method": name, "label": method.LABEL, "skipped": skipped, **(scores or {})})
+    return rows
+
+
+def peer_scores(
+    method: Any, workspace: Workspace, area: Path, threads: int, task: Any, reference: Reference
+) -> dict[str, Any]:
+    """Returns a peer's accuracy."""
+    return selection.scores(task, reference, method.make(workspace, area, threads), method.LABEL)
+
+
+def lines(table: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Returns the table as rows of text: method, then drop, agreement and SQNR without and with migration."""
+    by_label = {row["label"]: row for row in table["methods"]}
+    plain = [row for row in table["methods"] if not row["migration"]]
+    found: list[tuple[str, ...]] = []
+    for row in sorted(plain, key=lambda r: (r["method"] != "max", r["method"] != "percentile", r["percentile"])):
+        moved = by_label.get(Choice(row["method"], row["percentile"], True).label)
+        found.append((_name(row), *_cells(row), *_cells(moved)))
+    found.append(("auto", *(cell for row in table["auto"] for cell in _cells(row))))
+    names = [_name(row) if row else "" for row in table["auto"]]
+    found.append(("auto's choice", names[0], "", "", names[1], "", ""))
+    for row in table["peers"]:
+        found.append(
+            (
+                row["label"],
+                *(_cells(row) if row["skipped"] is None else ("not run: " + row["skipped"], "", "")),
+                "",
+                "",
+                "",
+            )
+        )
+    return found
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    return f"{row['percentile']:g} %" if row["method"] == "percentile" else str(row["method"])
+
+
+def _cells(row: Mapping[str, Any] | None) -> tuple[str, str, str]:
+    if row is None:
+        return ("", "", "")
+    return (f"{row['relative_drop']:+.2%}", f"{row['agreement']:.4f}", f"{row['sqnr_db']:.1f}")

@@ -1,0 +1,188 @@
+"""`gpu-pack`: every graph that a machine with a GPU builds engines from, and what they must compute, as one folder.
+
+manifest.json              subjects, variants, the digest of every file
+graphs/, blobs/            graphs without their weights, and weights that no seed makes
+samples/<subject>.npz      inputs, float outputs, labels
+outputs/<graph>.npz        what the graph computes on the checked samples, in ONNX Runtime, as written
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline import stages, tasks
+from pipeline.artifacts import Workspace
+from pipeline.backends import tensorrt
+from pipeline.backends._policy import Policy
+from pipeline.bench import records, shapes
+from pipeline.bench.gpu_test.drawn import Draw, draw_checkpoint
+from pipeline.bench.gpu_test.opened import FORMAT, MANIFEST, OUTPUTS, SAMPLES
+from pipeline.bench.gpu_test.samples import CHECKED, Samples, at_points
+from pipeline.bench.gpu_test.stored import BLOBS, GRAPHS, Shelf
+from pipeline.bench.gpu_test.variants import ATTENTION, Subject, Variant, variants_of
+from pipeline.errors import InputError, PipelineError
+from pipeline.files import sha256
+from pipeline.judge.evaluation import PER_MODEL, Reference, one_by_one, read_json
+from pipeline.judge.reference import exact_session
+from pipeline.lowering import Candidates, placement, selection
+from pipeline.stages.build import locked
+from pipeline.stages.code import code_digest
+
+if TYPE_CHECKING:
+    from pipeline.recipe import Recipe
+
+log = logging.getLogger(__name__)
+
+OWN = (GRAPHS, BLOBS, SAMPLES, OUTPUTS)
+PACKAGES = ("onnx", "onnx-ir", "onnxruntime", "torch", "transformers", "numpy")
+
+
+def run(
+    folder: Path,
+    *,
+    subjects: Sequence[Subject],
+    targets: Sequence[str],
+    root: Path = Path("exports"),
+    announce: Callable[[str], None] = log.info,
+) -> dict[str, Any]:
+    """Returns the manifest of the pack in `folder`, which is made anew.
+
+    targets: the dialects of the TensorRT that it is for. root: where the artifact folders of the models lie. Raises
+    InputError for a folder that holds something else.
+    """
+    clear(folder)
+    entries = [Packing(subject, folder, root, announce).entry(targets) for subject in subjects]
+    files = sorted(path for name in OWN for path in (folder / name).rglob("*") if path.is_file())
+    manifest: dict[str, Any] = {
+        "format": FORMAT,
+        "made": {"code": code_digest(__name__), **stages.versions(*PACKAGES)},
+        "targets": list(targets),
+        "subjects": entries,
+        "files": {str(p.relative_to(folder)): {"sha256": sha256(p), "bytes": p.stat().st_size} for p in files},
+    }
+    records.write(folder / MANIFEST, manifest)
+    total = sum(path.stat().st_size for path in files)
+    announce(f"gpu-pack: {folder} has {len(files) + 1} files, {total / 1e6:.1f} MB")
+    return manifest
+
+
+def clear(folder: Path) -> None:
+    """Empties a folder of an earlier pack. Raises InputError for a folder of something else."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; give a folder to pack into.")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
+        raise InputError(f"{folder} is not empty and is no pack (it has no {MANIFEST}); give another folder.")
+    (folder / MANIFEST).unlink(missing_ok=True)  # first: half a pack must not look like one
+    for name in (*OWN, "plans"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST).write_text("{}", encoding="utf-8")  # a run that is stopped leaves what the next one may empty
+
+
+class Packing:
+    """One subject on its way into the pack."""
+
+    def __init__(self, subject: Subject, folder: Path, root: Path, announce: Callable[[str], None]) -> None:
+        self._subject, self._folder, self._root, self._announce = subject, folder, root, announce
+
+    def entry(self, targets: Sequence[str]) -> dict[str, Any]:
+        """Returns the manifest's entry of the subject after writing its files."""
+        subject, draws = self._prepared(targets[0])
+        recipe = subject.recipe(self._root, targets[0])
+        with ExitStack() as held:
+            held.enter_context(locked(recipe))
+            workspace = Workspace(recipe.folder)
+            for stage in ("quantize", "calibrate", "export"):
+                stages.run(stage, recipe, workspace=workspace, announce=self._announce)
+            task = read_json(workspace, "quantizers.json")["task"]
+            samples = samples_of(Reference.read(workspace), subject.judged, tasks.get(task))
+            samples.write(self._folder / SAMPLES / f"{subject.name}.npz")
+            shelf = Shelf(self._folder, draws)
+            rows = [
+                self._packed(subject, variant, target, workspace, shelf, samples)
+                for target in targets
+                for variant in variants_of(subject.family, target)
+            ]
+        return {
+            "name": subject.name,
+            "task": task,
+            "weights": "drawn" if subject.shape else "trained",
+            "recipe": recipe.model_dump(mode="json", exclude={"folder", "checkpoint", "data"}),
+            "inputs": {name: list(x.shape[1:]) for name, x in samples.inputs.items()},
+            "draws": [vars(draw) for draw in draws],
+            "variants": rows,
+        }
+
+    def _prepared(self, target: str) -> tuple[Subject, list[Draw]]:
+        """Returns the subject with its checkpoint and data in place, and what was drawn of the checkpoint."""
+        subject = self._subject
+        if subject.shape is None:
+            return subject, []
+        folder = subject.recipe(self._root, target).folder
+        settings = {**subject.settings, **shapes.settings(subject.shape, folder)}
+        draws = draw_checkpoint(folder / "checkpoint")
+        return Subject(**{**vars(subject), "settings": settings}), draws
+
+    def _packed(
+        self, subject: Subject, variant: Variant, target: str, workspace: Workspace, shelf: Shelf, samples: Samples
+    ) -> dict[str, Any]:
+        """Returns the manifest's row of a variant; `fault` says why it has no graph."""
+        self._announce(f"gpu-pack: {subject.name}, {variant.name} for TensorRT {target}")
+        described = {k: sorted(v) if isinstance(v, frozenset) else v for k, v in vars(variant).items()}
+        row = {**described, "target": target, "graph": None, "fault": None}
+        for key in ("targets", "families"):
+            del row[key]
+        recipe = subject.recipe(self._root, target, variant.residual)
+        try:
+            graph = lowered(variant, target, recipe, workspace)
+        except PipelineError as error:
+            return {**row, "fault": f"not lowered: {error}"}
+        row["graph"] = shelf.put(graph)
+        path = self._folder / OUTPUTS / f"{row['graph']}.npz"
+        if not path.exists():
+            inputs = {name: x[: samples.checked] for name, x in samples.inputs.items()}
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.savez_compressed(path, allow_pickle=False, **computed(graph, inputs, recipe))
+        return row
+
+
+def samples_of(reference: Reference, judged: int, task: Any) -> Samples:
+    """Returns the samples that travel: the checked ones and, where accuracy means something, those it is taken on."""
+    count = min(max(judged, CHECKED), reference.samples)
+    part = reference.first(count)
+    checked = {name: x[:CHECKED] for name, x in part.outputs.items()}
+    labels = part.labels if judged else {n: x for n, x in part.labels.items() if n in PER_MODEL}
+    predictions = np.asarray(task.predict(part.outputs, part.labels)) if judged else None
+    return Samples(part.inputs, at_points(checked), labels, predictions)
+
+
+def lowered(variant: Variant, target: str, recipe: Recipe, workspace: Workspace) -> bytes:
+    """Returns the ONNX bytes of a variant's graph. Raises InputError where a dialect cannot say it."""
+    from pipeline.graph.write import write_checked
+
+    if variant.precision != "int8":
+        return tensorrt.float_graph(workspace.path("model.onnx"), recipe, variant.precision)
+    kinds = placement.default(tensorrt.NAME, recipe.family).policy.kinds | variant.more
+    policy = Policy(kinds if variant.attention else kinds - ATTENTION)
+    choice = selection.choice_of(recipe, workspace)
+    made = Candidates(recipe, workspace).lower(choice, policy, variant.passes(target))
+    with tempfile.TemporaryDirectory(prefix="gpu-pack-") as scratch:
+        path = Path(scratch) / "model.onnx"
+        write_checked(made.graph, path)
+        return path.read_bytes()
+
+
+def computed(graph: bytes, inputs: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+    """Returns what a graph computes as it is written, at POINTS."""
+    with tempfile.TemporaryDirectory(prefix="gpu-pack-") as scratch:
+        path = Path(scratch) / "model.onnx"
+        path.write_bytes(graph)
+        return at_points(one_by_one(exact_session(path, recipe.verification.threads), inputs, "computing the graph"))

@@ -1,0 +1,62 @@
+"""The calibration samples of our own engine, made again for the peers: everyone calibrates on the same data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import ArtifactError
+from pipeline.judge.evaluation import read_json
+from pipeline.model import loading
+from pipeline.recipe import Recipe
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pipeline.artifacts import Workspace
+
+    Arrays = dict[str, NDArray[np.generic]]
+
+
+def arrays(workspace: Workspace) -> Arrays:
+    """Returns what the calibrate stage read, [N, ...] an input.
+
+    Raises ArtifactError where the recipe gives other data now than it gave then.
+    """
+    from pipeline.stages import calibrate
+
+    recorded = workspace.manifest.recipe
+    recipe = Recipe.load(recorded["family"], overrides={"folder": workspace.folder}, defaults=recorded)
+    found, digest = calibrate.samples(recipe, loading.open_source(recipe), workspace.folder)
+    expected = read_json(workspace, "calibration.json")["data_digest"]
+    if digest != expected:
+        raise ArtifactError(
+            f"the calibration data are not those that {workspace.folder} was calibrated with "
+            f"({digest[:12]}…, recorded {expected[:12]}…); {workspace.again()}."
+        )
+    return dict(found)
+
+
+def count(found: Arrays) -> int:
+    """Returns N."""
+    return len(next(iter(found.values())))
+
+
+def one_by_one(found: Arrays) -> Iterator[Arrays]:
+    """Yields each sample as a batch of one, without padding, as our own calibration sees it."""
+    yield from loading.unpadded_batches(found, 1)
+
+
+def reader(found: Arrays) -> Any:
+    """Returns the samples as the data reader of ONNX Runtime's calibrators, a batch of one at a time."""
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._samples = one_by_one(found)
+
+        def get_next(self) -> Arrays | None:
+            return next(self._samples, None)
+
+    return Reader()

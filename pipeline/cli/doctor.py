@@ -1,0 +1,39 @@
+"""What works on this machine: backends, the one thing to install for each, and the processor's int8."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline import backends
+from pipeline.measure import machine
+from pipeline.measure.processor import caution
+
+
+def rows() -> list[dict[str, Any]]:
+    """Returns {backend, available, version, reason} per backend; `reason` ends with what to install."""
+    found = []
+    for name in backends.names():
+        backend = backends.get(name)
+        reason = backend.unavailable_reason()
+        version = ", ".join(f"{k} {v}" for k, v in backend.version().items()) if reason is None else ""
+        found.append({"backend": name, "available": reason is None, "version": version, "reason": reason or ""})
+    return found
+
+
+def processor() -> dict[str, Any]:
+    """Returns the facts about the machine that decide int8 speed and accuracy."""
+    name = machine.processor_class()
+    facts: dict[str, Any] = {
+        "cpu": machine.cpu_name(),
+        "processor class": name,
+        "physical cores": machine.usable_cores(),
+        "int8 instructions": ", ".join(machine.cpu_flags()) or "none known",
+        "gpu": machine.gpu_name() or "none",
+    }
+    warning = caution(name)
+    return facts if warning is None else {**facts, "caution": warning}
+
+
+def examine() -> dict[str, Any]:
+    """Returns {machine, backends}."""
+    return {"machine": processor(), "backends": rows()}

@@ -1,0 +1,72 @@
+"""Files that are there whole or not at all, and the digests by which they are known again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def sha256(path: Path) -> str:
+    """Returns the SHA-256 of a file's bytes as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def digest_of(value: Any) -> str:
+    """Returns a short digest of a JSON-like value, for comparing settings."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def digest_path(path: Path) -> str:
+    """Returns one digest for a file, or for every file of a folder with its relative name."""
+    if path.is_file():
+        return sha256(path)
+    digest = hashlib.sha256()
+    for file in _files_under(path):
+        line = f"{file.relative_to(path).as_posix()}\0{sha256(file)}\n"
+        digest.update(line.encode("utf-8", "surrogateescape"))  # file names are bytes
+    return digest.hexdigest()
+
+
+def _files_under(folder: Path) -> list[Path]:
+    """Returns every file of a folder in order, those of linked folders too; a link back into itself ends there.
+
+    Raises OSError for a folder that cannot be read.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    found, seen = [], {folder.resolve()}
+    for at, folders, names in os.walk(folder, followlinks=True, onerror=fail):
+        found += [Path(at) / name for name in names]
+        for name in list(folders):
+            inner = (Path(at) / name).resolve()
+            if inner in seen:
+                folders.remove(name)
+            seen.add(inner)
+    return sorted(path for path in found if path.is_file())
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Replaces `path` by `content` in one step: written aside, flushed to disk, renamed."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        aside.write_bytes(content)
+        flush(aside)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Waits until a file is on the disk."""
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())

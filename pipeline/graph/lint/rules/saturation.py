@@ -1,0 +1,24 @@
+"""Sums of int8 products on CPUs that add them in 16 bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pipeline.graph.lint.rules import Hit, rule
+from pipeline.graph.saturation_risk import risks
+
+if TYPE_CHECKING:
+    from pipeline.graph.lint.view import View
+
+
+@rule(
+    "Q41",
+    {"cpu": "W"},
+    "Sums of this product may saturate on x86 processors without VNNI.",
+    "Bound neighbouring weights to |w1| + |w2| <= 128 and keep products of two activations float: our own graphs are, "
+    "with --set lowering.any_cpu=true.",
+)
+def sums_fit_16_bits(view: View) -> Iterator[Hit]:
+    """The worst first."""
+    yield from (Hit(risk.node, risk.why) for risk in risks(view.model) if risk.may_saturate)

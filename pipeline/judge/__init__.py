@@ -1,0 +1,1 @@
+"""Whether an engine may ship: held-out samples, the float reference, accuracy, parity, verdict."""

@@ -1,0 +1,167 @@
+"""The candidate graph becomes one backend's QDQ graph: placement, migration, scales, dialect. Needs no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline import backends
+from pipeline.errors import InputError
+from pipeline.lowering import placement
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from calibration import CalibrationTable, ChannelStatistic, Statistic
+    from pipeline.artifacts import Workspace
+    from pipeline.backends._policy import Policy
+    from pipeline.graph.migrate import Moved
+    from pipeline.recipe import Recipe
+
+
+SEQUENCE = "sequence"  # what families call the dynamic axis of tokens
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How amax is read from the statistics. percentile: per cent, of no meaning for the other methods."""
+
+    method: str
+    percentile: float
+    migration: bool
+
+    @property
+    def label(self) -> str:
+        """How tables call it."""
+        from calibration import method_key
+
+        return method_key(self.method, self.percentile) + (" + migration" if self.migration else "")
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A QDQ graph with the decisions that made it."""
+
+    graph: ir.Model
+    decisions: Sequence[placement.Decision]
+    scales: Mapping[str, np.ndarray]  # of the quantizers that are on, as the dialect left them
+    moved: Sequence[Moved]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns placement.json's content: every quantizer on or off and why, every migration."""
+        rows = [{**vars(d), "scale": self.scales[d.name].tolist() if d.enabled else None} for d in self.decisions]
+        moved = [
+            {
+                "quantizers": list(m.quantizers),
+                "into": m.into,
+                "strength": m.strength,
+                "gain_db": round(m.gain_db, 2),
+                "largest_factor": float(m.factors.max()),
+                "smallest_factor": float(m.factors.min()),
+            }
+            for m in self.moved
+        ]
+        return {"quantizers": rows, "migrations": moved}
+
+
+class Candidates:
+    """The artifacts of a folder that lowering starts from, read once for any number of choices."""
+
+    def __init__(self, recipe: Recipe, workspace: Workspace) -> None:
+        from calibration import CalibrationTable
+
+        self._workspace = workspace
+        self.backend = backends.get(backends.name_of(recipe.backend))
+        self._recipe = recipe
+        self.table: CalibrationTable = CalibrationTable.read(workspace.path("calibration.json"))
+        self.quantizers: list[dict[str, Any]] = json.loads(
+            workspace.path("quantizers.json").read_text(encoding="utf-8")
+        )["quantizers"]
+        self.decisions = self.place(placement.default(self.backend.NAME, recipe.family).policy)
+        self.enabled = enabled(self.decisions)
+
+    def place(self, policy: Policy) -> list[placement.Decision]:
+        """Returns what is on with `policy` as the default. Raises InputError where nothing is."""
+        degenerate = {n: r.degenerate for n, r in self.table.records.items() if r.degenerate}
+        decisions = placement.decide(self.quantizers, policy, self._recipe.placement, degenerate)
+        if not enabled(decisions):
+            raise InputError("the placement leaves no quantizer on: nothing would run in int8.")
+        return decisions
+
+    @cached_property
+    def histograms(self) -> tuple[dict[str, Statistic], dict[str, ChannelStatistic]]:
+        """What calibration collected, per tensor and per channel."""
+        from calibration.histograms import read_histograms
+
+        return read_histograms(self._workspace.path("calibration.npz"))
+
+    def lower(self, choice: Choice, policy: Policy | None = None, dialect: Sequence[str] | None = None) -> Lowered:
+        """Returns the backend's QDQ graph for one way to read amax.
+
+        policy: the default placement to try; None: the stored one. dialect: the graph passes to try; None: the
+        backend's.
+        """
+        import onnx_ir as ir
+
+        from pipeline.graph import BOUNDS, BY_NAME, dropped, keep_pairs, scales_of, set_scales
+        from pipeline.graph.fold import fold_transposed_weights
+        from pipeline.graph.migrate import migrate_outliers
+        from pipeline.graph.saturation_free import keep_activation_products_float
+
+        decisions = self.place(policy) if policy else self.decisions
+        passes = self.backend.dialect(self._recipe) if dialect is None else dialect
+        graph = ir.load(self._workspace.path("candidates.onnx"))
+        keep_pairs(graph, enabled(decisions))
+        if "saturation_free" in passes:  # before outliers are moved for the sake of products that stay float
+            keep_activation_products_float(graph)
+            decisions = placement.without(decisions, dropped(graph))
+        moved = migrate_outliers(graph, self.histograms[1]) if choice.migration else []
+        fold_transposed_weights(graph)
+        scales = self._scales(graph, choice, moved, enabled(decisions))
+        set_scales(graph, scales)
+        graph.meta[BOUNDS] = {SEQUENCE: self._recipe.shapes.sequence_length}
+        for name in passes:
+            BY_NAME[name](graph)
+        decisions = placement.without(decisions, dropped(graph))
+        left = {**scales, **scales_of(graph)}
+        return Lowered(graph, decisions, {name: left[name] for name in sorted(enabled(decisions))}, moved)
+
+    def _scales(
+        self, graph: ir.Model, choice: Choice, moved: Sequence[Moved], names: set[str]
+    ) -> dict[str, np.ndarray]:
+        from calibration import compute_amax, rescale
+        from pipeline.graph import find_pairs
+        from pipeline.lowering.scales import to_scale
+
+        amax = {name: table_amax(self.table, name, choice) for name in names}
+        for migration in moved:
+            for name in migration.quantizers:
+                divided = rescale(self.histograms[0][name], self.histograms[1][name], migration.factors)
+                amax[name] = [compute_amax(divided, choice.method, percentile=choice.percentile)]
+        if moved:  # weights were multiplied
+            weights = {p.names[0]: p for p in find_pairs(graph) if p.source.const_value is not None}
+            amax.update({name: weight_amax_of(pair) for name, pair in weights.items()})
+        return {name: to_scale(value) for name, value in amax.items()}
+
+
+def enabled(decisions: Sequence[placement.Decision]) -> set[str]:
+    """Returns the names of the quantizers that are on."""
+    return {d.name for d in decisions if d.enabled}
+
+
+def table_amax(table: CalibrationTable, name: str, choice: Choice) -> Any:
+    """Returns a quantizer's amax by the chosen method; weights take their per-channel maximum."""
+    record = table.records[name]
+    return record.amax_for("max") if record.axis is not None else record.amax_for(choice.method, choice.percentile)
+
+
+def weight_amax_of(pair: Any) -> np.ndarray:
+    """Returns the per-channel maximum of a stored weight in front of a pair."""
+    from calibration import weight_amax
+
+    return weight_amax(pair.source.const_value.numpy(), pair.axis, name=pair.names[0])

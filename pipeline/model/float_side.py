@@ -1,0 +1,88 @@
+"""The float side of an export: the float ONNX, proved to be what PyTorch computes, and its answers on held-out data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline import tasks
+from pipeline.errors import EngineRefused
+from pipeline.judge import evaluation
+from pipeline.model import loading
+
+if TYPE_CHECKING:
+    from pipeline.recipe import Recipe
+    from pipeline.tasks import Arrays
+
+SAME = 1e-3  # largest difference between PyTorch's and ONNX Runtime's float outputs, relative to the largest
+
+
+def export_original(recipe: Recipe, area: Path) -> None:
+    """Writes original.onnx, which is the checkpoint as it is, and what `judge_float` makes with it."""
+    from pipeline.graph.write import write_checked
+
+    source = loading.open_source(recipe)
+    write_checked(export_float(source, recipe), area / "original.onnx")
+    judge_float(source, recipe, held_out(recipe, source, recipe.folder), area / "original.onnx")
+
+
+def judge_float(source: loading.Source, recipe: Recipe, samples: tuple[Arrays, Arrays], float_onnx: Path) -> None:
+    """Writes reference.npz beside the float ONNX, after that is proved to compute what PyTorch computes."""
+    same_as_torch(source, recipe, float_onnx)
+    reference = reference_arrays(recipe, source, samples, float_onnx)
+    np.savez(float_onnx.with_name("reference.npz"), allow_pickle=False, **reference)
+
+
+def export_float(source: loading.Source, recipe: Recipe) -> Any:
+    """Returns the graph of the checkpoint as it is, without rewrites and quantizers."""
+    from pipeline.graph.tidy import tidy
+    from pipeline.model.onnx_export import export_onnx
+
+    sample = loading.random_inputs(source, recipe)
+    axes = source.family.dynamic_axes(tuple(sample))
+    return tidy(export_onnx(loading.float_model(source), sample, source.outputs, axes))
+
+
+def held_out(recipe: Recipe, source: loading.Source, folder: Path) -> tuple[Arrays, Arrays]:
+    """Returns inputs and labels of the samples that judge the engine."""
+    count = tasks.counts(recipe, source.task.SAMPLES)["evaluation"]
+    raw = source.task.samples(recipe, source.config, "evaluation", count, folder=source.folder)
+    found: tuple[Arrays, Arrays] = source.task.encode(folder, recipe, raw)
+    loading.check_judgeable(source, recipe, found[1])
+    return found
+
+
+def reference_arrays(
+    recipe: Recipe, source: loading.Source, samples: tuple[Arrays, Arrays], float_onnx: Path
+) -> Arrays:
+    """Returns inputs, labels and the float model's outputs in ONNX Runtime on the held-out samples, for the .npz."""
+    from pipeline.judge.reference import float_session
+
+    arrays, labels = samples
+    run_float = float_session(float_onnx, recipe.verification.threads)
+    found = evaluation.in_batches(run_float, arrays, recipe.calibration.batch_size, "float reference")
+    if hasattr(source.task, "reference_labels"):
+        labels = {**labels, **source.task.reference_labels(source.task.predict(found, labels))}
+    return {
+        **{f"input/{name}": value for name, value in arrays.items()},
+        **{f"output/{name}": value for name, value in found.items()},
+        **{f"label/{name}": value for name, value in labels.items()},
+    }
+
+
+def same_as_torch(source: loading.Source, recipe: Recipe, float_onnx: Path) -> None:
+    """Checks that the float ONNX computes what PyTorch computes, on random inputs at a batch it was not traced with."""
+    from pipeline.judge.reference import exact_session
+
+    sample = loading.random_inputs(source, recipe, batch=3)
+    expected = loading.run_torch(loading.float_model(source), sample, source.outputs)
+    found = exact_session(float_onnx, recipe.verification.threads)(sample)
+    for name, value in expected.items():
+        difference = float(np.abs(found[name] - value).max()) / float(np.abs(value).max())
+        if not difference <= SAME:
+            raise EngineRefused(
+                f"the exported float ONNX differs from PyTorch by {difference:.1e} of the largest {name}; "
+                f"this checkpoint cannot be exported right."
+            )

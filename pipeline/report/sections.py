@@ -1,0 +1,85 @@
+"""The sections of the report that are read off the artifacts: sizes, image size, calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline import backends
+from pipeline.judge.evaluation import read_json
+from pipeline.judge.reference import CUDA
+from pipeline.lowering import selection
+from pipeline.tasks import _image_processing
+
+if TYPE_CHECKING:
+    from pipeline.artifacts import Workspace
+    from pipeline.recipe import Recipe
+
+FLOAT = "float ONNX Runtime"
+
+
+def float_graphs(workspace: Workspace) -> dict[str, Path]:
+    """Returns the float graphs to compare with: the checkpoint as it is, and rewritten where it was."""
+    if "original.onnx" not in workspace.manifest.files:
+        return {"float_ort": workspace.path("model.onnx")}
+    return {
+        "float_ort": workspace.path("original.onnx"),
+        "float_ort_rewritten": workspace.path("model.onnx"),
+    }
+
+
+def float_name(report: Mapping[str, Any]) -> str:
+    """Returns what the speed-up of a report is over: float ONNX Runtime, and for an engine on a GPU where that ran."""
+    provider, backend = (report.get("latency") or {}).get("float_provider"), report.get("backend")
+    if provider is None or backend not in backends.names() or not backends.on_gpu(backend):
+        return FLOAT
+    return f"{FLOAT} on {'CUDA' if provider == CUDA else 'the CPU'}"
+
+
+def sizes(workspace: Workspace, name: str) -> dict[str, int]:
+    """Returns the `size` section, bytes; the float graph and the engine were read, and so checked, before."""
+    recorded = workspace.manifest.files
+
+    def size(file: str) -> int:
+        return int(recorded[file]["bytes"])
+
+    return {
+        "float_onnx": size("original.onnx" if "original.onnx" in recorded else "model.onnx"),
+        "qdq_onnx": workspace.path(f"{name}/model.qdq.onnx").stat().st_size,
+        "engine": sum(size(f"{name}/{file}") for file in backends.get(name).FILES),
+    }
+
+
+def image_size(recipe: Recipe, workspace: Workspace) -> dict[str, Any] | None:
+    """Returns the `image_size` section: the engine's, and what the checkpoint's own processor resizes to; else None."""
+    file = _image_processing.FILE
+    if file not in workspace.manifest.files:
+        return None
+    folder = workspace.path(file).parent
+    return {
+        "engine": _image_processing.side(folder, recipe),
+        "checkpoint": _image_processing.own_size(folder),
+        "same": _image_processing.other_size(folder, recipe) is None,
+    }
+
+
+def calibration(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
+    """Returns the `calibration` section: the method that the engine was made with, out of all that the table holds."""
+    name = backends.choose(recipe.backend)
+    table = read_json(workspace, "calibration.json")
+    lowered = read_json(workspace, f"{name}/placement.json")
+    chosen = dict(lowered["calibration"])
+    if chosen["method"] != "percentile":
+        del chosen["percentile"]
+    section = {
+        **chosen,
+        "asked": recipe.calibration.method,
+        "migrations": len(lowered["migrations"]),
+        "batches": table["batches"],
+        "samples": table["samples"],
+        "seconds": workspace.manifest.stages["calibrate"]["seconds"],
+    }
+    if selection.is_asked(recipe):
+        section["candidates"] = read_json(workspace, f"{name}/{selection.FILE}")["rows"]
+    return section
