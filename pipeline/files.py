@@ -44,14 +44,15 @@ def _files_under(folder: Path) -> list[Path]:
     def fail(error: OSError) -> None:
         raise error
 
-    found, seen = [], {folder.resolve()}
+    found, seen = [], set()
     for at, folders, names in os.walk(folder, followlinks=True, onerror=fail):
+        real = Path(at).resolve()
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()  # of two links to one folder the same one counts everywhere
         found += [Path(at) / name for name in names]
-        for name in list(folders):
-            inner = (Path(at) / name).resolve()
-            if inner in seen:
-                folders.remove(name)
-            seen.add(inner)
     return sorted(path for path in found if path.is_file())
 
 

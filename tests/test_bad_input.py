@@ -16,12 +16,13 @@ import tiny
 from conftest import Cli, options_of, printed, recipe_for, recipe_of, snapshot
 from PIL import Image
 
-from pipeline import load_engine
+from pipeline import load_engine, tasks
 from pipeline.artifacts.manifest import Manifest
 from pipeline.errors import ArtifactError
 from pipeline.model import processing_check
 from pipeline.recipe import Recipe
 from pipeline.stages import build
+from pipeline.tasks import semantic_segmentation as segmentation
 
 Refused = Callable[..., str]
 Copy = Callable[[str], Path]
@@ -33,6 +34,7 @@ def refused(cli: Cli, calibrated: dict[str, Recipe], tmp_path: Path) -> Refused:
 
     def run(stage: str, name: str, *more: object) -> str:
         folder = tmp_path / f"exports-{name}"
+        shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(calibrated[name].folder, folder)
         before = snapshot(folder)
         recipe = calibrated[name].model_copy(update={"folder": folder})
@@ -64,6 +66,15 @@ def edit_weights(folder: Path, change: Callable[[dict[str, np.ndarray]], None]) 
 def set_value(name: str, value: float) -> Callable[[dict[str, np.ndarray]], None]:
     def change(weights: dict[str, np.ndarray]) -> None:
         weights[next(k for k in weights if name in k)].flat[3] = value
+
+    return change
+
+
+def zero(name: str, rows: int | slice = slice(None)) -> Callable[[dict[str, np.ndarray]], None]:
+    def change(weights: dict[str, np.ndarray]) -> None:
+        for key in weights:
+            if name in key:
+                weights[key][rows] = 0
 
     return change
 
@@ -153,6 +164,9 @@ CHECKPOINTS: dict[str, tuple[str, Callable[[Path], object], list[str]]] = {
         "NaN or infinite", "layer.1.output.dense.weight"]),
     "infinity": ("segformer", lambda f: edit_weights(f, set_value("classifier.weight", np.inf)), [
         "NaN or infinite", "classifier.weight"]),
+    "outputs of zeros": ("bert", lambda f: edit_weights(f, zero("qa_outputs")), ["0 in all of start_logits, end_l"]),
+    "an output of zeros": ("bert", lambda f: edit_weights(f, zero("qa_outputs", 0)), ["0 in all of start_logits:"]),
+    "a head of zeros": ("segformer", lambda f: edit_weights(f, zero("classifier")), ["gives 0 in all of logits"]),
     "NaN in half precision": ("bert", lambda f: nan_in_bfloat16(f), ["NaN or infinite", "qa_outputs.weight"]),
     "a weight is missing": ("bert", lambda f: edit_weights(f, drop("layer.1.output.dense.weight")), [
         "layer.1.output.dense.weight"]),
@@ -348,13 +362,64 @@ def test_a_folder_of_scenes_is_no_squad_file(refused: Refused, data: dict[str, P
     assert "is a folder where a file is expected; it holds images/, masks/" in message
 
 
+def held_out_masks(folder: Path, name: str, change: Callable[[Path], object]) -> None:
+    """Changes the masks that calibration does not take."""
+    recipe = recipe_for(name, folder, folder, folder)
+    pairs = segmentation.find_pairs(folder)
+    kept = {mask for _, mask in tasks.take(pairs, "calibration", recipe, segmentation.SAMPLES)}
+    for _, mask in pairs:
+        if mask not in kept:
+            change(mask)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda p: p.write_bytes(b""), "cannot be read as an image: it is empty"),
+        (lambda p: image(p, np.full((64, 64), 9, np.uint8)), "labels [9] outside the 4 classes"),
+        (
+            lambda p: image(p, np.full((64, 64), 255, np.uint8)),
+            "none of the 8 masks that the evaluation takes has a pixel",
+        ),
+    ],
+    ids=["damaged", "labels", "ignored"],
+)
+def test_held_out_masks_of_no_use_show_before_the_work(
+    change: Callable[[Path], object], said: str, refused: Refused, tmp_path: Path
+) -> None:
+    folder = tiny.scenes(tmp_path / "scenes", count=16)
+    held_out_masks(folder, "segformer", change)
+    assert said in refused("quantize", "segformer", "--data", folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("question", "is it \ud83d?", "question of question 'q15' is damaged: character 6 is U+D83D"),
+        ("question", "what " * 40 + "?", "question 'q15' leaves no room for its context in 32 tokens"),
+        ("question", 7, "question of question 'q15' is int"),
+        ("answers", [{"text": "nothing", "answer_start": 0}], "the answer 'nothing' is nowhere in its context"),
+    ],
+)
+def test_questions_of_no_use_show_before_the_work(
+    key: str, value: Any, said: str, refused: Refused, tmp_path: Path
+) -> None:
+    """All 16 are taken, for calibration or to judge by."""
+    path = tiny.squad(tmp_path / "squad.json", count=16)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["data"][0]["paragraphs"][15]["qas"][0][key] = value
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert said in refused("quantize", "bert", "--data", path)
+
+
 def test_a_file_is_no_folder_of_scenes(refused: Refused, data: dict[str, Path]) -> None:
     assert "images" in refused("calibrate", "segformer", "--data", data["bert"])
 
 
 def test_questions_longer_than_the_input(refused: Refused) -> None:
-    message = refused("calibrate", "bert", "--set", "shapes.sequence_length=8")
-    assert "no room" in message and "shapes.sequence_length" in message
+    for stage in ("quantize", "calibrate"):
+        message = refused(stage, "bert", "--set", "shapes.sequence_length=8")
+        assert "no room" in message and "shapes.sequence_length" in message
 
 
 @pytest.mark.parametrize(
@@ -566,3 +631,24 @@ def test_what_prepares_the_inputs_is_judged_with_the_engine(built: Recipe, cli: 
     path.write_text(path.read_text(encoding="utf-8") + " ", encoding="utf-8")
     answer = cli("verify", "bert", "--backend", "onnxruntime", "--output", built.folder)
     assert answer.code == 2 and f"{file} was altered: its digest does not match" in answer.err
+
+
+@pytest.mark.parametrize("rewrites", [[], ["--no-rewrites"]], ids=["rewritten", "as it is"])
+def test_outputs_of_zeros_show_without_rewrites_too(rewrites: list[str], refused: Refused, copy_of: Copy) -> None:
+    folder = copy_of("bert")
+    edit_weights(folder, zero("qa_outputs"))
+    assert "gives 0 in all of" in refused("quantize", "bert", "--checkpoint", folder, *rewrites)
+
+
+@pytest.mark.parametrize("part", ["attention.self.query", "layer.1.output.dense"])
+def test_a_projection_of_zeros_leaves_an_engine_and_its_report(
+    part: str, cli: Cli, copy_of: Copy, data: dict[str, Path], tmp_path: Path
+) -> None:
+    checkpoint = copy_of("encoder")
+    edit_weights(checkpoint, zero(part))
+    recipe = recipe_for("encoder", tmp_path / "exports", checkpoint, data["encoder"])
+    options = ("--backend", "onnxruntime", "--set", "verification.runs=5", "--set", "budgets.speedup=0")
+    answer = cli("engine", "bert", *options_of(recipe), *options)
+    assert "verdict" in answer.out, answer  # which one is another question
+    page = (recipe.folder / "report.html").read_text(encoding="utf-8")
+    assert "could not be drawn" not in page and "Agreement" in page

@@ -140,6 +140,39 @@ def test_an_altered_artifact_is_named_and_not_shown(workspace: Workspace, name: 
     assert ("because" in text) == (name != "openvino/placement.json")
 
 
+@pytest.mark.parametrize(
+    ("broken", "section"),
+    [
+        ("plots.latency", "latency"),
+        ("plots.per_class", "accuracy"),
+        ("plots.per_sample", "accuracy"),
+        ("overlays.segmentation", "examples"),
+        ("summary.operators", "operators"),
+        ("quantizers.groups", "quantizers"),
+    ],
+)
+def test_no_picture_costs_a_report(
+    broken: str, section: str, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = draw(sample_report(), workspace, EXAMPLES["segmentation"])
+    assert "could not be drawn" not in whole.text
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(f"pipeline.report.{broken}", fail)
+    page = draw(sample_report(), workspace, EXAMPLES["segmentation"])
+    said = "This could not be drawn (ZeroDivisionError: division by zero); please report it."
+    assert page.text.count(said) == 1 and "PASS" in page.text
+    assert said in page.html.partition(f'<section id="{section}">')[2].partition("</section>")[0]
+    assert "The report holds no" not in page.text and "no quantizer" not in page.text
+
+
+def test_names_of_any_bytes_leave_a_page(workspace: Workspace) -> None:
+    report = {**sample_report(), "checkpoint": b"caf\xe9".decode("utf-8", "surrogateescape")}
+    assert "PASS" in draw(report, workspace).text
+
+
 def test_same_input_gives_the_same_bytes(workspace: Workspace) -> None:
     pages = [draw(sample_report(), workspace, EXAMPLES["segmentation"]).html for _ in range(2)]
     assert pages[0] == pages[1]

@@ -192,3 +192,23 @@ def test_many_classes_are_cut_to_the_most_changed() -> None:
 )
 def test_numbers_read_well(text: str, expected: str) -> None:
     assert text == expected
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-45, 1e-38, 1e30])
+def test_a_tensor_of_one_value_has_a_row_and_zeros_no_histogram(value: float) -> None:
+    """A projection whose weights are all zero gives only zeros: a histogram without a bin."""
+    statistic = Statistic(name="a.query.output")
+    statistic.collect(np.full(100, value, np.float32))
+    row = quantizers._row("a.query.output", "output", {}, None, statistic, None)
+    assert (row.picture is None) == (value == 0)
+
+
+def test_samples_without_a_score_are_not_drawn() -> None:
+    """An image without a labelled pixel has none."""
+    nan = float("nan")
+    drawn = plots.per_sample([1.0, nan, 0.5, nan], [0.5, nan, 0.5, 1.0], "mIoU")
+    assert drawn is not None and "1 of 2 samples, unchanged, are not drawn" in drawn
+    assert plots.per_sample([nan, nan], [nan, nan], "mIoU") is None
+    assert plots.per_sample([], [], "mIoU") is None
+    same = plots.per_sample([nan, 1.0], [nan, 1.0], "mIoU")
+    assert same is not None and "None of the 1 samples changed" in same

@@ -477,6 +477,63 @@ def test_every_window_answers_in_the_words_of_the_whole_context(checkpoints: dic
         assert facts["context"] in sample["context"]
 
 
+@pytest.mark.parametrize("words", range(1, 32))
+@pytest.mark.parametrize("length", [8, 16, 32])
+def test_a_question_of_any_length_is_encoded_or_told(
+    words: int, length: int, checkpoints: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The tokenizer panics where a window is not longer than what two of them share, and prints a trace."""
+    recipe = recipe_for("bert", tmp_path, checkpoints["bert"], tmp_path, shapes__sequence_length=length)
+    for context in ("boat", "boat " * 100):
+        sample = {"id": "7", "question": "boat " * words, "context": context, "answers": ["boat"]}
+        try:
+            inputs, _ = qa.encode(checkpoints["bert"], recipe, [sample])
+            assert inputs["input_ids"].shape[1] == length
+            assert words + 3 < length
+        except InputError as error:
+            assert f"question '7' leaves no room for its context in {length} tokens" in str(error)
+            assert words + 3 >= length - (length // 4 if len(context) > 4 else 0)
+    assert "panicked" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ("who?", 'takes {"question": …, "context": …}, or a list'),
+        ([], "or a list of such dicts"),
+        ({"question": "who?"}, "or a list of such dicts"),
+        ([{"question": "a", "context": "b"}, "c"], "or a list of such dicts"),
+        ({"question": None, "context": "b"}, "question of question '0' is NoneType"),
+        ({"question": "a", "context": "b \ud800"}, r"context of question '0' is damaged: character 2 is U\+D800"),
+    ],
+)
+def test_an_engine_says_what_it_takes_of_questions(
+    raw: Any, said: str, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    recipe = recipe_for("bert", tmp_path, checkpoints["bert"], tmp_path)
+    with pytest.raises(InputError, match=said):
+        qa.preprocess(checkpoints["bert"], raw, recipe)
+
+
+@pytest.mark.parametrize("task", [classification, embedding])
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (7, "takes a text or a list of texts, found int"),
+        (None, "found NoneType"),
+        ([], "found list"),
+        (["a", None], "text 2 of 2 is NoneType, not a string"),
+        ("a \udfff", r"text 1 of 1 is damaged: character 2 is U\+DFFF, a lone surrogate"),
+    ],
+)
+def test_an_engine_says_what_it_takes_of_texts(
+    task: Any, raw: Any, said: str, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    recipe = recipe_for("classifier", tmp_path, checkpoints["classifier"], tmp_path)
+    with pytest.raises(InputError, match=said):
+        task.preprocess(checkpoints["classifier"], raw, recipe)
+
+
 # --- classification ---
 
 
@@ -633,3 +690,13 @@ def test_agreement_of_embeddings_is_about_nearest_neighbours() -> None:
     b[1] /= np.linalg.norm(b[1])
     assert embedding.agreement(a, a) == 1
     assert embedding.agreement(a, b) < 1
+
+
+def test_a_zero_vector_has_no_direction_and_stays_zero() -> None:
+    hidden = np.zeros((3, 4, 5), np.float32)
+    hidden[1] = 2
+    labels = {"attention_mask": np.ones((3, 4)), "pooling": np.array(["mean"])}
+    with np.errstate(all="raise"):
+        found = embedding.predict({"last_hidden_state": hidden}, labels)
+    assert not found[0].any() and not found[2].any() and np.linalg.norm(found[1]) == pytest.approx(1)
+    assert embedding.agreement(found, found) == 1

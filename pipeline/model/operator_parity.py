@@ -72,13 +72,13 @@ def compare_operators(
     done: set[str] = set()  # sites
     found: list[OperatorParity] = []
     while captured := _capture(model, inputs, site_of, done):
-        found += _compare_portion(model, graph, inputs, captured, scratch / "operators.onnx")
+        found += _compare_portion(model, graph, captured, scratch / "operators.onnx", inputs)
         done |= {site_of[name] for name in captured}
     return found
 
 
 def _compare_portion(
-    model: nn.Module, graph: ir.Model, inputs: dict[str, np.ndarray], captured: Captured, path: Path
+    model: nn.Module, graph: ir.Model, captured: Captured, path: Path, inputs: dict[str, np.ndarray]
 ) -> list[OperatorParity]:
     """Returns the comparison of the operators whose quantizers were captured. path: where the cut graph may lie."""
     tables = {r["site"]: r["name"] for r in describe(model) if r["kind"] == "embedding" and r["name"] in captured}

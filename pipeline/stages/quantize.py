@@ -147,9 +147,9 @@ def prove_rewrites(source: loading.Source, recipe: Recipe, model: nn.Module | No
     model = model or loading.float_model(source)
     sample = loading.random_inputs(source, recipe, batch=1)
     before = first_outputs(source, model, sample)
-    if not any(x.any() for x in before.values()):
+    if dead := [name for name, value in before.items() if not value.any()]:
         raise InputError(
-            f"checkpoint {source.folder} gives 0 in all of {', '.join(before)}: its last layer holds nothing but zeros."
+            f"checkpoint {source.folder} gives 0 in all of {', '.join(dead)}: its last layer holds nothing but zeros."
         )
     proofs = []
     for name, rewrite in source.family.rewrites().items() if recipe.rewrites else ():
