@@ -22,6 +22,7 @@ from pipeline.checkpoint import reading
 from pipeline.checkpoint import weights as checkpoint_weights
 from pipeline.errors import InputError
 from pipeline.model import loading
+from pipeline.tasks import _pooling
 
 Copy = Callable[[str], Path]
 Damage = Callable[[Path], object]
@@ -44,6 +45,14 @@ def weights(change: Callable[[str, np.ndarray], tuple[str, np.ndarray]]) -> Dama
     def damage(folder: Path) -> None:
         path = folder / "model.safetensors"
         save_file(dict(change(*item) for item in load_file(path).items()), path, metadata={"format": "pt"})
+
+    return damage
+
+
+def added(name: str, value: np.ndarray) -> Damage:
+    def damage(folder: Path) -> None:
+        path = folder / "model.safetensors"
+        save_file({**load_file(path), name: value}, path, metadata={"format": "pt"})
 
     return damage
 
@@ -179,6 +188,10 @@ SAME: dict[str, tuple[str, Damage]] = {
     "a byte-order mark, of a tokenizer": ("bert", marked("tokenizer.json")),
     "a byte-order mark, of an image processor": ("segformer", marked("preprocessor_config.json")),
     "DataParallel": ("bert", weights(lambda n, w: (f"module.{n}", w))),
+    "DataParallel and what pretraining left": (
+        "bert",
+        both(added("cls.predictions.bias", np.ones(4, np.float32)), weights(lambda n, w: (f"module.{n}", w))),
+    ),
     "DataParallel, an encoder": ("encoder", weights(lambda n, w: (f"module.{n}", w))),
     "DataParallel, images": ("segformer", weights(lambda n, w: (f"module.{n}", w))),
     "torch.compile": ("classifier", weights(lambda n, w: (f"_orig_mod.module.{n}", w))),
@@ -401,6 +414,21 @@ def test_the_output_folder_of_a_trainer_names_its_checkpoints(copy_of: Copy, tmp
     shutil.copy(folder / "checkpoint-500" / "config.json", folder)
     with pytest.raises(InputError, match=r"no model.safetensors\. It holds .*checkpoint-20000"):
         checkpoint_weights.weight_files(folder)
+
+
+def test_an_encoder_in_a_folder_of_its_own_keeps_its_pooling(copy_of: Copy, tmp_path: Path) -> None:
+    """As early sentence-transformers saved it: given alone, the model would be pooled by the mean."""
+    folder = tmp_path / "sentences"
+    shutil.copytree(copy_of("encoder"), folder / "0_Transformer")
+    kinds = {"0_Transformer": "Transformer", "1_Pooling": "Pooling"}
+    modules = [{"path": path, "type": f"sentence_transformers.models.{kind}"} for path, kind in kinds.items()]
+    (folder / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
+    with pytest.raises(
+        InputError, match=r"keeps its model in 0_Transformer: copy the files in there beside modules\.json"
+    ):
+        source_of("bert", folder)
+    with pytest.raises(InputError, match=r"0_Transformer is one module of .*modules.json, which says how to pool"):
+        _pooling.of_checkpoint(folder / "0_Transformer")
 
 
 @pytest.mark.parametrize(("names", "said"), [([], "It is empty"), (["a.txt", ".DS_Store"], r"It holds a\.txt\.$")])

@@ -119,6 +119,9 @@ def instead(folder: Path) -> str:
     """Returns what a folder that is no checkpoint holds: checkpoints, as Trainer's output folder, or other files."""
     inner = [p.parent for pattern in ("*/config.json", "*/*/config.json") for p in folder.glob(pattern)]
     found = [p for p in inner if any((p / name).exists() for name in WEIGHTS)]
+    if found and (folder / "modules.json").exists():
+        inside = found[0].relative_to(folder)
+        return f" It keeps its model in {inside}: copy the files in there beside modules.json, which says how to pool."
     if found:
         found.sort(key=_in_order)
         shown = ", ".join(str(p.relative_to(folder)) for p in found)

@@ -36,10 +36,13 @@ def mode(folder: Path) -> str:
 
 def of_checkpoint(folder: Path) -> str:
     """Returns the checkpoint's mode. Raises InputError naming a module, mode or prompt that is not followed here."""
-    modules = _json(folder / "modules.json") if (folder / "modules.json").exists() else []
+    above, own = folder.parent / "modules.json", folder / "modules.json"
+    if above.exists() and not own.exists() and any(module["path"] == folder.name for module in _json(above)):
+        raise InputError(f"{folder} is one module of {above}, which says how to pool: copy its files beside that.")
+    modules = _json(own) if own.exists() else []
     kinds = [str(module["type"]).rpartition(".")[2] for module in modules]
     if others := [kind for kind in kinds if kind not in FOLLOWED]:
-        raise InputError(f"{folder / 'modules.json'} has {', '.join(others)} behind the encoder: not followed here.")
+        raise InputError(f"{own} has {', '.join(others)} behind the encoder: not followed here.")
     about = folder / "config_sentence_transformers.json"
     if about.exists() and (prompt := _json(about).get("default_prompt_name")):
         raise InputError(f"{about}: the default prompt {prompt!r} would be put before every text: not followed here.")
