@@ -35,10 +35,10 @@ PREPARING = ("config.json", "quantizers.json", "tokenizer.json", "tokenizer_conf
 # what each relies on, beside the manifest; nothing else that lies in the folder
 LOADED = {*ENGINE, f"{BACKEND}/engine.json", f"{BACKEND}/report.json", "report.json", *PREPARING}
 CHECKED = {
-    *ENGINE, f"{BACKEND}/engine.json", f"{BACKEND}/model.qdq.onnx", f"{BACKEND}/placement.json", *PREPARING,
-    "model.onnx", "reference.npz", "calibration.json", "baseline.json",
+    *ENGINE, *(f"{BACKEND}/{file}" for file in ("engine.json", "exact.npz", "model.qdq.onnx", "placement.json")),
+    *PREPARING, "model.onnx", "reference.npz", "calibration.json", "baseline.json",
 }  # fmt: skip
-OTHERS = {f"{BACKEND}/exact.npz", "report.html"}
+OTHERS = {"report.html"}
 FILES = sorted(LOADED | CHECKED | OTHERS)
 
 

@@ -44,7 +44,7 @@ class Expected:
             kind, _, name = key.partition("/")
             parts.setdefault(kind, {})[name] = value
         if set(parts) != {"output", "limit"} or set(parts["output"]) != set(parts["limit"]) or not parts["output"]:
-            raise ArtifactError(f"{path} is not of this format; run `make engine` again.")
+            raise ArtifactError(f"{path} is not of this format; {workspace.again()}.")
         return cls(parts["output"], {name: Limit.from_array(x) for name, x in parts["limit"].items()})
 
     @classmethod
