@@ -50,9 +50,13 @@ class _ConstantQuantizer(torch.nn.Module):
 
     def __init__(self, quantizer: TensorQuantizer) -> None:
         super().__init__()
-        scale = torch.where(quantizer._amax > 0, quantizer._amax / quantizer.bound, 1.0)
+        amax, self.name = quantizer._amax, quantizer.name
+        if not bool(((amax >= 0) & torch.isfinite(amax)).all()):
+            raise ValueError(f"{self.name}: amax has values that are negative, infinite or NaN; calibrate it again.")
+        scale = amax / quantizer.bound
+        scale = torch.where(scale > 0, scale, 1.0)
         self.register_buffer("scale", scale.reshape(()) if quantizer.axis is None else scale.reshape(-1))
-        self.axis, self.bound, self.name = quantizer.axis, quantizer.bound, quantizer.name
+        self.axis, self.bound = quantizer.axis, quantizer.bound
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         axis = PER_TENSOR if self.axis is None else self.axis % x.dim()
@@ -77,9 +81,17 @@ def _constant_scales(model: torch.nn.Module) -> Iterator[None]:
 
 
 def _scale_is_constant(quantizer: TensorQuantizer) -> bool:
-    """Returns whether the quantizer is on and quantizes to signed integers, the lowest included, by a stored amax."""
-    signed = quantizer._fake_quant and not (quantizer._unsigned or quantizer._narrow_range or quantizer._learn_amax)
-    return quantizer.is_enabled and quantizer._if_quant and signed and "_amax" in quantizer._buffers
+    """Returns whether the quantizer is on and quantizes to signed integers, the lowest included, by a stored amax that
+    is one value or lies along one axis.
+    """
+    other = quantizer._unsigned or quantizer._narrow_range or quantizer._learn_amax or quantizer._scale_amax is not None
+    signed = quantizer._fake_quant and not other
+    if not (quantizer.is_enabled and quantizer._if_quant and signed and "_amax" in quantizer._buffers):
+        return False
+    amax, axis = quantizer._amax, quantizer.axis
+    if amax.numel() == 1:
+        return axis is None or isinstance(axis, int)
+    return isinstance(axis, int) and (amax.dim() == 1 or amax.shape[axis:][:1] == (amax.numel(),))
 
 
 @contextlib.contextmanager
