@@ -48,7 +48,7 @@ gpu-test: $(if $(wildcard exports/gpu-pack/manifest.json),,$(VENV)/ready)  ## Te
 	@grep -qs '"format"' exports/gpu-pack/manifest.json || $(RUN) gpu-pack exports/gpu-pack
 	@$(firstword $(wildcard $(VENV)/bin/python) $(PYTHON)) -m pipeline gpu-test exports/gpu-pack --record results/gpu.json $(ARGS)
 
-tables: $(VENV)/ready      ## README tables from results/*.json
+tables: $(VENV)/ready      ## the tables of README and docs/, from results/*.json
 	@$(RUN) tables
 
 status: $(VENV)/ready      ## which stages would run again, and why

@@ -584,7 +584,7 @@ def full_disk(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-@pytest.mark.parametrize("target", ["calibration.histograms.write_histograms", "pipeline.artifacts._flush"])
+@pytest.mark.parametrize("target", ["calibration.histograms.write_histograms", "pipeline.artifacts.flush"])
 def test_a_full_disk(target: str, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(target, full_disk)
     message = refused("calibrate", "bert", "--set", "calibration.samples=4")

@@ -39,6 +39,12 @@ def test_a_gain_within_the_noise_is_none() -> None:
     assert choose([int8, fp16]) is fp16
 
 
+def test_a_slow_round_does_not_make_a_far_slower_engine_as_fast() -> None:
+    int8 = Candidate("openvino", "int8", (4.3, 4.2, 20.0, 4.4, 18.0, 4.3), None)
+    fp32 = Candidate("openvino", "fp32", (12.4, 12.5, 12.3, 12.4, 12.6, 12.4), None)
+    assert choose([int8, fp32]) is int8
+
+
 def test_a_faster_one_with_a_fault_does_not_ship() -> None:
     found = choose([candidate("int8", 1.0, "miou drops by 5 %"), candidate("fp16", 2.0), candidate("fp32", 4.0)])
     assert found.precision == "fp16"

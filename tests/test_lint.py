@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lint_graphs import CASES, CONV, LAYER_NORM, Case, attention, conv, linear, pair, write
 
-from pipeline.graph.lint import TARGETS, Finding, Report, lint
-from pipeline.graph.lint.rules import every_rule, rule
+from pipeline.lint import TARGETS, Finding, Report, lint
+from pipeline.lint.rules import every_rule, rule
 
 
 def examine(folder: Path, text: str, target: str = "10", **options: int) -> Report:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from lint_graphs import CONV, POINTS, attention, conv, linear, pair, write
 
-from pipeline.graph.lint import Report, lint
+from pipeline.lint import Report, lint
 
 
 def examine(folder: Path, text: str, target: str = "10", **options: Any) -> Report:

@@ -17,7 +17,7 @@ from lint_graphs import attention, linear, pair, write
 from test_cli import python
 
 from pipeline.errors import InputError
-from pipeline.graph.lint import lint, text
+from pipeline.lint import lint, text
 
 CLEAN = {"opset": 17}  # for TensorRT 8.6
 
@@ -259,16 +259,14 @@ def run(absent: tuple[str, ...], body: str) -> subprocess.CompletedProcess[str]:
 
 def test_it_needs_onnx_and_numpy_alone(tmp_path: Path) -> None:
     path = write(tmp_path / "model.onnx", attention())
-    body = (
-        f"from pipeline.graph.lint import lint\nassert lint({str(path)!r}).attention\nprint('pydantic' in sys.modules)"
-    )
+    body = f"from pipeline.lint import lint\nassert lint({str(path)!r}).attention\nprint('pydantic' in sys.modules)"
     done = run((*BLOCKED, "typer", "rich", "yaml", "PIL"), body)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "False\n"
 
 
 def test_importing_it_loads_no_onnx() -> None:
-    done = run(("onnx", "onnx_ir"), "import pipeline.graph.lint, pipeline.cli.show, pipeline.cli.verbs")
+    done = run(("onnx", "onnx_ir"), "import pipeline.lint, pipeline.cli.show, pipeline.cli.verbs")
     assert done.returncode == 0, done.stderr
 
 

@@ -89,7 +89,7 @@ def test_a_missing_package_names_the_extra(name: str, package: str, monkeypatch:
 
 def test_asking_whether_methods_can_run_loads_no_torch() -> None:
     code = (
-        "import sys\nfrom pipeline import methods\n"
+        "import sys\nfrom pipeline.bench import methods\n"
         "for name in methods.names(): methods.get(name).unavailable_reason()\n"
         "print([m for m in ('torch', 'nncf', 'modelopt') if m in sys.modules])"
     )

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 from conftest import Cli, options_of, snapshot
-from pipeline.bench.speed.placement import engines as placement_engines
 
 from pipeline import backends, stages, tasks
 from pipeline.artifacts import Workspace
 from pipeline.backends._policy import Policy
 from pipeline.bench import placement as place
+from pipeline.bench.placement import engines as placement_engines
 from pipeline.bench.placement.search import moves, search, toggled
 from pipeline.bench.placement.trials import CURRENT, Candidate, Trial, equally_fast, misses
 from pipeline.errors import EngineRefused, InputError
@@ -302,7 +302,7 @@ def test_an_engine_that_is_not_its_graph_is_refused(
     monkeypatch.setattr(backend, "load", wrong)
     engines = placement_engines.BuiltEngines(side, side, MAX, tasks.get("question-answering"), side.reference, 6)
     found = engines.make(DEFAULT - {"context"})
-    assert found.scores is None and str(found.fault).startswith("bert: start_logits, one by one: cosine -")
+    assert found.scores is None and str(found.fault).startswith("bert: start_logits, one by one: the difference has")
     assert "as one batch" in str(found.fault)
     row = place.row(Trial(1, ("context",), found, f"refused: {found.fault}"))
     assert row["refused"] == found.fault and row["accuracy"] is None and row["speedup"] is None

@@ -26,7 +26,8 @@ import runpy
 import sys
 import time
 from pathlib import Path
-from pipeline import cli, distributed
+from pipeline import distributed
+from pipeline.cli import verbs as cli
 from pipeline.errors import BackendUnavailable
 
 def work(**_):

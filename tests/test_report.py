@@ -13,7 +13,8 @@ import pytest
 from report_samples import EXAMPLES, HOSTILE, sample_report, sample_workspace, scene
 
 from pipeline.artifacts import Workspace
-from pipeline.report import overlays, render
+from pipeline.report import overlays
+from pipeline.report.page import render
 
 VOID = {"meta", "img", "br", "input", "wbr"}  # elements without an end tag
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from pytorch_quantization.nn import TensorQuantizer as LibraryQuantizer
 
-from pipeline.export import export_onnx
+from pipeline.model.onnx_export import export_onnx
 from pipeline.quantization import QuantDescriptor, TensorQuantizer
 from pipeline.quantization.fake_quantize import PER_TENSOR, fake_quantize
 
@@ -490,7 +490,7 @@ def exported(**settings: Any) -> tuple[Any, torch.Tensor, torch.Tensor]:
 def test_the_graph_computes_what_the_quantizer_does(settings: dict[str, Any], tmp_path: Path) -> None:
     import onnx_ir as ir
 
-    from pipeline.reference import exact_session
+    from pipeline.judge.reference import exact_session
 
     graph, x, expected = exported(**settings)
     if settings.get("axis") == 1:

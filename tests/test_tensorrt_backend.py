@@ -478,8 +478,7 @@ def test_a_plan_of_another_machine_is_refused(
     fake_tensorrt.install(monkeypatch, tmp_path, "10.13.3")
     folder = built(tmp_path / "bert", "linear")
     fake_tensorrt.install(monkeypatch, tmp_path, version, driver)
-    again = "run again the command that made the folder"
-    with pytest.raises(ArtifactError, match=f"built by TensorRT 10.13.3 on NVIDIA Fake.*{said}(.|\n)*{again}"):
+    with pytest.raises(ArtifactError, match=f"built by TensorRT 10.13.3 on NVIDIA Fake.*{said}"):
         tensorrt.load(folder, None)
 
 
@@ -490,7 +489,7 @@ def test_a_plan_without_its_note_is_refused(note: str | None, tmp_path: Path, mo
     (folder / "plan.json").unlink()
     if note is not None:
         (folder / "plan.json").write_text(note)
-    with pytest.raises(ArtifactError, match=r"plan.json (cannot be read|has format)(.|\n)*run again the command"):
+    with pytest.raises(ArtifactError, match=r"plan.json (cannot be read|has format)"):
         tensorrt.load(folder, None)
 
 
@@ -498,7 +497,7 @@ def test_a_damaged_plan_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     fake_tensorrt.install(monkeypatch, tmp_path, "10.13.3")
     folder = built(tmp_path / "bert", "linear")
     (folder / "model.plan").write_bytes(b"not an engine")
-    with pytest.raises(ArtifactError, match=r"cannot be read by TensorRT(.|\n)*magicTag(.|\n)*run again the command"):
+    with pytest.raises(ArtifactError, match=r"cannot be read by TensorRT(.|\n)*magicTag"):
         tensorrt.load(folder, None)
 
 
@@ -529,11 +528,11 @@ def test_engine_and_verify(version: str, tmp_path: Path, monkeypatch: pytest.Mon
         stages.run(stage, given)
     report = json.loads((workspace.folder / "report.json").read_text())
     assert (report["verdict"], report["precision"], report["backend"]) == ("pass", "int8", "tensorrt")
-    assert [(row["batch"], row["fault"]) for row in report["batches"]] == [(1, None), (4, None)]
+    assert [(row["batch"], row["fault"]) for row in report["batches"]] == [(1, None), (2, None), (4, None)]
     record = json.loads((workspace.folder / "tensorrt/engine.json").read_text())
     assert record["versions"] == {"tensorrt": version, "gpu": "NVIDIA Fake", "compute capability": "8.6"}
     trt.state.wrong_at_batch = True
-    with pytest.raises(EngineRefused, match="as one batch: cosine"):
+    with pytest.raises(EngineRefused, match="as one batch: the difference has"):
         stages.run("engine", given, force=True)
 
 

@@ -22,11 +22,11 @@ from pipeline.errors import BackendUnavailable, InputError
 from pipeline.graph import BY_NAME, dropped, find_pairs
 from pipeline.graph.attention import find_blocks, keep_fused_attention
 from pipeline.graph.hoist import hoist_above_layout
-from pipeline.graph.lint import lint
 from pipeline.graph.pairs import scales_of
 from pipeline.graph.walks import producer
 from pipeline.graph.write import write_checked
 from pipeline.judge.reference import exact_session
+from pipeline.lint import lint
 from pipeline.lowering import Candidates
 from pipeline.lowering.selection import choice_of
 from pipeline.recipe import Recipe

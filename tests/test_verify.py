@@ -30,7 +30,7 @@ from pipeline.stages import verify
 @pytest.fixture(autouse=True)
 def no_page(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Replaces the page, which has tests of its own, by its arguments."""
-    from pipeline import report as page
+    from pipeline.report import page
 
     drawn: list[dict[str, Any]] = []
 

@@ -29,7 +29,9 @@ assert not loaded, loaded
 STAGES = """
 import numpy as np
 import pipeline
-from pipeline import baseline, doctor, stages
+from pipeline import stages
+from pipeline.cli import doctor
+from pipeline.report import baseline
 from pipeline.recipe import Recipe
 
 folder, backend = Path({folder!r}), {backend!r}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.report.sections import float_name
 
 if TYPE_CHECKING:
-    from pipeline.graph.lint import Report
+    from pipeline.lint import Report
     from pipeline.recipe import Recipe
 
 
@@ -237,7 +237,7 @@ def lint(report: Report, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(report.to_json(), indent=1))
         return
-    from pipeline.graph.lint import text
+    from pipeline.lint import text
 
     for line in text.lines(report):
         print(line)

@@ -357,15 +357,16 @@ def gpu_test(
 
 @app.command()
 def tables(
-    readme: Annotated[
-        Path, typer.Argument(help="file with <!-- bench FILE --> and <!-- calibration FILE --> blocks")
-    ] = Path("README.md"),
+    pages: Annotated[
+        list[Path] | None, typer.Argument(help="Markdown with <!-- KIND FILE --> blocks; default: README and docs/")
+    ] = None,
 ) -> None:
-    """Write the measured tables into the README, from the files that `--record` made."""
+    """Write the measured tables and the list of settings into README and docs/, from what `--record` made."""
     from pipeline.bench.tables import refresh
 
-    for file in refresh(readme):
-        print(file)
+    for page in pages or [Path("README.md"), *sorted(Path("docs").glob("*.md"))]:
+        for file in refresh(page):
+            print(f"{page}: {file}")
 
 
 @app.command()
@@ -405,7 +406,7 @@ def lint(
 ) -> None:
     """Say what TensorRT would refuse, run slowly or run in float, and a CPU compute wrong; exit 1 on an error."""
     from pipeline.cli import show
-    from pipeline.graph.lint import lint as examine
+    from pipeline.lint import lint as examine
 
     report = examine(file, target)
     show.lint(report, as_json=as_json)

@@ -62,8 +62,8 @@ class CONFIG(Settings):
             if isinstance(values, list | tuple) and len(values) != self.num_encoder_blocks:
                 raise ValueError(f"{name} = {list(values)} must have {self.num_encoder_blocks} numbers, one a stage")
         for width, heads in zip(self.hidden_sizes, self.num_attention_heads, strict=True):
-            if width % heads:
-                raise ValueError(f"hidden_sizes has {width}, which is not a multiple of its {heads} attention heads")
+            if width < heads:
+                raise ValueError(f"hidden_sizes has {width}, fewer than its {heads} attention heads")
         return self
 
 

@@ -10,6 +10,8 @@ from pipeline.backends._policy import PRECISIONS
 from pipeline.errors import EngineRefused
 from pipeline.measure.latency import quantile, speedup
 
+NEAR = 1.25  # times the fastest one's median: what is timed on, and may be as fast
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -59,10 +61,13 @@ def choose(candidates: Sequence[Candidate]) -> Candidate:
 
 
 def _as_fast(other: Candidate, fastest: Candidate) -> bool:
-    """Returns whether a more exact one, timed in the same rounds, is as fast within the noise."""
+    """Returns whether a more exact one, timed in the same rounds, is as fast within the noise.
+
+    One that is slower by more than NEAR was timed in a few rounds only, whose interval one slow round makes wide.
+    """
     more_exact = PRECISIONS.index(other.precision) > PRECISIONS.index(fastest.precision)
-    in_turns = len(other.seconds) == len(fastest.seconds)
-    return more_exact and in_turns and speedup(other.seconds, fastest.seconds)["low"] <= 1.0
+    near = other.median <= NEAR * fastest.median and len(other.seconds) == len(fastest.seconds)
+    return more_exact and near and speedup(other.seconds, fastest.seconds)["low"] <= 1.0
 
 
 Verdict = tuple[Mapping[str, Any] | None, str | None]  # accuracy, and why the engine must not ship

@@ -10,7 +10,6 @@ from pipeline import backends
 from pipeline.judge.evaluation import read_json
 from pipeline.judge.reference import CUDA
 from pipeline.lowering import selection
-from pipeline.tasks import _image_processing
 
 if TYPE_CHECKING:
     from pipeline.artifacts import Workspace
@@ -53,6 +52,8 @@ def sizes(workspace: Workspace, name: str) -> dict[str, int]:
 
 def image_size(recipe: Recipe, workspace: Workspace) -> dict[str, Any] | None:
     """Returns the `image_size` section: the engine's, and what the checkpoint's own processor resizes to; else None."""
+    from pipeline.tasks import _image_processing
+
     file = _image_processing.FILE
     if file not in workspace.manifest.files:
         return None

@@ -68,7 +68,7 @@ def hand_over(recipe: Recipe, workspace: Workspace, announce: Callable[[str], No
     reason = f"backend {backend.NAME!r} cannot run here: {backend.unavailable_reason()}."
     if backends.missing_package("onnx", "") is not None:  # a machine for engines alone: nothing to say of graphs
         raise BackendUnavailable(reason)
-    from pipeline.graph.lint import lint, text
+    from pipeline.lint import lint, text
 
     graph = workspace.path(f"{backend.NAME}/model.qdq.onnx")
     report = lint(graph, backend.lint_target(recipe))

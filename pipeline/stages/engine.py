@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import backends
 from pipeline.errors import EngineRefused, PipelineError
 from pipeline.judge import candidates
-from pipeline.judge.candidates import Candidate
+from pipeline.judge.candidates import NEAR, Candidate
 from pipeline.judge.evaluation import EXACT, PROBES, Reference, one_by_one, read_json
 from pipeline.judge.evaluation import FILE as REFERENCE
 from pipeline.judge.soundness import Expected, check, faults
@@ -42,7 +42,6 @@ RECORD = "engine.json"  # what was built from what, and how it compares
 FLOAT_GRAPH = "model.onnx"
 FOLDER = ".candidates"
 FIRST_ROUNDS = 6  # of all; then of those within NEAR of the fastest
-NEAR = 1.25
 LONGEST = 6.0  # seconds for which those are timed, where the rounds asked for would take longer
 
 

@@ -96,12 +96,12 @@ def check_samples(source: loading.Source, recipe: Recipe, area: Path) -> None:
         if split == "calibration":
             check_inputs(source, recipe, processing_check.check(source.task, source.folder, area, recipe, raw[:few]))
         labels = [source.task.encode(area, recipe, raw[start : start + few])[1] for start in range(0, len(raw), few)]
-        if split == "evaluation":
+        if split != "calibration":
             check_labels(source, recipe, labels)
 
 
 def check_labels(source: loading.Source, recipe: Recipe, parts: Sequence[Mapping[str, np.ndarray]]) -> None:
-    """Raises InputError for held-out samples that no model can be judged by: the stage that judges comes minutes later.
+    """Raises InputError for samples that no model can be judged by: the stage that judges comes minutes later.
 
     parts: the labels, a few samples each.
     """

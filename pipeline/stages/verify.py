@@ -73,7 +73,7 @@ def outputs(recipe: Recipe) -> list[str]:
 
 def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     """Writes <backend>/report.json, report.json and report.html, whatever the verdict."""
-    from pipeline import report as page
+    from pipeline.report import page
 
     start = time.perf_counter()
     name = backends.choose(recipe.backend)

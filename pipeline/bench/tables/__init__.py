@@ -1,9 +1,9 @@
-"""README tables from the files that `--record` wrote; nobody types a measured number.
+"""The tables of README and docs/, from the files that `--record` wrote; nobody types a measured number.
 
 A table stands between `<!-- KIND FILE -->` and `<!-- /KIND -->` and is replaced as a whole. Each kind is one file here,
 found by its name:
 
-    def section(document)           -> the Markdown of a result file, from its JSON
+    def section(document)           -> the Markdown of a result file, from its JSON; of several, FILE,FILE, from all
     def picture(document, path)     optional: draws the result to `path`, an SVG, and returns the alternative text
 
 The picture has the result file's name, stands above the table and is drawn again with it: the two cannot disagree.
@@ -15,11 +15,16 @@ import importlib
 import json
 import pkgutil
 import re
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Any
 
+from pydantic import BaseModel
+
 from pipeline.errors import InputError
+
+SETTINGS = re.compile(r"(<!-- settings -->\n).*?(<!-- /settings -->)", re.DOTALL)
 
 
 def kinds() -> list[str]:
@@ -32,19 +37,41 @@ def refresh(readme: Path) -> list[str]:
     used: list[str] = []
 
     def replace(match: re.Match[str]) -> str:
-        used.append(match["file"])
-        file = readme.parent / match["file"]
-        return f"{match[1]}{picture(match['kind'], file, match['file'])}{section(match['kind'], file)}{match[4]}"
+        names = match["file"].split(",")
+        used.extend(names)
+        files = [readme.parent / name for name in names]
+        return f"{match[1]}{picture(match['kind'], files[0], names[0])}{section(match['kind'], *files)}{match[4]}"
 
     block = rf"(<!-- (?P<kind>{'|'.join(kinds())}) (?P<file>\S+) -->\n).*?(<!-- /(?P=kind) -->)"
     text = re.sub(block, replace, readme.read_text(encoding="utf-8"), flags=re.DOTALL)
-    readme.write_text(text, encoding="utf-8")
+    readme.write_text(SETTINGS.sub(lambda match: f"{match[1]}{settings()}{match[2]}", text), encoding="utf-8")
     return used
 
 
-def section(kind: str, file: Path) -> str:
-    """Returns the Markdown of one result file."""
-    made: str = load(kind).section(read(file))
+def settings() -> str:
+    """Returns a row a setting of the recipe: its name, default, and what it does."""
+    from pipeline.recipe import Recipe
+
+    lines = ["| setting | default | |", "|---|---|---|"]
+    for name, default, description in described(Recipe):
+        lines.append(f"| `{name}` | {default} | {description} |")
+    return "\n".join(lines) + "\n"
+
+
+def described(model: type[BaseModel], before: str = "") -> Iterator[tuple[str, str, str]]:
+    """Yields (dotted name, default, description) of every setting that has a default."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.default, BaseModel):
+            yield from described(type(field.default), f"{before}{name}.")
+        elif not field.is_required():
+            default = field.get_default(call_default_factory=True)
+            shown = json.dumps(default, default=list) if default is not None else "–"
+            yield before + name, shown, (field.description or "").replace("|", "\\|")
+
+
+def section(kind: str, *files: Path) -> str:
+    """Returns the Markdown of one result file, or of several together."""
+    made: str = load(kind).section(*map(read, files))
     return made
 
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import onnx
 import onnx_ir as ir
 
-from pipeline.graph.lint.nodes import DQ, Q, given, maker, numbers, op, producer
-from pipeline.graph.lint.quantizers import parameters
-from pipeline.graph.lint.rules import Hit, rule
+from pipeline.lint.nodes import DQ, Q, given, maker, numbers, op, producer
+from pipeline.lint.quantizers import parameters
+from pipeline.lint.rules import Hit, rule
 
 if TYPE_CHECKING:
-    from pipeline.graph.lint.view import View
+    from pipeline.lint.view import View
 
 LAST_OPSET_86, LAST_OPSET_100 = 17, 20
 INTEGER_OPERATORS = frozenset({"QGemm", "QAttention", "DynamicQuantizeLinear", "DynamicQuantizeMatMul"})

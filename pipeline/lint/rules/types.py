@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
-from pipeline.graph.lint.nodes import DQ, WEIGHTED, Q, given, number, op, producer
-from pipeline.graph.lint.rules import Hit, rule
-from pipeline.graph.lint.view import HALF, View
+from pipeline.lint.nodes import DQ, WEIGHTED, Q, given, number, op, producer
+from pipeline.lint.rules import Hit, rule
+from pipeline.lint.view import HALF, View
 
 INTEGERS = frozenset({"INT8", "UINT8", "INT16", "UINT16", "INT32", "UINT32", "INT64", "UINT64", "BOOL"})
 FLOATS = HALF | {ir.DataType.FLOAT}

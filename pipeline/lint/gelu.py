@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from pipeline.graph.lint.nodes import DQ, Q, given, op, producer
+from pipeline.lint.nodes import DQ, Q, given, op, producer
 
 if TYPE_CHECKING:
-    from pipeline.graph.lint.view import View
+    from pipeline.lint.view import View
 
 
 def inside_gelu(view: View) -> Iterator[tuple[ir.Node, ir.Node]]:

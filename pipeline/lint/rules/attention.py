@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pipeline.graph.lint.attention import blocks, late_scaling, late_transpose, too_large
-from pipeline.graph.lint.nodes import Q, op
-from pipeline.graph.lint.rules import Hit, rule
+from pipeline.lint.attention import blocks, late_scaling, late_transpose, too_large
+from pipeline.lint.nodes import Q, op
+from pipeline.lint.rules import Hit, rule
 
 if TYPE_CHECKING:
-    from pipeline.graph.lint.view import View
+    from pipeline.lint.view import View
 
 
 @rule(

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
-from pipeline.graph.lint.nodes import DQ, Q, given, number, op, producer
-from pipeline.graph.lint.quantizers import ONNX_DEFAULT_AXIS, parameters, quantized_type, quantizers
-from pipeline.graph.lint.rules import Hit, rule
-from pipeline.graph.lint.view import HALF, View
+from pipeline.lint.nodes import DQ, Q, given, number, op, producer
+from pipeline.lint.quantizers import ONNX_DEFAULT_AXIS, parameters, quantized_type, quantizers
+from pipeline.lint.rules import Hit, rule
+from pipeline.lint.view import HALF, View
 
 WRONG_TYPES = frozenset({"UINT8", "INT16", "UINT16", "INT32"})
 SMALLEST_SCALE = 1e-7

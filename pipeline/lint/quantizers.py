@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from pipeline.graph.lint.nodes import DQ, Q, given, number, op, producer
+from pipeline.lint.nodes import DQ, Q, given, number, op, producer
 
 if TYPE_CHECKING:
-    from pipeline.graph.lint.view import View
+    from pipeline.lint.view import View
 
 ONNX_DEFAULT_AXIS = 1
 

@@ -7,9 +7,9 @@ from math import prod
 
 import onnx_ir as ir
 
-from pipeline.graph.lint.findings import Coverage, Dim
-from pipeline.graph.lint.nodes import WEIGHTED, number, op
-from pipeline.graph.lint.view import View, first_known
+from pipeline.lint.findings import Coverage, Dim
+from pipeline.lint.nodes import WEIGHTED, number, op
+from pipeline.lint.view import View, first_known
 
 Dims = tuple[Dim, ...]
 STAND_IN = 128  # for a dimension that is neither known nor a batch

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from pipeline.graph.lint.nodes import DQ, WEIGHTED, Q, commutes, op
-from pipeline.graph.lint.pairs import is_sum
+from pipeline.lint.nodes import DQ, WEIGHTED, Q, commutes, op
+from pipeline.lint.pairs import is_sum
 
 if TYPE_CHECKING:
-    from pipeline.graph.lint.view import View
+    from pipeline.lint.view import View
 
 PASSES = frozenset({"Dropout", "Cast", Q, DQ})  # between a product and its sum, beside bias and scaling by constants
 ACTIVATIONS = frozenset({"Relu", "LeakyRelu", "Clip", "HardSwish", "Gelu"})

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pipeline.graph.lint.coverage import coverage
-from pipeline.graph.lint.nodes import WEIGHTED, given, op, word
-from pipeline.graph.lint.rules import Hit, rule
+from pipeline.lint.coverage import coverage
+from pipeline.lint.nodes import WEIGHTED, given, op, word
+from pipeline.lint.rules import Hit, rule
 
 if TYPE_CHECKING:
-    from pipeline.graph.lint.view import View
+    from pipeline.lint.view import View
 
 LARGEST_FILE = 2**31 - 1  # bytes of one protobuf message
 

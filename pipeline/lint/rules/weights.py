@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from pipeline.graph.lint.nodes import DQ, LAYOUT, WEIGHTED, Q, given, number, numbers, op, producer
-from pipeline.graph.lint.quantizers import parameters, quantizers
-from pipeline.graph.lint.rules import Hit, rule
+from pipeline.lint.nodes import DQ, LAYOUT, WEIGHTED, Q, given, number, numbers, op, producer
+from pipeline.lint.quantizers import parameters, quantizers
+from pipeline.lint.rules import Hit, rule
 
 if TYPE_CHECKING:
-    from pipeline.graph.lint.view import View
+    from pipeline.lint.view import View
 
 BIASED = ("Conv", "ConvTranspose", "Gemm")
 

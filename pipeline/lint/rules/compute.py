@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from pipeline.graph.lint.nodes import WEIGHTED, given, number, op
-from pipeline.graph.lint.rules import Hit, rule
+from pipeline.lint.nodes import WEIGHTED, given, number, op
+from pipeline.lint.rules import Hit, rule
 
 if TYPE_CHECKING:
-    from pipeline.graph.lint.findings import Dim
-    from pipeline.graph.lint.view import View
+    from pipeline.lint.findings import Dim
+    from pipeline.lint.view import View
 
 BLOCKERS = frozenset(
     {"Mul", "Div", "Add", "Sub", "Cast", "Neg", "Pow", "Sqrt", "Relu", "LeakyRelu", "Clip", "Sigmoid", "Tanh", "Erf"}

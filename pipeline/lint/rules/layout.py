@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from pipeline.graph.lint.nodes import Q, given, is_layout
-from pipeline.graph.lint.quantizers import parameters
-from pipeline.graph.lint.rules import Hit, rule
+from pipeline.lint.nodes import Q, given, is_layout
+from pipeline.lint.quantizers import parameters
+from pipeline.lint.rules import Hit, rule
 
 if TYPE_CHECKING:
-    from pipeline.graph.lint.view import View
+    from pipeline.lint.view import View
 
 
 @rule(

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from pipeline.graph.lint.findings import Unfused
-from pipeline.graph.lint.nodes import DQ, WEIGHTED, Q, given, is_layout, op
-from pipeline.graph.lint.quantizers import dequantizers_of, same_scale
+from pipeline.lint.findings import Unfused
+from pipeline.lint.nodes import DQ, WEIGHTED, Q, given, is_layout, op
+from pipeline.lint.quantizers import dequantizers_of, same_scale
 
 if TYPE_CHECKING:
-    from pipeline.graph.lint.view import Use, View
+    from pipeline.lint.view import Use, View
 
 # float in TensorRT, whatever stands around them
 FLOAT_ONLY = frozenset(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pipeline.graph.lint.rules import Hit, rule
 from pipeline.graph.saturation_risk import risks
+from pipeline.lint.rules import Hit, rule
 
 if TYPE_CHECKING:
-    from pipeline.graph.lint.view import View
+    from pipeline.lint.view import View
 
 
 @rule(

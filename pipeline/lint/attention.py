@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from pipeline.graph.lint.findings import Attention, Dim, Target
-from pipeline.graph.lint.nodes import DQ, Q, commutes, given, op, producer
-from pipeline.graph.lint.view import HALF, View, first_known
+from pipeline.lint.findings import Attention, Dim, Target
+from pipeline.lint.nodes import DQ, Q, commutes, given, op, producer
+from pipeline.lint.view import HALF, View, first_known
 
 POINTS = ("query", "key", "softmax", "value", "output")  # every one of them, or none
 INT8_HEADS, INT8_LENGTH = (16, 32, 64), 512

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from pipeline.graph.lint.gelu import inside_gelu
-from pipeline.graph.lint.nodes import DQ, WEIGHTED, Q, given, is_layout, op, producer
-from pipeline.graph.lint.pairs import feeds_normalization_after_conv, only_float
-from pipeline.graph.lint.quantizers import same_parameters, same_scale
-from pipeline.graph.lint.rules import Hit, rule
-from pipeline.graph.lint.rules.compute import blockers
-from pipeline.graph.lint.rules.operators import is_integer_operator
-from pipeline.graph.lint.rules.residual import quantized_before_activation
+from pipeline.lint.gelu import inside_gelu
+from pipeline.lint.nodes import DQ, WEIGHTED, Q, given, is_layout, op, producer
+from pipeline.lint.pairs import feeds_normalization_after_conv, only_float
+from pipeline.lint.quantizers import same_parameters, same_scale
+from pipeline.lint.rules import Hit, rule
+from pipeline.lint.rules.compute import blockers
+from pipeline.lint.rules.operators import is_integer_operator
+from pipeline.lint.rules.residual import quantized_before_activation
 
 if TYPE_CHECKING:
-    from pipeline.graph.lint.view import View
+    from pipeline.lint.view import View
 
 AFTER_SCORES = frozenset({"Softmax", "LogSoftmax", "Sigmoid", "ArgMax", "Resize", "Cast", "Gather"})
 

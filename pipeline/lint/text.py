@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pipeline.graph.lint.findings import SEVERITIES, TARGETS, Attention, Dim, Finding, Report
+from pipeline.lint.findings import SEVERITIES, TARGETS, Attention, Dim, Finding, Report
 
 NAMES = 3  # shown of each finding; --json has all
 GIGA = 1e9

@@ -12,10 +12,10 @@ import onnx_ir as ir
 from onnx_ir.traversal import RecursiveGraphIterator
 
 from pipeline.errors import InputError
-from pipeline.graph.lint.nodes import DQ, WEIGHTED, commutes, given, maker, op, producer
+from pipeline.lint.nodes import DQ, WEIGHTED, commutes, given, maker, op, producer
 
 if TYPE_CHECKING:
-    from pipeline.graph.lint.findings import Dim
+    from pipeline.lint.findings import Dim
 
 NEVER_FOLDED = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
