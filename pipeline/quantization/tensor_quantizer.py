@@ -114,7 +114,7 @@ class TensorQuantizer(LibraryQuantizer):
 class _MaxCalibrator(MaxCalibrator):  # type: ignore[misc]  # the library ships no types
     """The library's, for negative axes and empty tensors too."""
 
-    _axis: int | tuple[int, ...] | list[int] | None
+    _axis: Any
 
     def collect(self, x: torch.Tensor) -> None:
         axes = axes_of(self._axis, x.dim())
