@@ -284,8 +284,9 @@ def test_a_command_without_a_recipe_is_not_made_up(copy: Path) -> None:
         pipeline.load_engine(copy)
 
 
-def test_a_command_runs_as_printed(original: Path, tmp_path: Path) -> None:
+def test_a_command_runs_as_printed(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a shell, from another folder than the project's, with a name that a shell would take apart."""
+    monkeypatch.chdir(tmp_path)
     folder = Path(shutil.copytree(original, tmp_path / "it's $x; (y)"))
     unjudge(folder)
     with pytest.raises(ArtifactError, match="has no verdict of its own") as error:
