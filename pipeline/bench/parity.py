@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -110,8 +109,7 @@ def run(
         "environment": machine.environment(max(threads), versions(*PACKAGES)),
     }
     if record:
-        kept = json.loads(record.read_text(encoding="utf-8")) if record.exists() else []
-        records.write(record, [t for t in kept if t["model"] != table["model"]] + [table])
+        records.add(record, table, "model")
     return table
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
 from collections.abc import Callable, Sequence
@@ -77,7 +76,7 @@ def run(
         "environment": machine.environment(threads, versions(*PACKAGES, *PEER_PACKAGES)),
     }
     for path in (workspace.folder / FILE, *([record] if record else [])):
-        keep(path, table)
+        records.add(path, table, "checkpoint", "batch")
     return table
 
 
@@ -134,10 +133,3 @@ def compare(task: Any, reference: Reference, runner: methods.Runner) -> dict[str
         "cosine": min(parity.cosine(reference.outputs[n], found[n]) for n in reference.outputs),
         "samples": reference.samples,
     }
-
-
-def keep(path: Path, table: dict[str, Any]) -> None:
-    """Adds a table to the file; one of the same checkpoint and batch is replaced."""
-    tables = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    same = [t for t in tables if (t["checkpoint"], t["batch"]) == (table["checkpoint"], table["batch"])]
-    records.write(path, [t for t in tables if t not in same] + [table])
