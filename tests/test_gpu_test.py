@@ -16,7 +16,6 @@ from typing import Any
 
 import fake_tensorrt
 import gpu_packs
-import numpy as np
 import pytest
 from conftest import Cli
 from fake_cuda import FakeDriver
@@ -28,7 +27,6 @@ from pipeline.bench.gpu_test.bench import Options
 from pipeline.bench.tables import gpu as table
 from pipeline.errors import InputError
 from pipeline.recipe import Recipe
-from pipeline.tasks import semantic_segmentation
 
 Exported = Callable[[str], Recipe]
 Document = dict[str, Any]
@@ -473,15 +471,7 @@ def test_the_table_says_what_the_file_says(tmp_path: Path) -> None:
     assert len({line.count("|") for line in rows}) == 1, "every row has every column"
 
 
-# --- accuracy, clocks ---
-
-
-def test_mean_iou_is_the_tasks() -> None:
-    rng = np.random.default_rng(0)
-    masks = rng.integers(0, 4, (3, 16, 16)).astype(np.uint8)
-    masks[:, :2], found = 255, rng.integers(0, 5, (3, 16, 16)).astype(np.uint8)
-    labels = {"mask": masks, "class_names": np.array(list("abcdef"))}
-    assert judge.mean_iou(found, masks, 6) == pytest.approx(semantic_segmentation.score(found, labels))
+# --- clocks ---
 
 
 def test_clocks_are_read_off_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

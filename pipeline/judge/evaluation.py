@@ -87,6 +87,11 @@ class Reference:
         return self.take([i % self.samples for i in range(count)])
 
 
+def first(arrays: Arrays, count: int) -> Arrays:
+    """Returns the first `count` samples of arrays [N, ...]."""
+    return {name: x[:count] for name, x in arrays.items()}
+
+
 def one_by_one(
     model: Callable[[Arrays], Mapping[str, NDArray[np.generic]]], inputs: Arrays, label: str = "running"
 ) -> Arrays:

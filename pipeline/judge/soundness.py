@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ArtifactError
-from pipeline.judge.evaluation import EXACT, PROBES, Reference, one_by_one, read_arrays
+from pipeline.judge.evaluation import EXACT, PROBES, Reference, first, one_by_one, read_arrays
 from pipeline.judge.parity import Limit, Parity, compare
 
 if TYPE_CHECKING:
@@ -68,9 +68,6 @@ class Expected:
         arrays |= {f"limit/{name}": limit.to_array() for name, limit in self.limits.items()}
         np.savez(path, allow_pickle=False, **arrays)
 
-    def first(self, count: int) -> Arrays:
-        return {name: x[:count] for name, x in self.outputs.items()}
-
 
 def check(engine: Engine, expected: Expected, reference: Reference, largest_batch: int) -> dict[str, list[Parity]]:
     """Returns the parity of an engine by the way that it ran: samples one by one, and as one batch.
@@ -82,7 +79,7 @@ def check(engine: Engine, expected: Expected, reference: Reference, largest_batc
     together = engine(samples.first(count).inputs)
     return {
         "one by one": compare(expected.outputs, one_by_one(engine, samples.inputs), expected.limits),
-        "as one batch": compare(expected.first(count), together, expected.limits),
+        "as one batch": compare(first(expected.outputs, count), together, expected.limits),
     }
 
 

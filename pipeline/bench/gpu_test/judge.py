@@ -7,11 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from pipeline.bench.gpu_test.samples import at_points
 from pipeline.judge import parity, verdict
-from pipeline.judge.evaluation import one_by_one
+from pipeline.judge.evaluation import first, one_by_one
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,12 +30,13 @@ def judge(case: Case, variant: Mapping[str, Any], engine: Engine, layers: Path |
     """
     samples = case.samples
     found = one_by_one(engine, samples.inputs, "running the engine")
-    alone = at_points(_first(found, samples.checked))
+    alone = at_points(first(found, samples.checked))
+    close = closeness(samples.floats, alone)
     return {
         "parity": parities(case, variant, alone),
-        "float": closeness(samples.floats, alone),
+        "float": close,
         "batches": [batch(case, engine, alone, size) for size in case.batches],
-        "accuracy": accuracy(case, found) if samples.predictions is not None else None,
+        "accuracy": accuracy(case, found, close["sqnr_db"]) if samples.predictions is not None else None,
         "inspector": [inspector(case, variant, engine, size, layers) for size in sorted({1, max(case.batches)})],
     }
 
@@ -84,44 +83,27 @@ def batch(case: Case, engine: Engine, alone: Arrays, size: int) -> dict[str, Any
     }
 
 
-def accuracy(case: Case, found: Arrays) -> dict[str, Any]:
+def accuracy(case: Case, found: Arrays, sqnr_db: float) -> dict[str, Any]:
     """Returns {metric, float, engine, relative_drop, agreement, samples, missed}: the budgets that are missed."""
     task, labels, before = case.task, case.samples.labels, case.samples.predictions
     after = task.predict(found, labels)
     assert before is not None
-    first, second = (score(case, predictions) for predictions in (before, after))
+    float_score, engine_score = (score(case, predictions) for predictions in (before, after))
     section = {
         "metric": task.METRIC,
-        "float": first,
-        "engine": second,
-        "relative_drop": verdict.relative_drop(first, second),
+        "float": float_score,
+        "engine": engine_score,
+        "relative_drop": verdict.relative_drop(float_score, engine_score),
         "agreement": float(task.agreement(before, after)),
-        "sqnr_db": closeness(case.samples.floats, at_points(_first(found, case.samples.checked)))["sqnr_db"],
+        "sqnr_db": sqnr_db,
         "samples": len(before),
     }
     return {**section, "missed": verdict.accuracy_reasons(section, verdict.budgets(case.budgets, task))}
 
 
-def _first(outputs: Arrays, count: int) -> Arrays:
-    return {name: x[:count] for name, x in outputs.items()}
-
-
 def score(case: Case, predictions: Any) -> float:
-    """Returns the task's metric; that of label maps without scikit-learn, which the task needs."""
-    labels = case.samples.labels
-    if "mask" in labels:
-        return mean_iou(predictions, labels["mask"], len(labels["class_names"]))
-    return float(case.task.score(predictions, labels))
-
-
-def mean_iou(predictions: Array, masks: Array, classes: int) -> float:
-    """Returns the mean over the classes that occur of |both| / |either|; pixels of mask 255 are not judged."""
-    valid = masks != 255
-    pairs = masks[valid].astype(np.int64) * classes + predictions[valid]
-    matrix = np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
-    hit = np.diag(matrix)
-    union = matrix.sum(0) + matrix.sum(1) - hit
-    return float((hit[union > 0] / union[union > 0]).mean())
+    """Returns the task's metric."""
+    return float(case.task.score(predictions, case.samples.labels))
 
 
 def inspector(case: Case, variant: Mapping[str, Any], engine: Engine, size: int, layers: Path | None) -> dict[str, Any]:
