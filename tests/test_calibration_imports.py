@@ -58,7 +58,7 @@ def test_import_is_light() -> None:
     run(LIGHT)
 
 
-@pytest.mark.parametrize("path", sorted(Path(calibration.__file__).parent.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(Path(calibration.__file__).parent.rglob("*.py")), ids=lambda path: path.stem)
 def test_never_imports_the_pipeline(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

@@ -98,7 +98,7 @@ def test_a_stages_digest_covers_what_it_imports(stage: str) -> None:
     assert "pipeline/stages/__init__.py" not in names and not any("/cli/" in name for name in names)
     expected = {
         "quantize": {"pipeline/tasks/_squad.py", "pipeline/families/segformer.py", "pipeline/model/loading.py"},
-        "export": {"pipeline/judge/evaluation.py", "calibration/scenes.py", "pipeline/model/float_side.py"},
+        "export": {"pipeline/judge/evaluation.py", "calibration/samples/scenes.py", "pipeline/model/float_side.py"},
         "select": {"pipeline/judge/verdict.py", "pipeline/graph/merge.py"},
         "lower": {"calibration/methods.py", "pipeline/judge/parity.py", "pipeline/backends/openvino.py"},
         "engine": {"pipeline/judge/verdict.py", "pipeline/measure/latency.py", "pipeline/tasks/_iou.py"},

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from qa_baselines import BASELINES, Example
 
-from calibration.passage_templates import KINDS
-from calibration.passages import generate_squad, passages, write_squad
-from calibration.seeds import CALIBRATION_SEED, EVALUATION_SEED, SELECTION_SEED, TRAIN_SEED
+from calibration.samples.passage_templates import KINDS
+from calibration.samples.passages import generate_squad, passages, write_squad
+from calibration.samples.seeds import CALIBRATION_SEED, EVALUATION_SEED, SELECTION_SEED, TRAIN_SEED
 from pipeline.checkpoints.bert_score import best_span, exact_match, f1, flatten, predict, score
 
 CHECKPOINT = Path(__file__).parents[1] / "pipeline" / "checkpoints" / "bert"

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from calibration import scenes, seeds
-from calibration.scenes import CLASSES, draw_scene, write_scenes
+from calibration.samples import scenes, seeds
+from calibration.samples.scenes import CLASSES, draw_scene, write_scenes
 
-CHECKPOINT = Path(scenes.__file__).parents[1] / "pipeline" / "checkpoints" / "segformer"
+CHECKPOINT = Path(scenes.__file__).parents[2] / "pipeline" / "checkpoints" / "segformer"
 
 # Share of each class in per mille at 128 x 128. Regenerate with
 #   python -c "from tests.test_scenes import shares; print({s: shares(s) for s in (3, 1_000_001, 2_000_002)})"

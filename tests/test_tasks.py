@@ -161,7 +161,7 @@ def test_the_embedded_models_are_judged_on_enough_and_the_first_ones_stay(name: 
 def test_no_two_splits_of_generated_data_share_a_sample(name: str, seed: int) -> None:
     family = "segformer" if name == "semantic-segmentation" else "bert"
     recipe = Recipe.load(family, overrides={"seed": seed, "shapes.image_size": 64})
-    from calibration.scenes import CLASSES
+    from calibration.samples.scenes import CLASSES
 
     config = {"id2label": {str(i): label for i, label in enumerate(CLASSES)}}
     drawn = {split: tasks.get(name).samples(recipe, config, split, 24, folder=Path()) for split in SPLITS}

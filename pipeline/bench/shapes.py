@@ -97,8 +97,8 @@ def write_data(name: str, folder: Path, count: int) -> Path | None:
     """Returns a folder of scenes for a segmentation shape, whose classes are not the generator's; None for text."""
     if get(name).family != "segformer":
         return None
-    from calibration import scenes
-    from calibration.seeds import CALIBRATION_SEED
+    from calibration.samples import scenes
+    from calibration.samples.seeds import CALIBRATION_SEED
 
     note = folder / "note.json"  # written last: with it, the scenes are all there
     if not note.exists() or len(list((folder / "images").iterdir())) != count:

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from transformers import BertTokenizer, PreTrainedTokenizerBase
 
-from calibration.passages import Question, passages
-from calibration.seeds import TRAIN_SEED
+from calibration.samples.passages import Question, passages
+from calibration.samples.seeds import TRAIN_SEED
 
 VOCABULARY = 4096
 MAX_LENGTH = 192
-# Spans of a question that the auxiliary heads find; see `calibration.passages.Question`.
+# Spans of a question that the auxiliary heads find; see `calibration.samples.passages.Question`.
 MARKS = ("evidence", "about", "anchors", "rivals")
 
 

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from calibration.scenes import draw_scene
-from calibration.seeds import TRAIN_SEED
+from calibration.samples.scenes import draw_scene
+from calibration.samples.seeds import TRAIN_SEED
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as every SegFormer checkpoint expects
 SIZE = 512

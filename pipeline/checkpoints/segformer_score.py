@@ -18,8 +18,8 @@ from sklearn.metrics import confusion_matrix
 from torch.nn import functional as F
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
-from calibration.scenes import CLASSES, draw_scene
-from calibration.seeds import EVALUATION_SEED
+from calibration.samples.scenes import CLASSES, draw_scene
+from calibration.samples.seeds import EVALUATION_SEED
 from pipeline.checkpoints.segformer_data import SIZE, normalized
 
 FOLDER = Path(__file__).parent / "segformer"

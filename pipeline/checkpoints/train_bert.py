@@ -27,8 +27,8 @@ import transformers
 from torch import Tensor, nn
 from transformers import BertForQuestionAnswering, PreTrainedTokenizerBase
 
-from calibration.passages import FULL_SIZE, generate_squad
-from calibration.seeds import EVALUATION_SEED, TRAIN_SEED
+from calibration.samples.passages import FULL_SIZE, generate_squad
+from calibration.samples.seeds import EVALUATION_SEED, TRAIN_SEED
 from pipeline.checkpoints.bert_data import MARKS, MAX_LENGTH, batches, prepare_tokenizer
 from pipeline.checkpoints.bert_model import build_model
 from pipeline.checkpoints.bert_score import flatten, predict, score

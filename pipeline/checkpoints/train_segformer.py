@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
 
-from calibration.scenes import CLASSES
+from calibration.samples.scenes import CLASSES
 from pipeline.checkpoints.segformer_data import MEAN, SIZE, STD, Pool, batches, scene_pool
 from pipeline.checkpoints.segformer_score import FOLDER, score
 

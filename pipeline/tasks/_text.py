@@ -123,8 +123,8 @@ def _of_cells(
 
 def sentences(split: str, count: int) -> list[str]:
     """Returns `count` different sentences of the generated passages of one split."""
-    from calibration import passages
-    from calibration.seeds import BY_SPLIT
+    from calibration.samples import passages
+    from calibration.samples.seeds import BY_SPLIT
 
     seed = BY_SPLIT[split]
     found: dict[str, None] = {}

@@ -32,8 +32,8 @@ NEEDED = {"question", "context"}  # to give an answer
 def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int, *, folder: Path) -> list[dict[str, Any]]:
     """Returns {id, question, context, answers} dicts, from the user's file or the generator."""
     if recipe.data is None:
-        from calibration import passages
-        from calibration.seeds import BY_SPLIT
+        from calibration.samples import passages
+        from calibration.samples.seeds import BY_SPLIT
 
         return read_squad(passages.generate_squad(BY_SPLIT[split] + recipe.seed, count), "the generator")[:count]
     return take(read_file(_files.located(recipe.data)), split, recipe, SAMPLES)

@@ -37,8 +37,8 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int, *, f
     folder: the checkpoint's, whose processor says what the values of a mask mean.
     """
     if recipe.data is None:
-        from calibration import scenes
-        from calibration.seeds import BY_SPLIT
+        from calibration.samples import scenes
+        from calibration.samples.seeds import BY_SPLIT
 
         drawn, known = list(scenes.CLASSES), class_names(config)
         if known != drawn:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from calibration.passage_templates import FILLERS, KINDS, Kind
-from calibration.passage_values import draw_entity_name, draw_value
-from calibration.passage_wording import Entity, Fact, Span, join_sentences, word_entity
+from calibration.samples.passage_templates import FILLERS, KINDS, Kind
+from calibration.samples.passage_values import draw_entity_name, draw_value
+from calibration.samples.passage_wording import Entity, Fact, Span, join_sentences, word_entity
 
 QUESTIONS_PER_PASSAGE = 4
 REVERSE_SHARE = 0.25  # of the questions ask for the entity instead of the value

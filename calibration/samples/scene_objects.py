@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from calibration.scene_canvas import Canvas, Colour, Point, Sprite, hsv, shade
+from calibration.samples.scene_canvas import Canvas, Colour, Point, Sprite, hsv, shade
 
 
 def tree(canvas: Canvas, x: float, y: float, metre: float, label: int) -> None:

@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass, field
 
-from calibration.passage_templates import OPENINGS, Kind
+from calibration.samples.passage_templates import OPENINGS, Kind
 
 Span = tuple[int, int]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from calibration.scene_canvas import Canvas, Colour, Point, Sprite, corners, paint_colour, shade
+from calibration.samples.scene_canvas import Canvas, Colour, Point, Sprite, corners, paint_colour, shade
 
 TYRE: Colour = (28, 28, 30)
 

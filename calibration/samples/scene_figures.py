@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from calibration.scene_canvas import Canvas, Point, corners, hsv, paint_colour, shade
+from calibration.samples.scene_canvas import Canvas, Point, corners, hsv, paint_colour, shade
 
 
 def person(canvas: Canvas, x: float, y: float, metre: float, label: int) -> None:

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from calibration import scene_cars, scene_figures, scene_objects
-from calibration import scene_ground as ground
-from calibration.scene_canvas import Canvas, Light, hsv
+from calibration.samples import scene_cars, scene_figures, scene_objects
+from calibration.samples import scene_ground as ground
+from calibration.samples.scene_canvas import Canvas, Light, hsv
 
 # class: its colour in overlays; a label is the position in this table
 COLOURS: dict[str, tuple[int, int, int]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from calibration.scene_canvas import FIELD, Array, Canvas, Colour, hsv
+from calibration.samples.scene_canvas import FIELD, Array, Canvas, Colour, hsv
 
 # ground cover: hue, saturation, value
 SOILS = {
