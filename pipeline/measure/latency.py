@@ -11,7 +11,8 @@ Times = dict[str, list[float]]  # seconds per run, in the order of the rounds
 CONFIDENCE = 0.95
 
 # Rounds may end early where more of them would change nothing. The look is at few, fixed rounds, and at the width of
-# the interval alone: what the speed-up is has no say, so the reported interval still covers it (tests/test_latency.py).
+# the interval alone: what the speed-up is has no say, so the reported interval still covers it
+# (tests/measure/test_latency.py).
 LOOKS = (12, 18, 24)
 LOOK_CONFIDENCE = 0.99
 TIGHT = 0.05  # of the median, from end to end

@@ -1,8 +1,9 @@
 """TensorRT's Python module: its version, and the one logger that collects what it says.
 
 The names that these files use exist in TensorRT 8.6, 10 and 11 alike, or stand behind hasattr or getattr;
-tests/test_tensorrt_names.py reads them off the sources, by the names of the variables: `trt`, `builder`, `network`,
-`parser`, `parser_error`, `network_input`, `config`, `profile`, `cache`, `runtime`, `engine`, `context`, `inspector`.
+tests/backends/tensorrt/test_api.py reads them off the sources, by the names of the variables: `trt`, `builder`,
+`network`, `parser`, `parser_error`, `network_input`, `config`, `profile`, `cache`, `runtime`, `engine`, `context`,
+`inspector`.
 """
 
 from __future__ import annotations

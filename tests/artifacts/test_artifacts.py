@@ -1,0 +1,324 @@
+"""The artifact folder: a stage appears whole or not at all, whatever happens when, and nothing altered is read."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from helpers import ROOT
+from helpers.command_line import printed
+from helpers.runs import snapshot
+from pipeline import stages
+from pipeline.artifacts import MANIFEST, Workspace
+from pipeline.errors import ArtifactError, InputError
+from pipeline.files import digest_path, sha256, write_atomic
+from pipeline.recipe import Recipe
+from pipeline.stages.build import locked
+
+FAULTS: dict[str, Callable[[], BaseException]] = {
+    "exception": lambda: RuntimeError("a fault"),
+    "ctrl-c": KeyboardInterrupt,
+    "full disk": lambda: OSError(errno.ENOSPC, "No space left on device"),
+    "quota": lambda: OSError(errno.EDQUOT, "Disk quota exceeded"),
+    "input-output error": lambda: OSError(errno.EIO, "Input/output error"),
+}
+FULL = ("full disk", "quota")
+
+
+def write(workspace: Workspace, stage: str = "export", **files: str) -> None:
+    """Runs a stage that writes files; '__' stands for the folder separator, '_' for the dot."""
+    with workspace.staging(stage, {"code": "1"}, {"seconds": 1.0}) as area:
+        for name, content in files.items():
+            path = area / name.replace("__", "/").replace("_", ".")
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(content, encoding="utf-8")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """Returns a folder with the files of two stages."""
+    made = Workspace(tmp_path / "exports" / "bert")
+    write(made, "quantize", config_json="{}")
+    write(made, "export", a_txt="one", b_txt="two", sub__c_txt="three")
+    return made
+
+
+def test_files_are_recorded_with_digest_size_and_stage(workspace: Workspace) -> None:
+    path = workspace.path("sub/c.txt")
+    assert path.read_text(encoding="utf-8") == "three"
+    record = workspace.manifest.files["sub/c.txt"]
+    assert record == {"sha256": sha256(path), "bytes": 5, "stage": "export"}
+    assert workspace.manifest.stages["export"]["files"] == ["a.txt", "b.txt", "sub/c.txt"]
+    assert workspace.manifest.stages["export"]["inputs"] == {"code": "1"}
+
+
+def test_a_second_run_replaces_its_files_and_removes_what_it_no_longer_makes(workspace: Workspace) -> None:
+    write(workspace, "export", a_txt="new", d_txt="four")
+    assert sorted(snapshot(workspace.folder)) == ["a.txt", "config.json", "d.txt", MANIFEST]
+    assert workspace.path("a.txt").read_text(encoding="utf-8") == "new"
+    assert workspace.intact("config.json"), "other stages are not touched"
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_inside_a_stage_leaves_everything_as_it_was(fault: str, workspace: Workspace) -> None:
+    before = snapshot(workspace.folder)
+    error = FAULTS[fault]()
+    expected = InputError if fault in FULL else type(error)
+    with pytest.raises(expected) as caught, workspace.staging("export", {}, {}) as area:
+        (area / "a.txt").write_text("half", encoding="utf-8")
+        raise error
+    assert snapshot(workspace.folder) == before
+    assert not list(workspace.folder.glob(".*")), "the staging folder is gone"
+    if fault in FULL:
+        assert "the disk is full" in str(caught.value) and "'export'" in str(caught.value)
+        assert "Earlier artifacts are unchanged" in str(caught.value)
+
+
+# everything that the commit asks of the file system
+CALLS = (
+    "pathlib.Path.replace",
+    "pathlib.Path.unlink",
+    "pathlib.Path.mkdir",
+    "os.fsync",
+    "os.link",
+    "pathlib.Path.write_text",
+)
+
+
+@pytest.mark.parametrize("fault", ["ctrl-c", "full disk", "exception"])
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("call", CALLS)
+def test_a_fault_at_any_moment_of_the_commit_changes_nothing(
+    call: str, when: str, fault: str, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails at the first, second, third … call, until a run gets through."""
+    owner, _, attribute = call.rpartition(".")
+    target: Any = Path if owner.endswith("Path") else os
+    original = getattr(target, attribute)
+    before = snapshot(workspace.folder)
+    faults = 0
+    for nth in range(100):
+        calls = [0]
+
+        def faulty(*args: Any, calls: list[int] = calls, nth: int = nth, **kwargs: Any) -> Any:
+            calls[0] += 1
+            hit = calls[0] == nth + 1
+            if hit and when == "before":
+                raise FAULTS[fault]()
+            result = original(*args, **kwargs)
+            if hit:
+                raise FAULTS[fault]()
+            return result
+
+        raised = False
+        try:
+            with monkeypatch.context() as patch, workspace.staging("export", {"run": nth}, {}) as area:
+                (area / "a.txt").write_bytes(b"new")
+                (area / "e.txt").write_bytes(b"five")
+                patch.setattr(target, attribute, faulty)
+        except (KeyboardInterrupt, InputError, RuntimeError):
+            raised = True
+        if not raised:
+            break
+        faults += 1
+        assert snapshot(workspace.folder) == before, f"call {nth + 1}"
+        assert not list(workspace.folder.glob(".*"))
+    assert faults > 0 and nth < 99
+    assert sorted(snapshot(workspace.folder)) == ["a.txt", "config.json", "e.txt", MANIFEST]
+    assert all(workspace.intact(name) for name in workspace.manifest.files)
+
+
+def test_a_killed_run_leaves_the_folder_readable_and_the_next_run_cleans_up(workspace: Workspace) -> None:
+    code = f"""
+import sys, time
+from pipeline.artifacts import Workspace
+from pathlib import Path
+with Workspace(Path({str(workspace.folder)!r})).staging("export", {{}}, {{}}) as area:
+    (area / "a.txt").write_text("half")
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+    before = snapshot(workspace.folder)
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT)
+    assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    left = list(workspace.folder.glob(".*.partial"))
+    assert len(left) == 1
+    assert all(workspace.intact(name) for name in workspace.manifest.files)
+    (workspace.folder / f".{MANIFEST}.123.partial").write_text("{", encoding="utf-8")
+    with locked(Recipe.load("bert", overrides={"folder": workspace.folder})):
+        assert not list(workspace.folder.glob(".*.partial"))
+    assert snapshot(workspace.folder) == before
+
+
+def test_ctrl_c_as_a_signal(workspace: Workspace) -> None:
+    before = snapshot(workspace.folder)
+    code = f"""
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs the tests in the background ignores it
+from pipeline.artifacts import Workspace
+from pathlib import Path
+with Workspace(Path({str(workspace.folder)!r})).staging("export", {{}}, {{}}) as area:
+    (area / "a.txt").write_text("half")
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=ROOT,
+    )
+    assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) != 0
+    assert snapshot(workspace.folder) == before and not list(workspace.folder.glob(".*"))
+
+
+# --- reading ---
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda p: p.write_text("ond", encoding="utf-8"), "was altered: its digest does not match"),
+        (lambda p: p.write_text("one and more", encoding="utf-8"), "was altered"),
+        (lambda p: p.write_text("", encoding="utf-8"), "was altered"),
+        (lambda p: p.unlink(), "is missing"),
+        (lambda p: (p.unlink(), p.mkdir()), "is missing"),
+    ],
+    ids=["altered", "longer", "empty", "missing", "a-folder"],
+)
+def test_nothing_altered_is_read(damage: Callable[[Path], object], message: str, workspace: Workspace) -> None:
+    damage(workspace.folder / "a.txt")
+    with pytest.raises(ArtifactError, match=message) as error:
+        workspace.path("a.txt")
+    assert "run again the command that made the folder" in str(error.value), "which nothing says here"
+    with pytest.raises(ArtifactError) as error:
+        Workspace(workspace.folder, Recipe.load("bert", overrides={"folder": workspace.folder})).path("a.txt")
+    assert printed(error.value) == [["engine", "bert", "--output", str(workspace.folder)]]
+    assert not workspace.intact("a.txt") and workspace.intact("b.txt")
+
+
+def test_a_file_that_no_stage_made_is_not_read(workspace: Workspace) -> None:
+    (workspace.folder / "gift.txt").write_text("x", encoding="utf-8")
+    with pytest.raises(ArtifactError, match="nothing vouches for it"):
+        workspace.path("gift.txt")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"format": 1}', '{"format": 99, "files": {}, "stages": {}}'])
+def test_a_manifest_that_cannot_be_read_is_an_error(content: str, workspace: Workspace) -> None:
+    (workspace.folder / MANIFEST).write_text(content, encoding="utf-8")
+    with pytest.raises(ArtifactError, match=r"manifest\.json (is not a manifest|has format 99).*; remove it and run"):
+        workspace.path("a.txt")
+
+
+def test_no_folder_is_an_empty_manifest(tmp_path: Path) -> None:
+    assert Workspace(tmp_path / "nothing").manifest.files == {}
+    with pytest.raises(ArtifactError, match="missing"):
+        Workspace(tmp_path / "nothing").path("a.txt")
+
+
+# --- up to date? ---
+
+
+@pytest.fixture
+def why(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Returns a function: why(inputs, outputs) -> the reasons why the stage `export` would run again."""
+
+    def reasons(inputs: dict[str, Any], outputs: list[str], name: str = "export") -> list[str]:
+        stage = SimpleNamespace(NAME=name, inputs=lambda *_: inputs, outputs=lambda _: outputs)
+        monkeypatch.setattr(stages, "load", lambda _: stage)
+        return stages.why_stale(name, Recipe.load("bert", overrides={"folder": workspace.folder}))
+
+    return reasons
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda w, i: None, None),
+        (lambda w, i: i.update(code="2"), "code changed: 1 -> 2"),
+        (lambda w, i: i.update(more=3), "more changed: nothing -> 3"),
+        (lambda w, i: i.pop("code"), "code changed: 1 -> nothing"),
+        (lambda w, i: (w.folder / "a.txt").write_text("x"), "a.txt is missing or altered"),
+        (lambda w, i: (w.folder / "sub" / "c.txt").unlink(), "sub/c.txt is missing or altered"),
+    ],
+    ids=["same", "changed", "added", "removed", "altered", "deleted"],
+)
+def test_a_stage_says_why_it_would_run_again(
+    change: Any, reason: str | None, workspace: Workspace, why: Callable[..., list[str]]
+) -> None:
+    inputs = {"code": "1"}
+    change(workspace, inputs)
+    assert why(inputs, ["a.txt", "b.txt"]) == ([] if reason is None else [reason])
+
+
+def test_an_output_that_is_new_makes_a_stage_stale(why: Callable[..., list[str]]) -> None:
+    assert why({"code": "1"}, ["a.txt", "z.txt"]) == ["z.txt is not among what it made"]
+
+
+def test_a_stage_without_a_record_never_ran(why: Callable[..., list[str]]) -> None:
+    assert why({}, [], "calibrate") == ["it never ran"]
+
+
+# --- two runs at once ---
+
+
+def test_a_second_run_in_the_same_folder_is_refused_at_once(tmp_path: Path) -> None:
+    recipe = Recipe.load("bert", overrides={"folder": tmp_path / "bert"})
+    other = Recipe.load("bert", overrides={"folder": tmp_path / "other"})
+    with locked(recipe):
+        start = time.perf_counter()
+        with pytest.raises(InputError, match="another run is working in"), locked(recipe):
+            pass
+        assert time.perf_counter() - start < 1
+        with locked(other):
+            pass
+    with locked(recipe):
+        pass
+
+
+def test_the_second_run_does_not_remove_the_first_ones_staging(tmp_path: Path) -> None:
+    recipe = Recipe.load("bert", overrides={"folder": tmp_path / "bert"})
+    with locked(recipe), Workspace(recipe.folder).staging("export", {}, {}) as area:
+        (area / "a.txt").write_text("x", encoding="utf-8")
+        with pytest.raises(InputError), locked(recipe):
+            pass
+        assert (area / "a.txt").exists()
+    assert Workspace(recipe.folder).intact("a.txt")
+
+
+# --- digests ---
+
+
+def test_a_folders_digest_sees_names_and_contents(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "a").write_text("1", encoding="utf-8")
+    first = digest_path(tmp_path)
+    (tmp_path / "x" / "a").write_text("2", encoding="utf-8")
+    second = digest_path(tmp_path)
+    (tmp_path / "x" / "a").rename(tmp_path / "x" / "b")
+    assert len({first, second, digest_path(tmp_path)}) == 3
+    assert digest_path(tmp_path / "x" / "b") == sha256(tmp_path / "x" / "b")
+
+
+def test_write_atomic_replaces_or_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "baseline.json"
+    write_atomic(path, b"one")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+        with pytest.raises(OSError, match="full"):
+            write_atomic(path, b"two")
+    assert path.read_bytes() == b"one" and [p.name for p in tmp_path.iterdir()] == ["baseline.json"]
