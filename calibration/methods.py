@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from calibration.arithmetic import code_range
 from calibration.errors import CalibrationError
 from calibration.searches import entropy_edge, mse_centre, percentile_edge
 from calibration.statistics import Statistic
@@ -61,4 +62,4 @@ def quantization_levels(num_bits: int, unsigned: bool) -> int:
     """Returns the largest quantized value: 127 for signed, 255 for unsigned 8 bits (narrow range)."""
     if not 2 <= num_bits <= 10:
         raise CalibrationError(f"num_bits = {num_bits}: mse and entropy work for 2 to 10 bits; use max or percentile")
-    return int(2 ** (num_bits - 1 + int(unsigned)) - 1)
+    return code_range(num_bits, unsigned)[1]

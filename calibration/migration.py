@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from calibration.arithmetic import Grid, code_range
 from calibration.channels import ChannelStatistic
 from calibration.errors import CalibrationError
-from calibration.methods import quantization_levels
 from calibration.statistics import Statistic
 
 Floats = npt.NDArray[np.float32]
@@ -77,7 +77,7 @@ def choose_factors(
     unlike = [other for other in also if other.channels != channel.channels]
     if unlike:
         raise CalibrationError(f"{channel!r}: the division passes through {unlike[0]!r}, which has other channels")
-    levels = quantization_levels(num_bits, unsigned=False)
+    codes = code_range(num_bits)
     sample = [_some_rows(w) for w in weights]
     amax = np.maximum(channel.amax, _SMALLEST * channel.amax.max()).astype(np.float64)
     moment = channel.second_moment()
@@ -91,7 +91,7 @@ def choose_factors(
     values = channel.elements // channel.channels
     clipped = [float(square @ _clipping(amax, s, values)) for s in candidates]
     noise = [
-        (sum(_noise(tensors, moment, w, s, levels) for w in sample) + lost) / power
+        (sum(_noise(tensors, moment, w, s, codes) for w in sample) + lost) / power
         for s, lost in zip(candidates, clipped, strict=True)
     ]
     best = int(np.argmin(noise))
@@ -133,13 +133,11 @@ def _candidate(amax: Histogram, rms: Histogram, strength: float) -> Floats:
     return factors
 
 
-def _noise(tensors: Sequence[Histogram], moment: Histogram, w: Floats, s: Floats, levels: int) -> float:
+def _noise(tensors: Sequence[Histogram], moment: Histogram, w: Floats, s: Floats, codes: tuple[int, int]) -> float:
     scaled = w * _along_channels(s, w)
-    step = np.abs(scaled).max(axis=(1, 2), keepdims=True) / np.float32(levels)
-    step[step == 0] = 1.0
-    error = np.rint(scaled / step) * step - scaled
+    error = Grid.covering(np.abs(scaled).max(axis=(1, 2)), 0, *codes).round(scaled) - scaled
     by_weights = _square_per_channel(error) @ (moment / s.astype(np.float64) ** 2)
-    steps = sum(((amax / s).max() / levels) ** 2 for amax in tensors)
+    steps = sum(((amax / s).max() / codes[1]) ** 2 for amax in tensors)
     return float(by_weights + steps / 12.0 * _square_per_channel(scaled).sum())
 
 

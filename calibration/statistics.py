@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from calibration.arithmetic import SMALLEST_AMAX
 from calibration.binning import (
     ArrayLike,
     Counts,
@@ -19,9 +20,6 @@ from calibration.binning import (
     flatten,
 )
 from calibration.errors import CalibrationError
-
-# Below this, amax / 127 (or / 255) is no normal float32 any more, and a scale loses its digits.
-_SMALLEST_AMAX = 2.0**-118
 
 
 class Statistic:
@@ -65,7 +63,7 @@ class Statistic:
             return "was never reached by the calibration data"
         if self.amax == 0.0:
             return f"saw nothing but zeros in all {self.elements} values"
-        if self.amax < _SMALLEST_AMAX:
+        if self.amax < SMALLEST_AMAX:
             return f"has amax {self.amax:g}, too small for a float32 scale"
         return None
 

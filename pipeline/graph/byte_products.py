@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from calibration.arithmetic import Grid
 from pipeline.graph.hoist import LAYOUT
 from pipeline.graph.walks import producer
 
@@ -84,8 +85,6 @@ def _codes(dequantize: ir.Node, layout: list[ir.Node]) -> np.ndarray | None:
 
 
 def _stored(dequantize: ir.Node) -> np.ndarray | None:
-    from pipeline.graph.int8_weights import quantize_array
-
     value = dequantize.inputs[0]
     codes = _constant(value)
     if codes is not None:
@@ -96,7 +95,8 @@ def _stored(dequantize: ir.Node) -> np.ndarray | None:
     weight, scale = _constant(quantize.inputs[0]), _constant(quantize.inputs[1])
     if weight is None or scale is None:
         return None
-    return quantize_array(weight, scale, quantize.attributes.get_int("axis", 1) if scale.ndim else None)
+    axis = quantize.attributes.get_int("axis", 1) if scale.ndim else None
+    return Grid(scale.astype(np.float32), axis).quantize(weight)
 
 
 def _constant(value: ir.Value | None) -> np.ndarray | None:

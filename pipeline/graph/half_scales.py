@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from calibration.arithmetic import HIGH, scale_of
 from pipeline.errors import InputError
 from pipeline.graph.hoist import LAYOUT
 from pipeline.graph.pairs import Pair, drop_pairs, find_pairs, initializer, remove_unused
@@ -57,7 +58,7 @@ def half_scales(model: ir.Model) -> bool:
 
 def _reach(pair: Pair) -> float:
     """Returns the largest value that a pair represents."""
-    return 127 * float(pair.scale.max())
+    return HIGH * float(pair.scale.max())
 
 
 def _too_fine(model: ir.Model) -> dict[str, str]:
@@ -75,7 +76,7 @@ def _too_fine(model: ir.Model) -> dict[str, str]:
 def _coarsest_step(pair: Pair) -> float:
     """Returns the largest scale; that of a weight by its values, because a channel of zeros has scale 1."""
     stored = pair.source.const_value
-    return float(pair.scale.max()) if stored is None else float(np.abs(stored.numpy()).max()) / 127 or 1.0
+    return float(pair.scale.max()) if stored is None else float(scale_of(np.abs(stored.numpy()).max()))
 
 
 def _products(value: ir.Value) -> list[ir.Node]:

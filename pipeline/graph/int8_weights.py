@@ -8,15 +8,6 @@ import onnx_ir as ir
 from pipeline.graph.pairs import Pair, find_pairs, initializer, remove_unused
 
 
-def quantize_array(weight: np.ndarray, scale: np.ndarray, axis: int | None) -> np.ndarray:
-    """Returns round(weight / scale), half to even, saturated to int8; as ONNX's QuantizeLinear computes it."""
-    shape = [1] * weight.ndim
-    if axis is not None:
-        shape[axis] = -1
-    step = np.asarray(scale, dtype=np.float32).reshape(shape if axis is not None else ())
-    return np.clip(np.rint(weight / step), -128, 127).astype(np.int8)
-
-
 def store_int8_weights(model: ir.Model) -> bool:
     """Replaces a float weight and its Q by the int8 weight; a Transpose behind the DQ is applied to the stored bytes.
 
@@ -36,7 +27,7 @@ def store_int8_weights(model: ir.Model) -> bool:
 
 def _store(model: ir.Model, pair: Pair) -> None:
     assert pair.source.const_value is not None
-    array = quantize_array(pair.source.const_value.numpy(), pair.scale, pair.axis)
+    array = pair.grid.quantize(pair.source.const_value.numpy())
     axis, output = pair.axis, pair.dequantize.outputs[0]
     readers = list(output.consumers())
     if len(readers) == 1 and readers[0].op_type == "Transpose":

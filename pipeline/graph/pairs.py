@@ -9,6 +9,8 @@ import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
+from calibration.arithmetic import Grid, usable
+
 QUANTIZER = "quantizer"  # metadata of both nodes: the quantizer's name, several joined by a space after a merge
 DROPPED = "dropped"  # meta of the model, not written to files: {quantizer: why a pass removed its pair}
 
@@ -42,6 +44,11 @@ class Pair:
         """The channel axis, None for one scale per tensor."""
         attribute = self.quantize.attributes.get("axis")
         return None if self.scale.ndim == 0 or attribute is None else attribute.as_int()
+
+    @property
+    def grid(self) -> Grid:
+        """The numbers that the pair represents."""
+        return Grid(self.scale.astype(np.float32), self.axis)
 
 
 def constant(value: ir.Value | None) -> np.ndarray:
@@ -91,7 +98,7 @@ def set_scales(model: ir.Model, scales: Mapping[str, np.ndarray]) -> bool:
         raise ValueError(f"no scale for {len(missing)} quantizers, the first is {missing[0]}")
     for pair in find_pairs(model):
         name, scale = pair.names[0], np.asarray(scales[pair.names[0]], dtype=np.float32)
-        if not (np.isfinite(scale).all() and (scale > 0).all()):
+        if not usable(scale).all():
             raise ValueError(f"{name}: a scale must be positive and finite, got {scale.min()}")
         inputs = (
             initializer(model, f"{name}.scale", scale),

@@ -135,8 +135,8 @@ class Candidates:
         self, graph: ir.Model, choice: Choice, moved: Sequence[Moved], names: set[str]
     ) -> dict[str, np.ndarray]:
         from calibration import compute_amax, rescale
+        from calibration.arithmetic import scale_of
         from pipeline.graph import find_pairs
-        from pipeline.lowering.scales import to_scale
 
         amax = {name: table_amax(self.table, name, choice) for name in names}
         for migration in moved:
@@ -146,7 +146,7 @@ class Candidates:
         if moved:  # weights were multiplied
             weights = {p.names[0]: p for p in find_pairs(graph) if p.source.const_value is not None}
             amax.update({name: weight_amax_of(pair) for name, pair in weights.items()})
-        return {name: to_scale(value) for name, value in amax.items()}
+        return {name: scale_of(value) for name, value in amax.items()}
 
 
 def enabled(decisions: Sequence[placement.Decision]) -> set[str]:

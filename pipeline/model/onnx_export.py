@@ -12,6 +12,8 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
+from calibration.arithmetic import scale_of
+from calibration.errors import CalibrationError
 from pipeline.quantization import TensorQuantizer, quantizers
 from pipeline.quantization.fake_quantize import PER_TENSOR, fake_quantize, onnx_translation
 
@@ -51,10 +53,10 @@ class _ConstantQuantizer(torch.nn.Module):
     def __init__(self, quantizer: TensorQuantizer) -> None:
         super().__init__()
         amax, self.name = quantizer._amax, quantizer.name
-        if not bool(((amax >= 0) & torch.isfinite(amax)).all()):
-            raise ValueError(f"{self.name}: amax has values that are negative, infinite or NaN; calibrate it again.")
-        scale = amax / quantizer.bound
-        scale = torch.where(scale > 0, scale, 1.0)
+        try:
+            scale = torch.from_numpy(scale_of(amax.numpy(force=True), quantizer.bound)).to(amax.device)
+        except CalibrationError as fault:
+            raise ValueError(f"{self.name}: {fault}; calibrate it again.") from None
         self.register_buffer("scale", scale.reshape(()) if quantizer.axis is None else scale.reshape(-1))
         self.axis, self.bound = quantizer.axis, quantizer.bound
 

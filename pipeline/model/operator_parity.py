@@ -20,6 +20,7 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
+from calibration.arithmetic import scale_of
 from pipeline.graph.pairs import Pair, find_pairs, remove_unused
 from pipeline.judge.reference import exact_session
 from pipeline.quantization import TensorQuantizer, describe
@@ -248,7 +249,7 @@ def _differing(
 ) -> tuple[int, int]:
     """Returns (flips, misplaced) of one quantizer: its values in the graph, `found`, that differ from PyTorch's."""
     quantizer: Any = model.get_submodule(name)
-    step = float(quantizer.amax) / quantizer.bound
+    step = float(scale_of(quantizer.amax.numpy(force=True), quantizer.bound))
     x, expected = captured[0].numpy().astype(np.float64), captured[1].numpy()
     differing = ~(found == expected)
     on_boundary = np.abs(np.abs(x / step % 1) - 0.5) <= BOUNDARY

@@ -11,7 +11,9 @@ from pytorch_quantization.nn import TensorQuantizer as LibraryQuantizer
 from pytorch_quantization.tensor_quant import QuantDescriptor
 from pytorch_quantization.utils import reduce_amax
 
+from calibration.arithmetic import code_range
 from calibration.calibrator import HistogramCalibrator
+from calibration.errors import CalibrationError
 from pipeline.quantization.fake_quantize import PER_TENSOR, computed_in, fake_quantize
 
 absl_logging.set_verbosity(absl_logging.ERROR)  # the library logs a line for every state change
@@ -48,12 +50,17 @@ class TensorQuantizer(LibraryQuantizer):
             self._calibrator.channel_axis = axis
 
     @property
+    def codes(self) -> tuple[int, int]:
+        """The smallest and the largest integer, (−128, 127) for signed 8 bits. Raises ValueError for too few bits."""
+        try:
+            return code_range(self._num_bits, self._unsigned, self._narrow_range)
+        except CalibrationError as fault:
+            raise ValueError(f"{self.name or 'quantizer'}: {fault}.") from None
+
+    @property
     def bound(self) -> int:
-        """The largest quantized value: 127 for signed 8 bits. Raises ValueError for too few bits to have one."""
-        bound = int(2 ** (self._num_bits - 1 + int(self._unsigned))) - 1
-        if bound < 1:
-            raise ValueError(f"{self.name or 'quantizer'}: {self._num_bits} signed bits have no value above 0.")
-        return bound
+        """The largest integer, which stands for amax."""
+        return self.codes[1]
 
     @property
     def is_enabled(self) -> bool:
@@ -97,11 +104,11 @@ class TensorQuantizer(LibraryQuantizer):
         axis = axes[0] if along else PER_TENSOR
         if along or amax.numel() == 1:
             amax = amax.reshape(-1 if along else ())
-        scale = amax / self.bound
+        low, high = self.codes
+        scale = amax / high
         # a channel of zeros has amax 0; any positive scale represents it exactly
         scale = torch.where(scale == 0, torch.ones_like(scale), scale)
-        low = 0 if self._unsigned else (-self.bound if self._narrow_range else -self.bound - 1)
-        return fake_quantize(inputs, scale, axis, low, self.bound, self.name, amax)
+        return fake_quantize(inputs, scale, axis, low, high, self.name, amax)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         stored = state_dict.get(prefix + "_amax")

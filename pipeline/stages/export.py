@@ -64,9 +64,9 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
 def export_quantized(source: loading.Source, recipe: Recipe, workspace: Workspace) -> tuple[Any, Any]:
     """Returns the quantized PyTorch model and its graph; amax by max, the lower stage sets the chosen method's."""
     from calibration import CalibrationTable
+    from calibration.arithmetic import scale_of
     from pipeline.graph import set_scales
     from pipeline.graph.tidy import tidy
-    from pipeline.lowering.scales import to_scale
     from pipeline.model.onnx_export import export_onnx
     from pipeline.quantization import apply_amax
 
@@ -76,7 +76,7 @@ def export_quantized(source: loading.Source, recipe: Recipe, workspace: Workspac
     apply_amax(model, amax)  # type: ignore[arg-type]
     sample = loading.random_inputs(source, recipe)
     graph = export_onnx(model, sample, source.outputs, source.family.dynamic_axes(tuple(sample)))
-    set_scales(graph, {name: to_scale(value) for name, value in amax.items()})
+    set_scales(graph, {name: scale_of(value) for name, value in amax.items()})  # type: ignore[arg-type]
     return model, tidy(graph)
 
 

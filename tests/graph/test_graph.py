@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from calibration.arithmetic import Grid, scale_of
 from helpers.onnx_text import normal, operators, parse, run, same_after
 from pipeline.graph import BY_NAME, find_pairs, keep_pairs, set_scales
 from pipeline.graph.fold import fold_transposed_weights
 from pipeline.graph.hoist import hoist_above_layout
-from pipeline.graph.int8_weights import quantize_array, store_int8_weights
+from pipeline.graph.int8_weights import store_int8_weights
 from pipeline.graph.merge import merge_equal_pairs
 from pipeline.graph.pairs import QUANTIZER
 from pipeline.graph.tidy import SCOPES, tidy
 from pipeline.graph.unsigned import unsigned_activations
-from pipeline.lowering.scales import to_scale
 from pipeline.recipe import Recipe
 
 RNG = np.random.default_rng(0)
@@ -101,7 +101,7 @@ def test_a_scale_that_cannot_be_is_refused(scales: dict[str, np.ndarray], messag
     [(127.0, 1.0), ([254.0], 2.0), (0.0, 1.0), ([127.0, 0.0, 1.27], [1.0, 1.0, 0.01]), (1e-45, 1.0)],
 )
 def test_amax_becomes_a_scale(amax: Any, expected: Any) -> None:
-    scale = to_scale(amax)
+    scale = scale_of(amax)
     assert scale.dtype == np.float32 and scale.shape == np.shape(expected)
     np.testing.assert_allclose(scale, expected, rtol=1e-6)
 
@@ -278,7 +278,7 @@ def test_a_linear_weight_is_stored_as_int8_in_the_layout_of_its_product() -> Non
 def test_a_weight_of_one_channel_has_one_scale() -> None:
     weight = normal(1, 5)
     model = parse(LINEAR.replace("N, 3", "N, 1"), **per_channel(weight))
-    set_scales(model, {"w": to_scale(np.abs(weight).max(1))})
+    set_scales(model, {"w": scale_of(np.abs(weight).max(1))})
     x = normal(4, 5)
     assert same_after(store_int8_weights, model, x=x)
     scale = np.abs(weight).max() / np.float32(127)
@@ -342,7 +342,7 @@ def test_stored_bytes_are_those_of_quantize_linear(values: list[float], scale: f
     x, s = np.array(values, np.float32), np.float32(scale)
     x = np.concatenate([x, (np.arange(-3, 3, dtype=np.float32) + np.float32(0.5)) * s])  # boundaries
     model = parse("agraph (float[N] x) => (int8[N] q) { q = QuantizeLinear(x, s, z) }", s=s, z=Z)
-    np.testing.assert_array_equal(quantize_array(x, s, None), run(model, x=x)[0])
+    np.testing.assert_array_equal(Grid(np.asarray(s)).quantize(x), run(model, x=x)[0])
 
 
 # --- unsigned activations ---

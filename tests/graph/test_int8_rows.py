@@ -13,13 +13,13 @@ import onnx
 import onnx_ir as ir
 import pytest
 
+from calibration.arithmetic import scale_of
 from helpers.onnx_text import operators, parse, run, same_after
 from pipeline import backends
 from pipeline.graph import BY_NAME, find_pairs, set_scales
 from pipeline.graph.int8_rows import gather_int8_rows
 from pipeline.graph.int8_weights import store_int8_weights
 from pipeline.judge.reference import exact_session
-from pipeline.lowering.scales import to_scale
 from pipeline.recipe import Recipe
 from pipeline.stages import build
 
@@ -44,7 +44,7 @@ def rows(count: int = 7, *width: int) -> dict[str, Any]:
     weight = RNG.standard_normal((count, *(width or (5,)))).astype(np.float32)
     weight *= np.logspace(-3, 3, count, dtype=np.float32).reshape(-1, *(1,) * (weight.ndim - 1))
     weight[2 % count] = 0 if count > 1 else weight[0]
-    scale = to_scale(np.abs(weight).reshape(count, -1).max(1)).reshape(-1)
+    scale = scale_of(np.abs(weight).reshape(count, -1).max(1)).reshape(-1)
     return {"weight": weight, "s": scale, "z": np.zeros(count, np.int8)}
 
 
@@ -111,7 +111,7 @@ agraph (int64[N, S] ids) => (float[1, S, 5] y) {
 
 def test_a_table_of_one_row_has_a_scalar_scale() -> None:
     model = parse(LOOKUP, **rows(1))
-    set_scales(model, {"w": to_scale([3.0])})
+    set_scales(model, {"w": scale_of([3.0])})
     store_int8_weights(model)
     assert same_after(gather_int8_rows, model, ids=np.zeros((2, 3), np.int64))
     assert constants_of(model)["w.weight_scale"] == (ir.DataType.FLOAT, (1, 1))

@@ -13,6 +13,7 @@ import onnx_ir as ir
 import pytest
 
 from calibration import ChannelStatistic, Migration, choose_factors, migration, weight_amax
+from calibration.arithmetic import scale_of
 from calibration.channel_binning import Axis, channels_along
 from calibration.histograms import read_histograms
 from helpers import tiny
@@ -23,7 +24,6 @@ from pipeline.graph import find_pairs, keep_pairs, migrate, set_scales
 from pipeline.graph.migrate import Moved, migrate_outliers
 from pipeline.judge.reference import exact_session
 from pipeline.lowering import Candidates, Choice
-from pipeline.lowering.scales import to_scale
 from pipeline.model import loading
 from pipeline.recipe import Lowering, Recipe
 from pipeline.stages import calibrate
@@ -507,7 +507,7 @@ def test_quantized_outputs_come_nearer_to_the_float_ones() -> None:
         for _ in range(2):
             tops = {name: float(s.amax.max()) for name, s in statistics(model, axes, **feeds).items()}
             active = copy(model)
-            set_scales(active, {name: to_scale(top) for name, top in tops.items()})
+            set_scales(active, {name: scale_of(top) for name, top in tops.items()})
             noise.append(float(np.square(run(active, **feeds)[0] - true).mean()))
             if len(noise) == 1:
                 (moved,) = migrated(model, axes, **feeds)
@@ -719,7 +719,7 @@ def test_lowering_takes_the_scales_of_the_divided_tensors(
     for pair in weights:
         assert pair.source.const_value is not None
         amax = weight_amax(pair.source.const_value.numpy(), pair.axis)
-        np.testing.assert_array_equal(lowered.scales[pair.names[0]], to_scale(amax))
+        np.testing.assert_array_equal(lowered.scales[pair.names[0]], scale_of(amax))
     rows = lowered.to_json()["migrations"]
     assert [row["quantizers"] for row in rows] == [list(m.quantizers) for m in lowered.moved]
     assert all(row["smallest_factor"] <= 1 <= row["largest_factor"] for row in rows)

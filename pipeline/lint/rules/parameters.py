@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
+from calibration.arithmetic import usable
 from pipeline.lint.nodes import DQ, Q, given, number, op, producer
 from pipeline.lint.quantizers import ONNX_DEFAULT_AXIS, parameters, quantized_type, quantizers
 from pipeline.lint.rules import Hit, rule
@@ -81,7 +82,7 @@ def usable_scales(view: View) -> Iterator[Hit]:
         if scale is None or not scale.size:
             continue
         plain = scale.astype(np.float32).reshape(-1)
-        bad = plain[~(np.isfinite(plain) & (plain > 0))]
+        bad = plain[~usable(plain)]
         half = view.dtype(given(node, 1)) == ir.DataType.FLOAT16
         smallest = SMALLEST_NORMAL_HALF if half else SMALLEST_SCALE
         if bad.size:

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 
+from calibration.arithmetic import Grid
 from helpers import gpu_packs
 from helpers.command_line import Cli
 from helpers.runs import snapshot
@@ -24,7 +25,6 @@ from pipeline.bench.gpu_test.stored import Shelf, codes, restore
 from pipeline.bench.gpu_test.variants import Subject
 from pipeline.errors import ArtifactError, InputError
 from pipeline.graph import BY_NAME
-from pipeline.graph.int8_weights import quantize_array
 from pipeline.judge.evaluation import one_by_one
 from pipeline.judge.reference import exact_session
 from pipeline.recipe import Recipe
@@ -192,7 +192,7 @@ def test_another_draw_is_noticed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("scale", "axis"), [(ROWS, 0), (ROWS[:64], 1), (np.float32(0.001), None)])
 def test_codes_are_those_of_the_pass(scale: np.ndarray, axis: int | None) -> None:
-    np.testing.assert_array_equal(codes(DRAW.array(), scale, axis), quantize_array(DRAW.array(), scale, axis))
+    np.testing.assert_array_equal(codes(DRAW.array(), scale, axis), Grid(scale, axis).quantize(DRAW.array()))
 
 
 # --- samples ---
