@@ -20,6 +20,11 @@ from calibration.statistics import Statistic
 Amax = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
+def shortest(value: float) -> float:
+    """Returns the shortest decimal that is the same float32: half the JSON, and unchanged when read again."""
+    return float(str(np.float32(value)))
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -41,8 +46,7 @@ class QuantizerRecord(_Frozen):
     @field_validator("amax")
     @classmethod
     def _shortest(cls, amax: dict[str, list[float]]) -> dict[str, list[float]]:
-        # The shortest decimals that are the same float32: half the JSON, and unchanged when read again.
-        return {method: [float(str(np.float32(v))) for v in values] for method, values in amax.items()}
+        return {method: [shortest(v) for v in values] for method, values in amax.items()}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

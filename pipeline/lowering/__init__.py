@@ -49,12 +49,13 @@ class Lowered:
 
     graph: ir.Model
     decisions: Sequence[placement.Decision]
-    scales: Mapping[str, np.ndarray]  # of the quantizers that are on, as the dialect left them
+    amax: Mapping[str, list[float]]  # of the quantizers that are on: one value, or one per channel
+    scales: Mapping[str, np.ndarray]  # of the same, as the dialect left them: amax / 127, or what it made of that
     moved: Sequence[Moved]
 
     def to_json(self) -> dict[str, Any]:
         """Returns placement.json's content: every quantizer on or off and why, every migration."""
-        rows = [{**vars(d), "scale": self.scales[d.name].tolist() if d.enabled else None} for d in self.decisions]
+        rows = [{**vars(d), "amax": self._amax(d), "scale": self._scale(d)} for d in self.decisions]
         moved = [
             {
                 "quantizers": list(m.quantizers),
@@ -67,6 +68,15 @@ class Lowered:
             for m in self.moved
         ]
         return {"quantizers": rows, "migrations": moved}
+
+    def _amax(self, decision: placement.Decision) -> float | list[float] | None:
+        from calibration.store import shortest
+
+        values = [shortest(value) for value in self.amax.get(decision.name, ())]
+        return values[0] if len(values) == 1 else values or None
+
+    def _scale(self, decision: placement.Decision) -> Any:
+        return self.scales[decision.name].tolist() if decision.enabled else None
 
 
 class Candidates:
@@ -108,6 +118,7 @@ class Candidates:
         """
         import onnx_ir as ir
 
+        from calibration.arithmetic import scale_of
         from pipeline.graph import BOUNDS, BY_NAME, dropped, keep_pairs, scales_of, set_scales
         from pipeline.graph.fold import fold_transposed_weights
         from pipeline.graph.migrate import migrate_outliers
@@ -122,20 +133,20 @@ class Candidates:
             decisions = placement.without(decisions, dropped(graph))
         moved = migrate_outliers(graph, self.histograms[1]) if choice.migration else []
         fold_transposed_weights(graph)
-        scales = self._scales(graph, choice, moved, enabled(decisions))
+        amax = self._amax(graph, choice, moved, enabled(decisions))
+        scales = {name: scale_of(values) for name, values in amax.items()}
         set_scales(graph, scales)
         graph.meta[BOUNDS] = {SEQUENCE: self._recipe.shapes.sequence_length}
         for name in passes:
             BY_NAME[name](graph)
         decisions = placement.without(decisions, dropped(graph))
-        left = {**scales, **scales_of(graph)}
-        return Lowered(graph, decisions, {name: left[name] for name in sorted(enabled(decisions))}, moved)
+        left, names = {**scales, **scales_of(graph)}, sorted(enabled(decisions))
+        return Lowered(graph, decisions, {n: amax[n] for n in names}, {n: left[n] for n in names}, moved)
 
-    def _scales(
-        self, graph: ir.Model, choice: Choice, moved: Sequence[Moved], names: set[str]
-    ) -> dict[str, np.ndarray]:
+    def _amax(self, graph: ir.Model, choice: Choice, moved: Sequence[Moved], names: set[str]) -> dict[str, list[float]]:
+        """Returns what the choice reads from the table, of divided tensors from their statistics, of weights from
+        the graph where they were multiplied."""
         from calibration import compute_amax, rescale
-        from calibration.arithmetic import scale_of
         from pipeline.graph import find_pairs
 
         amax = {name: table_amax(self.table, name, choice) for name in names}
@@ -145,8 +156,8 @@ class Candidates:
                 amax[name] = [compute_amax(divided, choice.method, percentile=choice.percentile)]
         if moved:  # weights were multiplied
             weights = {p.names[0]: p for p in find_pairs(graph) if p.source.const_value is not None}
-            amax.update({name: weight_amax_of(pair) for name, pair in weights.items()})
-        return {name: scale_of(value) for name, value in amax.items()}
+            amax.update({name: weight_amax_of(pair).tolist() for name, pair in weights.items()})
+        return amax
 
 
 def enabled(decisions: Sequence[placement.Decision]) -> set[str]:

@@ -101,7 +101,7 @@ def _row(
     amax = record.amax if record else {}
     enabled = placed.get("enabled")
     migration = placed.get("migration")  # its scale belongs to the divided tensor, which no amax here describes
-    used = None if enabled is False or migration else _used(amax, placed.get("scale"), chosen)
+    used = None if enabled is False or migration else _used(amax, placed.get("amax"), chosen)
     return Row(
         name=name,
         short=Markup(re.sub(r"(\.|(?<=[a-z0-9])_)", r"\1<wbr>", str(escape(short)))),  # noqa: S704 escaped
@@ -115,17 +115,11 @@ def _row(
     )
 
 
-def _used(amax: Mapping[str, list[float]], scale: Any, chosen: str | None) -> str | None:
-    """Returns the method whose amax the scale was made from (scale = amax / 127, or / 255 unsigned)."""
-    scale = scale[0] if isinstance(scale, Sequence) and scale else scale
-    value = formats.number(scale)
+def _used(amax: Mapping[str, list[float]], given: Any, chosen: str | None) -> str | None:
+    """Returns the method by which the amax was read that a quantizer was given."""
+    values = given if isinstance(given, list) else [given]
     keys = sorted(amax, key=lambda key: key != chosen)  # equal readings: the chosen method first
-    if value:
-        for levels in (127, 255):
-            for key in keys:
-                if abs(amax[key][0] - levels * value) <= 1e-5 * amax[key][0]:
-                    return key
-    return chosen
+    return next((key for key in keys if amax[key] == values), chosen)
 
 
 def method_label(key: str) -> str:

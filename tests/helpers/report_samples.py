@@ -15,6 +15,7 @@ from pipeline.artifacts import MANIFEST, Workspace
 from pipeline.files import write_atomic
 
 HOSTILE = "<script>alert('$x_')</script> & \"q\""
+AMAX = {"encoder.0.query.input": 2.0, "encoder.0.query.weight": [0.5, 0.25]}
 SCALE = {"encoder.0.query.input": 2.0 / 127, "encoder.0.query.weight": [0.5 / 127, 0.25 / 127]}
 
 
@@ -47,6 +48,7 @@ def sample_workspace(folder: Path) -> Workspace:
                 "name": r.name,
                 "kind": r.kind,
                 "enabled": r.axis is None,
+                "amax": AMAX[r.name],
                 "scale": SCALE[r.name],
                 "reason": "because",
             }

@@ -15,6 +15,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
+from calibration.arithmetic import scale_of
 from helpers import ROOT
 from pipeline import backends
 from pipeline.artifacts import Workspace
@@ -355,6 +356,19 @@ def test_the_lowered_graph_names_no_path_and_passes_the_checker(lowered: tuple[C
     onnx.checker.check_model(str(folder / "model.qdq.onnx"), full_check=True)
     content = (folder / "model.qdq.onnx").read_bytes()
     assert b".py" not in content and str(ROOT).encode() not in content
+
+
+def test_amax_is_written_down_beside_the_scale_that_it_gave(lowered: tuple[Case, Path]) -> None:
+    case, folder = lowered
+    decisions = json.loads((folder / "placement.json").read_text(encoding="utf-8"))["quantizers"]
+    axes = {q["name"]: q["axis"] for q in case.quantizers}
+    assert all((d["amax"] is None) == (not d["enabled"]) for d in decisions)
+    for d in (d for d in decisions if d["enabled"]):
+        expected = scale_of(d["amax"])
+        if axes[d["name"]] is None:
+            assert d["scale"] == expected.tolist()
+        else:  # of weights whose products could saturate the scale is larger
+            assert (np.float32(d["scale"]) >= expected).all() and expected.shape == np.shape(d["scale"])
 
 
 def test_scales_in_the_graph_are_those_written_down(lowered: tuple[Case, Path]) -> None:

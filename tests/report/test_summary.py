@@ -93,7 +93,7 @@ def test_quantizer_rows_hold_placement_amax_and_marks(tmp_path: Path) -> None:
     activation, weight = block.rows
     assert str(activation.short) == "query.<wbr>input" and activation.enabled is True
     assert weight.enabled is False and weight.channels == 2 and weight.picture is None
-    # The scale says that 'mse' was used, although the table's method is percentile.
+    # The placement says that 'mse' was used, although the table's method is percentile.
     assert {key: value.used for key, value in activation.amax.items()} == {
         "max": False,
         "percentile_99.99": False,
