@@ -21,7 +21,8 @@ from typing import Any
 
 from pipeline.artifacts import Workspace
 from pipeline.bench import build_floor, methods, records, shapes
-from pipeline.bench.methods import _calibration_data, nncf_openvino
+from pipeline.bench.methods import _calibration_data
+from pipeline.bench.methods.nncf import METHODS
 from pipeline.bench.speed import PEER_PACKAGES
 from pipeline.errors import InputError, PipelineError
 from pipeline.judge.evaluation import read_arrays
@@ -31,6 +32,7 @@ from pipeline.stages import versions
 from pipeline.stages.verify import PACKAGES
 
 SAME_WORK = ("calibrate", "lower", "engine")  # of ours: from a float graph to a compiled int8 engine
+PEER = METHODS["nncf_openvino"]
 PEER_SAMPLES = (8, 64)
 
 
@@ -57,7 +59,7 @@ def run(
     The recipe's folder is not touched. Raises PipelineError where a build ends by a fault; a missed budget is none, as
     random weights have no accuracy.
     """
-    reason = nncf_openvino.unavailable_reason()
+    reason = PEER.unavailable_reason()
     ours: list[dict[str, Any]] = []
     floor: list[list[dict[str, Any]]] = []
     peers: dict[int, list[float]] = {samples: [] for samples in PEER_SAMPLES}
@@ -149,9 +151,8 @@ def peer(folder: Path, area: Path, samples: int) -> float:
 
 def quantize_and_compile(folder: Path, area: Path) -> None:
     """Quantizes, saves, loads, compiles for single samples and answers once: what a user of NNCF runs."""
-    from pipeline.report.sections import float_graphs
-
     samples: dict[str, Any] = read_arrays(area / "samples.npz")
-    nncf_openvino.quantize(float_graphs(Workspace(folder))["float_ort"], area, samples)
-    engine = nncf_openvino.load(Workspace(folder), area, machine.usable_cores())
+    workspace = Workspace(folder)
+    PEER.quantize(methods.original(workspace), area, samples)
+    engine = PEER.load(workspace, area, machine.usable_cores())
     methods.prepare(engine, {name: x[:1] for name, x in samples.items()})

@@ -123,20 +123,20 @@ def peer_rows(workspace: Workspace, task: Any, reference: Reference, scratch: Pa
     """Returns a row per peer: its accuracy on the same samples, or why there is none."""
     threads = machine.usable_cores()
     rows = []
-    for method in (m for m in map(methods.get, methods.names()) if m.PEER):
-        name = method.__name__.rpartition(".")[2]
-        log.info("compare: %s", method.LABEL)
+    for name, method in ((n, m) for n, m in methods.found().items() if m.peer):
+        log.info("compare: %s", method.label)
         work = partial(peer_scores, method, workspace, scratch / name, threads, task, reference)
         scores, skipped = methods.attempt(method, work)
-        rows.append({"method": name, "label": method.LABEL, "skipped": skipped, **(scores or {})})
+        rows.append({"method": name, "label": method.label, "skipped": skipped, **(scores or {})})
     return rows
 
 
 def peer_scores(
-    method: Any, workspace: Workspace, area: Path, threads: int, task: Any, reference: Reference
+    method: methods.Method, workspace: Workspace, area: Path, threads: int, task: Any, reference: Reference
 ) -> dict[str, Any]:
     """Returns a peer's accuracy."""
-    return selection.scores(task, reference, method.make(workspace, area, threads), method.LABEL)
+    method.build(workspace, area)
+    return selection.scores(task, reference, method.load(workspace, area, threads), method.label)
 
 
 def lines(table: Mapping[str, Any]) -> list[tuple[str, ...]]:

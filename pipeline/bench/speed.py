@@ -46,13 +46,12 @@ def run(
     rows: dict[str, dict[str, Any]] = {}
     runners: dict[str, methods.Runner] = {}
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
-        for name in methods.with_base(wanted or methods.names()):
-            method = methods.get(name)
-            log.info("bench: preparing %s", method.LABEL)
+        for name, method in methods.with_base(wanted or list(methods.found())).items():
+            log.info("bench: preparing %s", method.label)
             ready, skipped = methods.attempt(
                 method, partial(prepared, method, workspace, Path(scratch) / name, threads, feeds, judged)
             )
-            rows[name] = {"method": name, "label": method.LABEL, "skipped": skipped}
+            rows[name] = {"method": name, "label": method.label, "skipped": skipped}
             if ready is not None:
                 runners[name], rows[name]["accuracy"] = ready
         asked = recipe.verification
@@ -106,7 +105,7 @@ def shape_recipe(
 
 
 def prepared(
-    method: Any,
+    method: methods.Method,
     workspace: Workspace,
     area: Path,
     threads: int,
@@ -114,7 +113,8 @@ def prepared(
     judged: Callable[[methods.Runner], dict[str, Any]],
 ) -> tuple[methods.Runner, dict[str, Any]]:
     """Returns a method ready to be timed on `feeds`, and its accuracy."""
-    runner: methods.Runner = method.make(workspace, area, threads)
+    method.build(workspace, area)
+    runner = method.load(workspace, area, threads)
     methods.prepare(runner, feeds)
     return runner, judged(runner)
 

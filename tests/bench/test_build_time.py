@@ -12,12 +12,12 @@ import pytest
 from helpers.command_line import Cli
 from helpers.runs import snapshot
 from pipeline.bench import build_floor, build_time, shapes, tables
-from pipeline.bench.methods import nncf_openvino
+from pipeline.bench.build_time import PEER
 from pipeline.bench.tables import build as text
 from pipeline.errors import InputError, PipelineError
 from pipeline.recipe import Recipe
 
-NNCF = pytest.mark.skipif(nncf_openvino.unavailable_reason() is not None, reason="needs the bench extra")
+NNCF = pytest.mark.skipif(PEER.unavailable_reason() is not None, reason="needs the bench extra")
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def recipe(calibrated: dict[str, Recipe]) -> Recipe:
 def test_a_whole_run_is_timed_by_stage_and_the_recipes_folder_stays(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nncf_openvino, "unavailable_reason", lambda: "nncf is not installed: pip install it")
+    monkeypatch.setattr(type(PEER), "unavailable_reason", lambda _: "nncf is not installed: pip install it")
     before, said = snapshot(recipe.folder), []
     document = build_time.run(
         recipe, rounds=1, record=tmp_path / "build.json", command="make bench-build", announce=said.append

@@ -26,11 +26,10 @@ from pipeline.judge.reference import exact_session
 from pipeline.measure import machine, processor
 from pipeline.model import loading
 from pipeline.recipe import Recipe
-from pipeline.report.sections import float_graphs
 from pipeline.stages import calibrate
 
-PEERS = [name for name in methods.names() if methods.get(name).PEER]
-OWN = [name for name in methods.names() if name.startswith(("ours_", "float_", "rewritten_"))]
+PEERS = [name for name, method in methods.found().items() if method.peer]
+OWN = [name for name in methods.found() if name.startswith(("ours_", "float_", "rewritten_"))]
 PACKAGES = {
     "nncf_openvino": ["nncf"],
     "nncf_openvino_float_depthwise": ["nncf"],
@@ -72,7 +71,7 @@ def cosine(workspace: Workspace, runner: methods.Runner) -> float:
 
 
 def test_every_method_is_ours_or_a_peer() -> None:
-    assert sorted([*PEERS, *OWN]) == methods.names()
+    assert sorted([*PEERS, *OWN]) == list(methods.found())
     assert not set(PEERS) & set(OWN)
     assert set(PEERS) == set(PACKAGES) == set(COSINE)
 
@@ -90,7 +89,7 @@ def test_a_missing_package_names_the_extra(name: str, package: str, monkeypatch:
 def test_asking_whether_methods_can_run_loads_no_torch() -> None:
     code = (
         "import sys\nfrom pipeline.bench import methods\n"
-        "for name in methods.names(): methods.get(name).unavailable_reason()\n"
+        "for method in methods.found().values(): method.unavailable_reason()\n"
         "print([m for m in ('torch', 'nncf', 'modelopt') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -144,11 +143,12 @@ def test_a_peer_is_close_to_float_silent_and_tidy(
         pytest.skip(reason)
     if (name, model) == ("nncf_openvino_float_depthwise", "bert"):
         with pytest.raises(BackendUnavailable, match="no depthwise convolutions"):
-            method.make(workspace, area, 1)
+            method.build(workspace, area)
         return
     before = {p: sha256(p) for p in tmp_path.rglob("*") if p.is_file()}
     capfd.readouterr()
-    runner = method.make(workspace, area, 1)
+    method.build(workspace, area)
+    runner = method.load(workspace, area, 1)
     assert capfd.readouterr() == ("", "")
     after = {p: sha256(p) for p in tmp_path.rglob("*") if p.is_file() and area not in p.parents}
     assert after == before, "a peer wrote outside its area"
@@ -168,7 +168,8 @@ def test_what_was_made_is_loaded_again_without_making_it(
     if (reason := method.unavailable_reason()) is not None:
         pytest.skip(reason)
     feeds = Reference.read(workspace).first(2).inputs
-    first = method.make(workspace, tmp_path / "area", 1)(feeds)
+    method.build(workspace, tmp_path / "area")
+    first = method.load(workspace, tmp_path / "area", 1)(feeds)
     before = {p: sha256(p) for p in tmp_path.rglob("*") if p.is_file()}
     monkeypatch.setattr(_peers, "apart", raises(AssertionError("quantized again")))
     again = method.load(workspace, tmp_path / "area", 1)(feeds)
@@ -190,19 +191,22 @@ def test_what_all_are_compared_with_is_always_timed(
     table = speed.run(recipe, batch=1, wanted=["float_openvino", "float_openvino"])
     assert [row["method"] for row in table["methods"]] == [methods.BASE, "float_openvino"]
     assert all(row["speedup"]["median"] > 0 for row in table["methods"])
-    monkeypatch.setattr(methods.get(methods.BASE), "unavailable_reason", lambda: "not installed: pip install it")
+    monkeypatch.setattr(
+        type(methods.get(methods.BASE)), "unavailable_reason", lambda _: "not installed: pip install it"
+    )
     with pytest.raises(BackendUnavailable, match=r"float_onnxruntime, which all .* here: not installed"):
         speed.run(recipe, batch=1, wanted=["float_openvino"])
 
 
 def test_static_ranges_come_from_the_samples(workspace_of: Callable[[str], Workspace], tmp_path: Path) -> None:
     workspace, static = workspace_of("segformer"), methods.get("onnxruntime_static")
+    assert isinstance(static, _peers.Peer)
     samples = _calibration_data.arrays(workspace)
     fit = {}
     for factor in (1.0, 0.01):
         faint = {name: (value * factor).astype(value.dtype) for name, value in samples.items()}
         area = tmp_path / str(factor)
-        _peers.apart(area, static.quantize, float_graphs(workspace)["float_ort"], area / "quantized.onnx", faint)
+        _peers.apart(area, static.quantize, methods.original(workspace), area, faint)
         fit[factor] = cosine(workspace, exact_session(area / "quantized.onnx", 1))  # as written: no kernel saturates
     assert fit[1.0] > COSINE["onnxruntime_static"] > fit[0.01]
 
@@ -213,15 +217,26 @@ def test_static_ranges_come_from_the_samples(workspace_of: Callable[[str], Works
 def test_onnx_runtimes_own_quantizers_quantize_the_original_graph(
     name: str, operator: str, workspace_of: Callable[[str], Workspace], tmp_path: Path
 ) -> None:
-    methods.get(name).make(workspace_of("bert"), tmp_path / "area", 1)
+    methods.get(name).build(workspace_of("bert"), tmp_path / "area")
     graph = onnx.load(tmp_path / "area" / "quantized.onnx").graph
     assert operator in {node.op_type for node in graph.node}
     weights = [x for x in graph.initializer if x.data_type == onnx.TensorProto.INT8 and len(x.dims) == 2]
     assert len(weights) == 2 * 6 + 1, "query, key, value, output, and two of the feed-forward a layer; the head"
 
 
-def fake(peer: bool, fault: Callable[[], Any]) -> SimpleNamespace:
-    return SimpleNamespace(LABEL="fake", PEER=peer, unavailable_reason=lambda: None, make=lambda *_: fault())
+def fake(peer: bool, fault: Callable[[], Any]) -> methods.Method:
+    """Returns a method that calls `fault` to be loaded."""
+
+    class Fake(methods.Method):
+        def unavailable_reason(self) -> None:
+            return None
+
+        def load(self, workspace: Workspace, area: Path, threads: int) -> methods.Runner:
+            runner: methods.Runner = fault()
+            return runner
+
+    Fake.peer = peer
+    return Fake("fake", "none")
 
 
 def raises(error: Exception) -> Callable[[], Any]:

@@ -95,7 +95,7 @@ OURS = ["float_onnxruntime", "float_openvino", "ours_onnxruntime", "ours_openvin
 def measured(workspace: Workspace, names: list[str], scratch: Path, *at: Point) -> list[dict[str, dict[str, Any]]]:
     """Returns the rows by method of every point."""
     scratch.mkdir(exist_ok=True)
-    bench = measure.Bench(workspace, names, scratch, threads=1)
+    bench = measure.Bench(workspace, methods.with_base(names), scratch, threads=1)
     return [{row["method"]: row for row in bench.rows(point)} for point in at]
 
 
@@ -192,7 +192,7 @@ def starting(start: Any, started: list[str]) -> Any:
 
 
 def test_a_killed_worker_is_too_little_memory_and_a_crash_is_its_last_line(built: Workspace, tmp_path: Path) -> None:
-    measure.Bench(built, [methods.BASE], tmp_path, 1)
+    measure.Bench(built, methods.with_base([]), tmp_path, 1)
     np.savez(tmp_path / "feeds.npz", **measure.feeds(built, Point(8, 1)))
     files = {"feeds": str(tmp_path / "feeds.npz"), "outputs": str(tmp_path / "out.npz"), "area": str(tmp_path)}
     job = worker.Job(method=methods.BASE, workspace=str(built.folder), threads=1, **files)
@@ -215,12 +215,12 @@ def test_a_fault_of_ours_raises_and_a_peers_is_its_row(built: Workspace, tmp_pat
     workspace = Workspace(Path(shutil.copytree(built.folder, tmp_path / "bert")))
     names = [methods.BASE, "onnxruntime_dynamic"]
     (tmp_path / "scratch").mkdir()
-    bench = measure.Bench(workspace, names, tmp_path / "scratch", threads=1)
+    bench = measure.Bench(workspace, methods.with_base(names), tmp_path / "scratch", threads=1)
     (tmp_path / "scratch" / "onnxruntime_dynamic" / "quantized.onnx").unlink()
     rows = {row["method"]: row for row in bench.rows(Point(16, 1))}
     assert "cannot be loaded by ONNX Runtime" in rows["onnxruntime_dynamic"]["skipped"]
     assert rows[methods.BASE]["latency"]["p50"] > 0
-    bench = measure.Bench(workspace, [methods.BASE, "ours_openvino"], tmp_path / "scratch", threads=1)
+    bench = measure.Bench(workspace, methods.with_base(["ours_openvino"]), tmp_path / "scratch", threads=1)
     (workspace.folder / "openvino" / "model.bin").unlink()
     with pytest.raises(RuntimeError, match=r"ours int8, OpenVINO: .*is missing"):
         bench.rows(Point(16, 1))
@@ -353,7 +353,7 @@ def a_row(axis: str, value: int, method: str, ms: float, **more: Any) -> dict[st
         "speedup": {"median": 100 * value / ms, "low": 95 * value / ms, "high": 105 * value / ms},
         "peak_rss_bytes": 300 * MIB,
     }
-    about = {"label": methods.get(method).LABEL, "peer": methods.get(method).PEER, "skipped": None, "wrong": False}
+    about = {"label": methods.get(method).label, "peer": methods.get(method).peer, "skipped": None, "wrong": False}
     return {"axis": axis, "value": value, "method": method, "inputs": {}, **about, **timed, **more}
 
 
@@ -457,6 +457,6 @@ def test_only_what_was_timed_is_drawn(document: dict[str, Any]) -> None:
 
 
 def test_every_method_has_a_look_of_its_own() -> None:
-    assert set(plots.LOOKS) == set(methods.names())
+    assert set(plots.LOOKS) == set(methods.found())
     assert len(set(plots.LOOKS.values())) == len(plots.LOOKS)
     assert len({marker for _, marker, _ in plots.LOOKS.values()}) == len(plots.LOOKS), "told apart without colour"

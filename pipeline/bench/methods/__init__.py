@@ -1,14 +1,12 @@
-"""Ways to run a model, ours and others', for `bench` and `scaling`: one file each, found by its name.
+"""Ways to run a model, ours and others', for `bench`, `scaling` and `compare`; each file here is found by its name.
 
-    LABEL                                          what the table calls it
-    PEER                                           whether it is others' work: a fault of it is a row of the table
-    def unavailable_reason()                       -> None, or one sentence with the one thing to install
-    def make(workspace, area, threads)             -> a callable from a dict of arrays to a dict of arrays
-    def load(workspace, area, threads)             -> the same again, in any process, from what `make` left in `area`
+A file subclasses `Method` and lists its instances by name, the variants of one method as its parameters:
 
-A method builds itself from the artifacts in `workspace`; what it writes goes under `area`. `bench` and `scaling` check
-its outputs against the float model's in the same run that times it. A peer starts from the checkpoint's own float
-graph, without our rewrites, and calibrates on the samples that our engine was calibrated on (`_calibration_data`).
+    METHODS = {"mine": Mine("mine, OpenVINO", "openvino"), "mine_7_bits": Mine("mine, 7 bits", "openvino", bits=7)}
+
+A method is built from the artifacts of a folder, and checked against the float model in the same run that times it. A
+quantizer of others is a `_peers.Peer`: it starts from the checkpoint's own float graph, without our rewrites, and
+calibrates on the samples that our engine was calibrated on.
 """
 
 from __future__ import annotations
@@ -17,12 +15,14 @@ import importlib
 import logging
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pipeline import backends
 from pipeline.errors import BackendUnavailable, InputError, PipelineError, near_names
-from pipeline.stages import engine as engine_stage
+from pipeline.report.sections import float_graphs
 
 if TYPE_CHECKING:
     from pipeline.artifacts import Workspace
@@ -34,46 +34,81 @@ log = logging.getLogger(__name__)
 BASE = "float_onnxruntime"  # what every speed-up is over
 
 
-def names() -> list[str]:
-    """Returns every method, in alphabetical order."""
-    return sorted(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if m.name[0] != "_")
+@dataclass(frozen=True)
+class Method:
+    """One way to run a model. label: what tables call it; backend: whose runtime it needs."""
+
+    label: str
+    backend: str
+    peer: ClassVar[bool] = False  # others' work: a fault of it is a row of the table
+
+    def unavailable_reason(self) -> str | None:
+        """Returns one sentence with the one thing to install, None where the method can run."""
+        return backends.get(self.backend).unavailable_reason()
+
+    def build(self, workspace: Workspace, area: Path) -> None:
+        """Writes what `load` reads into `area`; by default nothing."""
+
+    def load(self, workspace: Workspace, area: Path, threads: int) -> Runner:
+        """Returns a callable from a dict of arrays to a dict of arrays, by default the engine in `area`.
+
+        It may be called in another process than `build`.
+        """
+        return backends.get(self.backend).load(area, threads)
 
 
-def get(name: str) -> Any:
-    """Returns the module of a method. Raises InputError for an unknown name."""
-    if name not in names():
-        raise InputError(f"unknown method {name!r}.{near_names(name, names())}")
-    return importlib.import_module(f"pipeline.bench.methods.{name}")
+def original(workspace: Workspace) -> Path:
+    """Returns the float graph of the checkpoint as it is."""
+    return float_graphs(workspace)["float_ort"]
 
 
-def with_base(wanted: Sequence[str]) -> list[str]:
-    """Returns the methods to time, each once, BASE first.
+def rewritten(workspace: Workspace) -> Path:
+    """Returns the float graph after the family's exact rewrites: how much of the speed is not int8."""
+    return workspace.path("model.onnx")
+
+
+@cache
+def found() -> dict[str, Method]:
+    """Returns every method by its name, in alphabetical order."""
+    files = [m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if m.name[0] != "_"]
+    lists = [importlib.import_module(f"pipeline.bench.methods.{name}").METHODS for name in files]
+    return dict(sorted(item for methods in lists for item in methods.items()))
+
+
+def get(name: str) -> Method:
+    """Returns a method. Raises InputError for an unknown name."""
+    if name not in found():
+        raise InputError(f"unknown method {name!r}.{near_names(name, found())}")
+    return found()[name]
+
+
+def with_base(wanted: Sequence[str]) -> dict[str, Method]:
+    """Returns the methods to time by name, each once, BASE first.
 
     Raises InputError for an unknown name, BackendUnavailable where BASE cannot run: there would be no speed-up.
     """
-    found = list(dict.fromkeys((BASE, *wanted)))
-    base, *_ = [get(name) for name in found]
-    missing = base.unavailable_reason()
+    chosen = {name: get(name) for name in (BASE, *wanted)}
+    missing = chosen[BASE].unavailable_reason()
     if missing is not None:
         raise BackendUnavailable(f"{BASE}, which all others are compared with, cannot run here: {missing}")
-    return found
+    return chosen
 
 
-def attempt(method: Any, work: Callable[[], Result]) -> tuple[Result | None, str | None]:
+def attempt(method: Method, work: Callable[[], Result]) -> tuple[Result | None, str | None]:
     """Returns (what `work` gives, None), or (None, why not) for a method that cannot run here and for a peer's fault.
 
     Ours and the float ones raise: their faults are this project's.
     """
-    missing: str | None = method.unavailable_reason()
+    missing = method.unavailable_reason()
     if missing is not None:
         return None, missing
     try:
         return work(), None
     except Exception as error:  # whatever a package of others raises
-        if not method.PEER:
+        if not method.peer:
             raise
-        log.warning("%s is left out: %s", method.LABEL, reason(error))
-        log.debug("%s", method.LABEL, exc_info=True)
+        log.warning("%s is left out: %s", method.label, reason(error))
+        log.debug("%s", method.label, exc_info=True)
         return None, reason(error)
 
 
@@ -88,9 +123,3 @@ def reason(error: Exception) -> str:
     """Returns the first line of what a fault says; a package's own fault begins with its class."""
     said = (str(error).strip().splitlines() or ["no message"])[0]
     return said if isinstance(error, PipelineError) else f"{type(error).__name__}: {said}"
-
-
-def built_engine(workspace: Workspace, backend: str, threads: int) -> Runner:
-    """Returns the engine of one backend that `engine` built. Raises ArtifactError where there is none."""
-    workspace.path(f"{backend}/{engine_stage.RECORD}")
-    return backends.load_checked(workspace, backend, threads)

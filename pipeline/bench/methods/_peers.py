@@ -1,4 +1,4 @@
-"""What the methods of others share: whether their packages are here, and a process of their own to quantize in."""
+"""What the quantizers of others share: whether their packages are here, the data, and a process of their own."""
 
 from __future__ import annotations
 
@@ -9,15 +9,49 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.backends import missing_package
+from pipeline.bench.methods import Method, _calibration_data, original
 from pipeline.measure import machine, processor
+
+if TYPE_CHECKING:
+    from pipeline.artifacts import Workspace
+    from pipeline.bench.methods._calibration_data import Arrays
 
 INSTALL = "pip install '.[bench]'"
 OUTPUT = "output.txt"
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Peer(Method):
+    """A quantizer of others. same_in_8_bits: of one with weights of 7 bits the label of its twin with 8.
+
+    Weights of 7 bits have their place where sums of 8 saturate, and nowhere else.
+    """
+
+    same_in_8_bits: str | None = None
+    peer: ClassVar[bool] = True
+    packages: ClassVar[tuple[str, ...]] = ()
+    calibrated: ClassVar[bool] = True  # whether `quantize` gets samples
+
+    def unavailable_reason(self) -> str | None:
+        missing_here = super().unavailable_reason() or missing(*self.packages)
+        here = machine.processor_class()
+        if missing_here or not self.same_in_8_bits or processor.saturates(here):
+            return missing_here
+        return f"sums cannot saturate on this processor ({here}): {self.same_in_8_bits!r} is the same in 8 bits"
+
+    def build(self, workspace: Workspace, area: Path) -> None:
+        samples = _calibration_data.arrays(workspace) if self.calibrated else {}
+        apart(area, self.quantize, original(workspace), area, samples)
+
+    def quantize(self, float_onnx: Path, area: Path, samples: Arrays) -> None:
+        """Writes the quantized model into `area`; runs in a process of its own."""
+        raise NotImplementedError
 
 
 def missing(*packages: str) -> str | None:
@@ -29,14 +63,6 @@ def missing(*packages: str) -> str | None:
         if importlib.util.find_spec(package) is None:
             return missing_package(package, INSTALL)
     return None
-
-
-def no_saturation(label: str) -> str | None:
-    """Returns why a method with weights of 7 bits has no place here: sums of 8 bits are right; None where it has."""
-    here = machine.processor_class()
-    if processor.saturates(here):
-        return None
-    return f"sums cannot saturate on this processor ({here}): {label!r} is the same in 8 bits"
 
 
 def apart(area: Path, work: Callable[..., None], *arguments: Any) -> None:

@@ -1,35 +1,30 @@
-"""The checkpoint as it is, in float32 OpenVINO."""
+"""The float model in float32 OpenVINO: as the checkpoint has it, or rewritten."""
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.backends import openvino
+from pipeline import backends
+from pipeline.bench.methods import Method, original, rewritten
 from pipeline.recipe import Recipe
-from pipeline.report.sections import float_graphs
 
 if TYPE_CHECKING:
     from pipeline.artifacts import Workspace
-    from pipeline.bench.methods import Runner
-
-LABEL = "float, OpenVINO"
-PEER = False
-unavailable_reason = openvino.unavailable_reason
 
 
-def make(workspace: Workspace, area: Path, threads: int) -> Runner:
-    build(workspace, float_graphs(workspace)["float_ort"], area)
-    return load(workspace, area, threads)
+@dataclass(frozen=True)
+class FloatOpenVino(Method):
+    graph: Callable[[Workspace], Path]
+
+    def build(self, workspace: Workspace, area: Path) -> None:
+        recipe = Recipe.load(workspace.manifest.recipe["family"])
+        backends.get(self.backend).build(self.graph(workspace), area, recipe, "fp32")
 
 
-def build(workspace: Workspace, graph: Path, area: Path) -> None:
-    """Writes a float graph in OpenVINO's form into `area`, which holds nothing else then."""
-    recipe = Recipe.load(workspace.manifest.recipe["family"], overrides={"folder": workspace.folder})
-    shutil.rmtree(area, ignore_errors=True)
-    openvino.build(graph, area, recipe, "fp32")
-
-
-def load(workspace: Workspace, area: Path, threads: int) -> Runner:
-    return openvino.load(area, threads)
+METHODS = {
+    "float_openvino": FloatOpenVino("float, OpenVINO", "openvino", original),
+    "rewritten_openvino": FloatOpenVino("float with our rewrites, OpenVINO", "openvino", rewritten),
+}

@@ -49,7 +49,7 @@ def run(
     """
     axes = points.plan(shape, axis, values)
     family, root = shapes.get(shape).family, output or shapes.folder(shape)
-    names = methods.with_base(wanted or METHODS[family])
+    chosen = methods.with_base(wanted or METHODS[family])
     overrides = {**shapes.settings(shape, root), **(settings or {})}
     found: dict[Point, list[dict[str, Any]]] = {}
     every = {point for steps in axes.values() for point in steps.values()}
@@ -57,7 +57,7 @@ def run(
         recipe = build(family, root, overrides, size, announce)
         threads = recipe.verification.threads or machine.usable_cores()
         with tempfile.TemporaryDirectory(prefix="scaling-") as scratch:
-            bench = measure.Bench(Workspace(recipe.folder.absolute()), names, Path(scratch), threads)
+            bench = measure.Bench(Workspace(recipe.folder.absolute()), chosen, Path(scratch), threads)
             for point in sorted(p for p in every if fixed_size(family, p) == size):
                 announce(f"scaling: batch {point.batch}, {points.EXTENT[family]} {point.extent}")
                 found[point] = bench.rows(point)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -39,14 +39,12 @@ SEED = 0
 class Bench:
     """The methods on one workspace, made once: what peers quantize stays under `scratch` for all its points."""
 
-    def __init__(self, workspace: Workspace, names: Sequence[str], scratch: Path, threads: int) -> None:
-        self._workspace, self._names, self._scratch, self._threads = workspace, names, scratch, threads
+    def __init__(self, workspace: Workspace, chosen: Mapping[str, methods.Method], scratch: Path, threads: int) -> None:
+        self._workspace, self._methods, self._scratch, self._threads = workspace, chosen, scratch, threads
         self._skipped: dict[str, str | None] = {}
-        for name in names:
-            method = methods.get(name)
-            log.info("scaling: preparing %s", method.LABEL)
-            make = partial(method.make, workspace, scratch / name, threads)
-            self._skipped[name] = methods.attempt(method, make)[1]
+        for name, method in chosen.items():
+            log.info("scaling: preparing %s", method.label)
+            self._skipped[name] = methods.attempt(method, partial(method.build, workspace, scratch / name))[1]
 
     def rows(self, point: Point) -> list[dict[str, Any]]:
         """Returns a row a method. One that does not fit the memory, or computes something else, has no latency.
@@ -57,10 +55,10 @@ class Bench:
 
         fed = feeds(self._workspace, point)
         np.savez(self._scratch / "feeds.npz", allow_pickle=False, **fed)
-        rows = {name: row(name, fed, self._skipped[name]) for name in self._names}
+        rows = {name: row(name, method, fed, self._skipped[name]) for name, method in self._methods.items()}
         with ExitStack() as stack:
             workers = {}
-            for name in self._names:
+            for name in self._methods:
                 if rows[name]["skipped"] is None and rows[BASE]["skipped"] is None:
                     worker = guarded(rows[name], partial(self._start, name, stack))
                     if worker is not None and self._right(rows[name]):
@@ -95,7 +93,7 @@ class Bench:
         return not found["wrong"]
 
 
-def row(name: str, fed: Arrays, skipped: str | None) -> dict[str, Any]:
+def row(name: str, method: methods.Method, fed: Arrays, skipped: str | None) -> dict[str, Any]:
     """Returns what is known of a method before it runs.
 
     skipped         why there is no latency
@@ -107,11 +105,10 @@ def row(name: str, fed: Arrays, skipped: str | None) -> dict[str, Any]:
     peak_rss_bytes  of a process with this method alone, from its start to the last call: with Python, the runtime,
                     files mapped into memory, what compiling took, inputs and outputs
     """
-    method = methods.get(name)
     return {
         "method": name,
-        "label": method.LABEL,
-        "peer": method.PEER,
+        "label": method.label,
+        "peer": method.peer,
         "inputs": {key: list(value.shape) for key, value in fed.items()},
         "skipped": skipped,
         "wrong": False,
