@@ -20,13 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import backends, stages
 from pipeline.artifacts import Workspace
-from pipeline.bench import records
+from pipeline.bench import results, timing
 from pipeline.errors import PipelineError
 from pipeline.judge.evaluation import Reference
 from pipeline.measure import latency, machine, precision
-from pipeline.progress import track
-from pipeline.stages import versions
-from pipeline.stages.verify import PACKAGES
 
 if TYPE_CHECKING:
     from pipeline.recipe import Recipe
@@ -66,9 +63,7 @@ def run(
                 calls[name], work[name] = products(chain, kind, backend, recipe, Path(scratch) / name, threads)
         for name, (call, moved) in memory(threads).items():
             calls[name], work[name] = call, moved
-        times = latency.interleave(
-            calls, warmup=WARMUP, runs=rounds, progress=lambda x: track(x, "timing", WARMUP + rounds)
-        )
+        times = timing.in_turns(calls, warmup=WARMUP, runs=rounds)
     ms = {name: latency.summary(seconds)["p50"] for name, seconds in times.items()}
     rates = {name: work[name] / ms[name] * 1e3 for name in work}
     limits = [
@@ -77,22 +72,21 @@ def run(
         limit("weights from memory", weights, "memory", rates),
     ]
     arithmetic, traffic = limits[0]["ms"] + limits[1]["ms"], limits[2]["ms"]
-    document = {
-        "command": command,
-        "model": recipe.model,
-        "backend": backend,
-        "inputs": {key: list(value.shape) for key, value in feeds.items()},
-        "rounds": rounds,
-        "engine": latency.summary(times["engine"]),
-        "rates": rates,
-        "limits": limits,
-        "bound_ms": max(arithmetic, traffic),
-        "bound_without_overlap_ms": arithmetic + traffic,
-        "layers": by_type(profile["layers"]),
-        "environment": machine.environment(threads, versions(*PACKAGES)),
-    }
-    if record:
-        records.write(record, document)
+    document = results.document(
+        command,
+        threads,
+        model=recipe.model,
+        backend=backend,
+        inputs=results.shapes_of(feeds),
+        rounds=rounds,
+        engine=latency.summary(times["engine"]),
+        rates=rates,
+        limits=limits,
+        bound_ms=max(arithmetic, traffic),
+        bound_without_overlap_ms=arithmetic + traffic,
+        layers=by_type(profile["layers"]),
+    )
+    results.write(document, record)
     return document
 
 

@@ -20,16 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import Workspace
-from pipeline.bench import build_floor, methods, records, shapes
+from pipeline.bench import build_floor, methods, published, results, timing
 from pipeline.bench.methods import _calibration_data
 from pipeline.bench.methods.nncf import METHODS
-from pipeline.bench.speed import PEER_PACKAGES
 from pipeline.errors import InputError, PipelineError
 from pipeline.judge.evaluation import read_arrays
 from pipeline.measure import machine
 from pipeline.recipe import Recipe
-from pipeline.stages import versions
-from pipeline.stages.verify import PACKAGES
 
 SAME_WORK = ("calibrate", "lower", "engine")  # of ours: from a float graph to a compiled int8 engine
 PEER = METHODS["nncf_openvino"]
@@ -38,10 +35,7 @@ PEER_SAMPLES = (8, 64)
 
 def recipe_of(model: str, shape: str, output: Path | None, settings: dict[str, Any]) -> Recipe:
     """Returns the recipe of a random checkpoint of a published shape, with as many samples as the peer gets at most."""
-    shapes.require_family(shape, model)
-    folder = output or shapes.folder(shape)
-    made = shapes.settings(shape, folder, calibration=max(PEER_SAMPLES))
-    return Recipe.load(model, overrides={"folder": folder, **made, **settings})
+    return published.recipe(shape, output or published.folder(shape), settings, model, max(PEER_SAMPLES))
 
 
 def run(
@@ -76,23 +70,22 @@ def run(
                 announce(f"bench-build: round {number + 1} of {rounds}, NNCF with {samples} samples")
                 peers[samples].append(peer(folder, Path(scratch) / f"nncf-{samples}", samples))
     threads = recipe.verification.threads or machine.usable_cores()
-    document = {
-        "command": command,
-        "model": recipe.model,
-        "samples": recipe.calibration.samples,
-        "rounds": rounds,
-        "ours": {
+    document = results.document(
+        command,
+        threads,
+        model=recipe.model,
+        samples=recipe.calibration.samples,
+        rounds=rounds,
+        ours={
             "seconds": [row["seconds"] for row in ours],
             "stages": {name: [row["stages"][name] for row in ours] for name in ours[0]["stages"]},
             "same_work": [sum(row["stages"][name] for name in SAME_WORK) for row in ours],
         },
-        "floor": build_floor.merged(floor),
-        "peers": [{"samples": n, "seconds": found} for n, found in peers.items() if found],
-        "skipped": reason,
-        "environment": machine.environment(threads, versions(*PACKAGES, *PEER_PACKAGES)),
-    }
-    if record:
-        records.write(record, document)
+        floor=build_floor.merged(floor),
+        peers=[{"samples": n, "seconds": found} for n, found in peers.items() if found],
+        skipped=reason,
+    )
+    results.write(document, record)
     return document
 
 
@@ -155,4 +148,4 @@ def quantize_and_compile(folder: Path, area: Path) -> None:
     workspace = Workspace(folder)
     PEER.quantize(methods.original(workspace), area, samples)
     engine = PEER.load(workspace, area, machine.usable_cores())
-    methods.prepare(engine, {name: x[:1] for name, x in samples.items()})
+    timing.prepare(engine, {name: x[:1] for name, x in samples.items()})

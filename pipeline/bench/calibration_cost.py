@@ -12,11 +12,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.bench import calibration_rows, records
+from pipeline.bench import calibration_rows, results
 from pipeline.bench.calibration_cases import Workload
 from pipeline.errors import BudgetMissed
-from pipeline.measure import machine
-from pipeline.stages import versions
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +24,14 @@ MANY = 8  # times as many batches for the growth of memory
 
 
 def run(
-    folder: Path, *, tokens: int = 128, batches: int = 8, rounds: int = 3, threads: int = 2, command: str = ""
+    folder: Path,
+    *,
+    tokens: int = 128,
+    batches: int = 8,
+    rounds: int = 3,
+    threads: int = 2,
+    record: Path | None = None,
+    command: str = "",
 ) -> dict[str, Any]:
     """Returns the table of the checkpoint in `folder`/checkpoint, made there at the shape of BERT-base when absent.
 
@@ -45,17 +50,20 @@ def run(
         )
         found = measure_all(work)
     require_equal(found["computing"]["checks"])
-    return {
-        "command": command,
-        "model": folder.name,
-        "workload": {k: v for k, v in asdict(work).items() if k not in ("checkpoint", "scratch")},
-        "quantizers": found["ours_memory"]["quantizers"],
-        "statistics": found["ours_memory"]["statistics"],
-        "collecting": calibration_rows.collecting(found, work, work.batches * MANY),
-        "computing": calibration_rows.computing(found),
-        "checks": found["computing"]["checks"],
-        "environment": machine.environment(threads, versions(*PACKAGES)),
-    }
+    table = results.document(
+        command,
+        threads,
+        packages=PACKAGES,
+        model=folder.name,
+        workload={k: v for k, v in asdict(work).items() if k not in ("checkpoint", "scratch")},
+        quantizers=found["ours_memory"]["quantizers"],
+        statistics=found["ours_memory"]["statistics"],
+        collecting=calibration_rows.collecting(found, work, work.batches * MANY),
+        computing=calibration_rows.computing(found),
+        checks=found["computing"]["checks"],
+    )
+    results.write(table, record)
+    return table
 
 
 def measure_all(work: Workload) -> dict[str, Any]:
@@ -116,8 +124,3 @@ def require_equal(checks: list[dict[str, Any]]) -> None:
     ]
     if wrong:
         raise BudgetMissed("amax differs from pytorch-quantization's by more than a bin:\n  " + "\n  ".join(wrong))
-
-
-def keep(path: Path, table: dict[str, Any]) -> None:
-    """Writes the table; a file holds one."""
-    records.write(path, table)

@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import backends, stages, tasks
 from pipeline.artifacts import Workspace
-from pipeline.bench import methods, records
-from pipeline.bench.speed import PEER_PACKAGES
+from pipeline.bench import methods, results, timing
 from pipeline.judge import verdict
 from pipeline.judge.evaluation import Reference, read_json
 from pipeline.lowering import Choice, selection
 from pipeline.measure import latency, machine
-from pipeline.stages.verify import PACKAGES
 
 if TYPE_CHECKING:
     from pipeline.recipe import Recipe
@@ -52,34 +50,31 @@ def run(
         best = selection.rank(selected, limits)[0]
         cost = migration_cost(scorer, best, reference, Path(scratch)) if best["migration"] else None
         peers = list(peer_rows(workspace, task, reference, Path(scratch)))
-    table = {
-        "command": command,
-        "model": automatic.model,
-        "checkpoint": automatic.checkpoint_name,
-        "backend": backends.choose(automatic.backend),
-        "metric": task.METRIC,
-        "float": ours[0]["float"],
-        "samples": {
+    table = results.document(
+        command,
+        recipe.verification.threads or machine.usable_cores(),
+        model=automatic.model,
+        checkpoint=automatic.checkpoint_name,
+        backend=automatic.backend,
+        metric=task.METRIC,
+        float=ours[0]["float"],
+        samples={
             "calibration": tasks.counts(automatic, task.SAMPLES)["calibration"],
             "evaluation": reference.samples,
         },
-        "budgets": limits.model_dump(),
-        "methods": ours,
-        "auto": [chosen(selected, ours, migration, limits) for migration in (False, True)],
-        "migration_cost": cost,
-        "peers": peers,
-        "environment": machine.environment(
-            recipe.verification.threads or machine.usable_cores(), stages.versions(*PACKAGES, *PEER_PACKAGES)
-        ),
-    }
-    for path in (workspace.folder / FILE, *([record] if record else [])):
-        records.write(path, table)
+        budgets=limits.model_dump(),
+        methods=ours,
+        auto=[chosen(selected, ours, migration, limits) for migration in (False, True)],
+        migration_cost=cost,
+        peers=peers,
+    )
+    results.write(table, workspace.folder / FILE, record)
     return table
 
 
 def scored(workspace: Workspace, recipe: Recipe) -> list[dict[str, Any]]:
     """Returns the rows of the select stage: scores on the selection split."""
-    rows: list[dict[str, Any]] = read_json(workspace, f"{backends.choose(recipe.backend)}/{selection.FILE}")["rows"]
+    rows: list[dict[str, Any]] = read_json(workspace, f"{recipe.backend}/{selection.FILE}")["rows"]
     return rows
 
 
@@ -96,8 +91,8 @@ def migration_cost(
         for name, moved in (("without", False), ("with", True))
     }
     for engine in engines.values():
-        engine.prepare({name: x.shape for name, x in feeds.items()})
-    times = latency.interleave(
+        timing.prepare(engine, feeds)
+    times = timing.in_turns(
         {name: partial(engine, feeds) for name, engine in engines.items()}, warmup=WARMUP, runs=RUNS
     )
     return {

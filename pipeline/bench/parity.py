@@ -13,16 +13,14 @@ import numpy as np
 
 from pipeline import backends
 from pipeline.artifacts import Workspace
-from pipeline.bench import records
+from pipeline.bench import results
 from pipeline.judge.evaluation import PROBES, Reference
 from pipeline.judge.parity import compare
 from pipeline.judge.reference import float_session
 from pipeline.judge.soundness import Expected, check, faults
 from pipeline.measure import machine
 from pipeline.progress import track
-from pipeline.stages import versions
 from pipeline.stages.build import build
-from pipeline.stages.verify import PACKAGES
 
 if TYPE_CHECKING:
     from pipeline.recipe import Recipe
@@ -98,18 +96,17 @@ def run(
                 for kind, size, outputs in faulty(sound, wrong[i], group.inputs, seed=i):
                     refused = any(p.reason for p in compare(expected.outputs, outputs, expected.limits))
                     misses[kind][size].add(refused)
-    table = {
-        "command": command,
-        "model": recipe.model,
-        "checkpoint": recipe.checkpoint_name,
-        "backends": names,
-        "samples": PROBES,
-        "false_alarms": vars(alarms),
-        "faults": [{"fault": k, "size": s, **vars(t)} for k, sizes in misses.items() for s, t in sizes.items()],
-        "environment": machine.environment(max(threads), versions(*PACKAGES)),
-    }
-    if record:
-        records.add(record, table, "model")
+    table = results.document(
+        command,
+        max(threads),
+        model=recipe.model,
+        checkpoint=recipe.checkpoint_name,
+        backends=names,
+        samples=PROBES,
+        false_alarms=vars(alarms),
+        faults=[{"fault": k, "size": s, **vars(t)} for k, sizes in misses.items() for s, t in sizes.items()],
+    )
+    results.add(table, record, same=("model",))
     return table
 
 

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import tasks
 from pipeline.artifacts import Workspace
-from pipeline.bench import methods, records
+from pipeline.bench import methods, results, timing
 from pipeline.judge import parity
-from pipeline.judge.evaluation import Reference, read_json
+from pipeline.judge.evaluation import Reference, one_by_one, read_json
 from pipeline.measure import latency, machine
-from pipeline.progress import track
-from pipeline.recipe import Recipe
-from pipeline.stages import versions
-from pipeline.stages.verify import PACKAGES
+
+if TYPE_CHECKING:
+    from pipeline.bench.timing import Runner
+    from pipeline.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
 FILE = "bench.json"
 BASE = methods.BASE
 ACCURACY_SAMPLES = 32
-PEER_PACKAGES = ("nncf", "nvidia-modelopt")
 
 
 def run(
@@ -42,87 +41,44 @@ def run(
     reference = Reference.read(workspace)
     task = tasks.get(read_json(workspace, "quantizers.json")["task"])
     feeds = reference.first(batch).inputs
-    judged = partial(compare, task, reference.first(ACCURACY_SAMPLES))
     rows: dict[str, dict[str, Any]] = {}
-    runners: dict[str, methods.Runner] = {}
+    runners: dict[str, Runner] = {}
+
+    def ready(method: methods.Method, area: Path) -> tuple[Runner, dict[str, Any]]:
+        method.build(workspace, area)
+        runner = method.load(workspace, area, threads)
+        timing.prepare(runner, feeds)
+        return runner, compare(task, reference.first(ACCURACY_SAMPLES), runner)
+
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
         for name, method in methods.with_base(wanted or list(methods.found())).items():
             log.info("bench: preparing %s", method.label)
-            ready, skipped = methods.attempt(
-                method, partial(prepared, method, workspace, Path(scratch) / name, threads, feeds, judged)
-            )
+            found, skipped = methods.attempt(method, partial(ready, method, Path(scratch) / name))
             rows[name] = {"method": name, "label": method.label, "skipped": skipped}
-            if ready is not None:
-                runners[name], rows[name]["accuracy"] = ready
+            if found is not None:
+                runners[name], rows[name]["accuracy"] = found
         asked = recipe.verification
-        times = latency.interleave(
-            {name: partial(runner, feeds) for name, runner in runners.items()},
-            warmup=asked.warmup,
-            runs=asked.runs,
-            progress=lambda rounds: track(rounds, "timing", asked.warmup + asked.runs),
-        )
+        calls = {name: partial(runner, feeds) for name, runner in runners.items()}
+        times = timing.in_turns(calls, warmup=asked.warmup, runs=asked.runs)
     for name, seconds in times.items():
         rows[name].update(latency=latency.summary(seconds), speedup=latency.speedup(times[BASE], seconds))
-    table = {
-        "command": command,
-        "model": recipe.model,
-        "checkpoint": recipe.checkpoint or "embedded",
-        "batch": batch,
-        "inputs": {key: list(value.shape) for key, value in feeds.items()},
-        "warmup": asked.warmup,
-        "runs": asked.runs,
-        "methods": list(rows.values()),
-        "environment": machine.environment(threads, versions(*PACKAGES, *PEER_PACKAGES)),
-    }
-    for path in (workspace.folder / FILE, *([record] if record else [])):
-        records.add(path, table, "checkpoint", "batch")
+    table = results.document(
+        command,
+        threads,
+        model=recipe.model,
+        checkpoint=recipe.checkpoint or "embedded",
+        batch=batch,
+        inputs=results.shapes_of(feeds),
+        warmup=asked.warmup,
+        runs=asked.runs,
+        methods=list(rows.values()),
+    )
+    results.add(table, workspace.folder / FILE, record, same=("checkpoint", "batch"))
     return table
 
 
-def shape_recipe(
-    model: str,
-    name: str,
-    output: Path | None,
-    settings: dict[str, Any],
-    announce: Callable[[str], None],
-    backend: str | None = None,
-) -> Recipe:
-    """Returns the recipe of a random checkpoint of a published shape, its engines built.
-
-    backend: the only one to build for, or "auto"; None: every one that works here.
-    """
-    from pipeline import backends
-    from pipeline.bench import shapes
-    from pipeline.stages.build import build
-
-    shapes.require_family(name, model)
-    folder = output or shapes.folder(name)
-    made = {"folder": folder, **shapes.settings(name, folder), **settings}
-    for asked in backends.usable() if backend is None else [backend]:
-        recipe = Recipe.load(model, overrides={**made, "backend": asked})
-        build(recipe, announce=announce)
-    return recipe
-
-
-def prepared(
-    method: methods.Method,
-    workspace: Workspace,
-    area: Path,
-    threads: int,
-    feeds: dict[str, Any],
-    judged: Callable[[methods.Runner], dict[str, Any]],
-) -> tuple[methods.Runner, dict[str, Any]]:
-    """Returns a method ready to be timed on `feeds`, and its accuracy."""
-    method.build(workspace, area)
-    runner = method.load(workspace, area, threads)
-    methods.prepare(runner, feeds)
-    return runner, judged(runner)
-
-
-def compare(task: Any, reference: Reference, runner: methods.Runner) -> dict[str, Any]:
+def compare(task: Any, reference: Reference, runner: Runner) -> dict[str, Any]:
     """Returns {metric, float, value, agreement, cosine} of one method on held-out samples, one at a time."""
-    from pipeline.judge.evaluation import one_by_one
-
     found = one_by_one(runner, reference.inputs, "checking outputs")
     before, after = (task.predict(x, reference.labels) for x in (reference.outputs, found))
     return {

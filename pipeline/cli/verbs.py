@@ -109,13 +109,15 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Time every method in one interleaved run on the engines that `engine` built; outputs checked in the same run."""
+    from pipeline.bench import published
     from pipeline.bench import speed as benchmark
     from pipeline.cli import show
 
     if shape is None:
         made = recorded_recipe(model, None, None, output, settings)
     else:
-        made = benchmark.shape_recipe(model, shape, output, option_values(settings), announce)
+        folder = output or published.folder(shape)
+        made = published.built(published.recipe(shape, folder, option_values(settings), model), announce)
     given = {"shape": shape, "batch": batch if shape or batch != 1 else None, "methods": methods}
     command = commands.by_make("bench", {"MODEL": model}, _arguments(given, settings))
     wanted = _listed(methods)
@@ -139,13 +141,15 @@ def bound(
 ) -> None:
     """Say how fast the engine could be at most on this machine, its peak rates measured, and where its time goes."""
     from pipeline.bench import bound as roofline
-    from pipeline.bench import speed as benchmark
+    from pipeline.bench import published
     from pipeline.cli import show
 
     if shape is None:
         made = recorded_recipe(model, backend, None, output, settings)
     else:
-        made = benchmark.shape_recipe(model, shape, output, option_values(settings), announce, backend or "auto")
+        folder = output or published.folder(shape)
+        asked = {**option_values(settings), "backend": backend or "auto"}
+        made = published.built(published.recipe(shape, folder, asked, model), announce, [asked["backend"]])
     given = {"MODEL": model, **({"BACKEND": backend} if backend else {})}
     command = commands.by_make("bound", given, _arguments({"shape": shape, "batch": batch}, settings))
     show.bound(roofline.run(made, batch=batch, rounds=rounds, record=record, command=command), as_json=as_json)
@@ -163,9 +167,7 @@ def bench_calibration(
     from pipeline.cli import show
 
     command = "make bench-calibration" + (f" ARGS='--rounds {rounds}'" if rounds != 3 else "")
-    table = benchmark.run(output, rounds=rounds, command=command)
-    if record:
-        benchmark.keep(record, table)
+    table = benchmark.run(output, rounds=rounds, record=record, command=command)
     show.calibration_bench(table, as_json=as_json)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from helpers.command_line import Cli
 from helpers.runs import snapshot
-from pipeline.bench import build_floor, build_time, shapes, tables
+from pipeline.bench import build_floor, build_time, published, tables
 from pipeline.bench.build_time import PEER
 from pipeline.bench.tables import build as text
 from pipeline.errors import InputError, PipelineError
@@ -128,7 +128,7 @@ def test_the_readme_block_has_a_row_a_stage_and_the_peers(tmp_path: Path) -> Non
 
 
 def test_the_peer_gets_as_many_samples_as_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shapes, "write_checkpoint", lambda name, folder: folder)
+    monkeypatch.setattr(published, "write_checkpoint", lambda name, folder: folder)
     recipe = build_time.recipe_of("bert", "bert-base", tmp_path, {})
     assert recipe.calibration.samples == max(build_time.PEER_SAMPLES) == 64
 

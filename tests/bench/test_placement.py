@@ -328,11 +328,11 @@ def test_a_shape_has_a_folder_of_its_own_and_the_recipes_settings(
 ) -> None:
     asked: list[Any] = []
 
-    def settings(name: str, folder: Path) -> dict[str, Any]:
+    def settings(name: str, folder: Path, calibration: int) -> dict[str, Any]:
         asked.append((name, folder))
         return {"checkpoint": "there", "calibration.samples": 24}
 
-    monkeypatch.setattr(place.shapes, "settings", settings)
+    monkeypatch.setattr(place.published, "settings", settings)
     made = place.shaped(recipe, "bert-base")
     assert asked == [("bert-base", recipe.folder.parent / "bench-bert-base")] and made.folder == asked[0][1]
     assert (made.shapes, made.backend, made.checkpoint) == (recipe.shapes, "onnxruntime", "there")
@@ -349,7 +349,7 @@ def test_a_shape_has_a_folder_of_its_own_and_the_recipes_settings(
 def test_latency_of_one_checkpoint_and_accuracy_of_another(
     recipe: Recipe, checkpoints: dict[str, Path], data: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def settings(name: str, folder: Path) -> dict[str, Any]:
+    def settings(name: str, folder: Path, calibration: int) -> dict[str, Any]:
         return {
             "checkpoint": str(checkpoints["classifier"]),
             "data": str(data["classifier"]),
@@ -357,7 +357,7 @@ def test_latency_of_one_checkpoint_and_accuracy_of_another(
             "verification.samples": 8,
         }
 
-    monkeypatch.setattr(place.shapes, "settings", settings)
+    monkeypatch.setattr(place.published, "settings", settings)
     table = place.run(recipe, shape="bert-base", rounds=6)
     folder = recipe.folder.parent / "bench-bert-base"
     assert json.loads((folder / "quantizers.json").read_text())["task"] == "text-classification"

@@ -14,7 +14,7 @@ import pytest
 
 from helpers.command_line import Cli
 from pipeline.artifacts import Workspace
-from pipeline.bench import methods, scaling, shapes, tables
+from pipeline.bench import methods, published, scaling, tables
 from pipeline.bench.scaling import measure, plots, points, process, worker
 from pipeline.bench.scaling.points import Point
 from pipeline.bench.tables import scaling as text
@@ -35,12 +35,12 @@ def test_one_axis_varies_and_the_other_keeps_its_base() -> None:
     assert axes["batch"] == {n: Point(extent=128, batch=n) for n in (1, 2, 4, 8)}
     assert axes["length"] == {n: Point(extent=n, batch=1) for n in (32, 64, 128, 256, 384, 512)}
     assert axes["batch"][1] == axes["length"][128], "measured once, shown on both axes"
-    for shape in shapes.SHAPES:
+    for shape in published.SHAPES:
         assert points.plan(shape).keys() == points.PLANS[shape].keys() == {"batch", points.EXTENT[family(shape)]}
 
 
 def family(shape: str) -> str:
-    return shapes.get(shape).family
+    return published.get(shape).family
 
 
 def test_values_replace_an_axiss_own() -> None:
@@ -226,14 +226,14 @@ def test_a_fault_of_ours_raises_and_a_peers_is_its_row(built: Workspace, tmp_pat
         bench.rows(Point(16, 1))
 
 
-@pytest.mark.parametrize("shape", [name for name, shape in shapes.SHAPES.items() if shape.family == "segformer"])
+@pytest.mark.parametrize("shape", [name for name, shape in published.SHAPES.items() if shape.family == "segformer"])
 def test_random_weights_show_a_wrong_depthwise_convolution_in_the_outputs(shape: str, tmp_path: Path) -> None:
     import torch
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
-    folder = shapes.write_checkpoint(shape, tmp_path)
-    assert shapes.up_to_date(shape, folder)
+    folder = published.write_checkpoint(shape, tmp_path)
+    assert published.up_to_date(shape, folder)
     model = transformers.SegformerForSemanticSegmentation.from_pretrained(folder).eval()
     pixels = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -244,18 +244,18 @@ def test_random_weights_show_a_wrong_depthwise_convolution_in_the_outputs(shape:
         assert parity.cosine(before, model(pixels).logits.numpy()) < measure.COSINE
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "weights": None}))
-    assert not shapes.up_to_date(shape, folder), "weights of the library's own standard deviation are drawn again"
+    assert not published.up_to_date(shape, folder), "weights of the library's own standard deviation are drawn again"
 
 
 # --- a whole run ---
 
 TINY = {
-    "bert-base": shapes.Shape(
+    "bert-base": published.Shape(
         "bert",
         "BertForQuestionAnswering",
         {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64},
     ),
-    "segformer-b0": shapes.Shape(
+    "segformer-b0": published.Shape(
         "segformer",
         "SegformerForSemanticSegmentation",
         {"hidden_sizes": [16, 16, 32, 32], "depths": [1, 1, 1, 1], "decoder_hidden_size": 16},
@@ -276,8 +276,8 @@ def test_a_run_records_its_points_its_picture_and_its_table(
     monkeypatch: pytest.MonkeyPatch,
     quick: None,
 ) -> None:
-    monkeypatch.setattr(shapes, "SHAPES", TINY)
-    monkeypatch.setattr(shapes, "SAMPLES", 4)
+    monkeypatch.setattr(published, "SHAPES", TINY)
+    monkeypatch.setattr(published, "SAMPLES", 4)
     record = tmp_path / "results" / "scaling.json"
     answer = cli(
         *("scaling", "--shape", shape, "--axis", axis, "--values", ",".join(map(str, values))),
@@ -308,8 +308,8 @@ def test_a_run_records_its_points_its_picture_and_its_table(
 def test_a_run_that_stops_keeps_the_points_it_measured(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None
 ) -> None:
-    monkeypatch.setattr(shapes, "SHAPES", TINY)
-    monkeypatch.setattr(shapes, "SAMPLES", 4)
+    monkeypatch.setattr(published, "SHAPES", TINY)
+    monkeypatch.setattr(published, "SAMPLES", 4)
     original = measure.Bench.rows
 
     def stopped(self: measure.Bench, point: Point) -> list[dict[str, Any]]:

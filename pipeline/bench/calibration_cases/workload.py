@@ -97,11 +97,11 @@ def some(items: list[T], count: int = 3) -> list[T]:
 
 def write_checkpoint(work: Workload) -> dict[str, Any]:
     """Writes the random BERT-base where there is none yet."""
-    from pipeline.bench import shapes
+    from pipeline.bench import published
 
     folder = Path(work.checkpoint)
     if not (folder / "model.safetensors").exists():
-        shapes.write_checkpoint("bert-base", folder)
+        published.write_checkpoint("bert-base", folder)
     return {"checkpoint": str(folder)}
 
 

@@ -22,7 +22,7 @@ from pipeline import stages, tasks
 from pipeline.artifacts import Workspace
 from pipeline.backends import tensorrt
 from pipeline.backends._policy import Policy
-from pipeline.bench import records, shapes
+from pipeline.bench import published, results
 from pipeline.bench.gpu_test.drawn import Draw, draw_checkpoint
 from pipeline.bench.gpu_test.opened import FORMAT, MANIFEST, OUTPUTS, SAMPLES
 from pipeline.bench.gpu_test.samples import CHECKED, Samples, at_points
@@ -68,7 +68,7 @@ def run(
         "subjects": entries,
         "files": {str(p.relative_to(folder)): {"sha256": sha256(p), "bytes": p.stat().st_size} for p in files},
     }
-    records.write(folder / MANIFEST, manifest)
+    results.write(manifest, folder / MANIFEST)
     total = sum(path.stat().st_size for path in files)
     announce(f"gpu-pack: {folder} has {len(files) + 1} files, {total / 1e6:.1f} MB")
     return manifest
@@ -127,7 +127,7 @@ class Packing:
         if subject.shape is None:
             return subject, []
         folder = subject.recipe(self._root, target).folder
-        settings = {**subject.settings, **shapes.settings(subject.shape, folder)}
+        settings = {**subject.settings, **published.settings(subject.shape, folder)}
         draws = draw_checkpoint(folder / "checkpoint")
         return Subject(**{**vars(subject), "settings": settings}), draws
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.bench import records
+from pipeline.bench import results
 from pipeline.bench.gpu_test import targets
 from pipeline.errors import InputError
 from pipeline.judge.accuracy import finite
@@ -61,7 +61,7 @@ class Record:
         """Writes the file, with the targets as they stand."""
         self.document = finite(self.document)
         self.document["targets"] = targets.evaluate(self.document)
-        records.write(self.path, self.document)
+        results.write(self.document, self.path)
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -14,11 +14,11 @@ from __future__ import annotations
 import importlib
 import logging
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from pipeline import backends
 from pipeline.errors import BackendUnavailable, InputError, PipelineError, near_names
@@ -26,8 +26,8 @@ from pipeline.report.sections import float_graphs
 
 if TYPE_CHECKING:
     from pipeline.artifacts import Workspace
+    from pipeline.bench.timing import Runner
 
-Runner = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
@@ -110,13 +110,6 @@ def attempt(method: Method, work: Callable[[], Result]) -> tuple[Result | None, 
         log.warning("%s is left out: %s", method.label, reason(error))
         log.debug("%s", method.label, exc_info=True)
         return None, reason(error)
-
-
-def prepare(runner: Runner, feeds: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns the outputs of the first call on `feeds`; later calls with such shapes are as fast as they get."""
-    if hasattr(runner, "prepare"):
-        runner.prepare({name: value.shape for name, value in feeds.items()})
-    return runner(feeds)
 
 
 def reason(error: Exception) -> str:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.bench.methods import Method, Runner, original, rewritten
+from pipeline.bench.methods import Method, original, rewritten
 from pipeline.judge.reference import float_session
 
 if TYPE_CHECKING:
     from pipeline.artifacts import Workspace
+    from pipeline.bench.timing import Runner
 
 
 @dataclass(frozen=True)

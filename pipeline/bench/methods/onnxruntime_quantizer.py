@@ -8,12 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.bench.methods import Runner, _calibration_data, _peers
+from pipeline.bench.methods import _calibration_data, _peers
 from pipeline.judge.reference import float_session
 
 if TYPE_CHECKING:
     from pipeline.artifacts import Workspace
     from pipeline.bench.methods._calibration_data import Arrays
+    from pipeline.bench.timing import Runner
 
 STATIC, DYNAMIC = "ONNX Runtime static int8", "ONNX Runtime dynamic int8"
 QUANTIZED = "quantized.onnx"

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import backends
-from pipeline.bench.methods import Method, Runner
+from pipeline.bench.methods import Method
 from pipeline.stages import engine as engine_stage
 
 if TYPE_CHECKING:
     from pipeline.artifacts import Workspace
+    from pipeline.bench.timing import Runner
 
 
 class Ours(Method):

@@ -16,7 +16,7 @@ from typing import Any
 from pipeline import backends, stages
 from pipeline.artifacts import Workspace, commands
 from pipeline.backends._policy import Policy
-from pipeline.bench import records, shapes
+from pipeline.bench import published, results
 from pipeline.bench.placement.engines import BuiltEngines, Side
 from pipeline.bench.placement.search import moves, search
 from pipeline.bench.placement.trials import Candidate, Kinds, Trial, misses
@@ -29,7 +29,6 @@ from pipeline.model import loading
 from pipeline.recipe import Budgets, Recipe
 from pipeline.stages import select
 from pipeline.stages.build import locked
-from pipeline.stages.verify import PACKAGES
 
 log = logging.getLogger(__name__)
 
@@ -60,19 +59,17 @@ def run(
             for name in stages.order(made)[: stages.order(made).index("lower")]:
                 stages.run(name, made, announce=announce)
         area = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="place-")))
-        table = {
-            "command": command,
-            "model": recipe.model,
-            "checkpoint": recipe.checkpoint_name,
-            "family": recipe.family,
-            "backend": backend,
-            "shape": shape,
+        table = results.document(
+            command,
+            recipe.verification.threads or machine.usable_cores(),
+            model=recipe.model,
+            checkpoint=recipe.checkpoint_name,
+            family=recipe.family,
+            backend=backend,
+            shape=shape,
             **searched(recipe, timed, rounds, area),
-            "environment": machine.environment(
-                recipe.verification.threads or machine.usable_cores(), stages.versions(*PACKAGES)
-            ),
-        }
-        records.write(recipe.folder / backend / FILE, table)
+        )
+        results.write(table, recipe.folder / backend / FILE)
     return table
 
 
@@ -81,12 +78,10 @@ def shaped(recipe: Recipe, shape: str) -> Recipe:
 
     Raises InputError for a shape that does not exist or is another family's.
     """
-    shapes.require_family(shape, recipe.family)
-    folder = recipe.folder.parent / shapes.folder(shape).name
+    folder = recipe.folder.parent / published.folder(shape).name
     if folder == recipe.folder:
         raise InputError(f"{folder} is the shape's own folder; accuracy needs another checkpoint's --output.")
     own = {
-        "folder": folder,
         "backend": recipe.backend,
         "rewrites": recipe.rewrites,
         "shapes": recipe.shapes.model_dump(),
@@ -94,7 +89,7 @@ def shaped(recipe: Recipe, shape: str) -> Recipe:
         "calibration.percentile": recipe.calibration.percentile,
         "verification.threads": recipe.verification.threads,
     }
-    return Recipe.load(recipe.family, overrides={**own, **shapes.settings(shape, folder)})
+    return published.recipe(shape, folder, own, recipe.family)
 
 
 def searched(recipe: Recipe, timed: Recipe, rounds: int, area: Path) -> dict[str, Any]:
@@ -113,7 +108,7 @@ def searched(recipe: Recipe, timed: Recipe, rounds: int, area: Path) -> dict[str
     if kept:
         best, times = trials[0].candidate, {**times, "winner": times["default"], "speedup": None}
     return {
-        "inputs": {name: list(x.shape) for name, x in engines.feeds.items()},
+        "inputs": results.shapes_of(engines.feeds),
         "rounds": rounds,
         "placement": recipe.placement.model_dump(mode="json"),
         "budgets": limits.model_dump(),

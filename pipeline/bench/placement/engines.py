@@ -12,19 +12,18 @@ from typing import TYPE_CHECKING
 
 from pipeline.artifacts import Workspace
 from pipeline.backends._policy import Policy
-from pipeline.bench.methods import prepare
+from pipeline.bench import timing
 from pipeline.bench.placement.trials import Candidate, Kinds
 from pipeline.errors import EngineRefused, InputError
 from pipeline.files import sha256
 from pipeline.judge.evaluation import Reference
 from pipeline.judge.soundness import Expected, check, faults
 from pipeline.lowering import Candidates, Choice, selection
-from pipeline.measure import latency
-from pipeline.progress import track
 from pipeline.stages import engine as engine_stage
 
 if TYPE_CHECKING:
     from pipeline.backends import Engine
+    from pipeline.measure.latency import Times
     from pipeline.recipe import Recipe
 
 WARMUP = 5
@@ -99,17 +98,13 @@ class BuiltEngines:
             return Candidate(kinds, graphs, None, str(error))
         return Candidate(kinds, graphs, selection.scores(self._task, self._held_out, engines[0], "scoring"))
 
-    def time(self, candidates: Mapping[str, Candidate]) -> latency.Times:
+    def time(self, candidates: Mapping[str, Candidate]) -> Times:
         """Returns the seconds of interleaved runs on one sample."""
         runners = {name: self._sides[-1].load(c.graphs[-1]) for name, c in candidates.items()}
         for runner in runners.values():
-            prepare(runner, self.feeds)
-        return latency.interleave(
-            {name: partial(runner, self.feeds) for name, runner in runners.items()},
-            warmup=WARMUP,
-            runs=self._rounds,
-            progress=lambda rounds: track(rounds, f"timing {len(runners)} placements", WARMUP + self._rounds),
-        )
+            timing.prepare(runner, self.feeds)
+        calls = {name: partial(runner, self.feeds) for name, runner in runners.items()}
+        return timing.in_turns(calls, warmup=WARMUP, runs=self._rounds, what=f"timing {len(runners)} placements")
 
     def keep(self, candidate: Candidate) -> None:
         """Forgets all other engines: one of BERT-base has a hundred megabytes."""

@@ -9,16 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts import Workspace
-from pipeline.bench import methods, records, shapes
+from pipeline.bench import methods, published, results
 from pipeline.bench.scaling import measure, points
-from pipeline.bench.speed import PEER_PACKAGES
 from pipeline.measure import machine
-from pipeline.recipe import Recipe
-from pipeline.stages import versions
-from pipeline.stages.verify import PACKAGES
 
 if TYPE_CHECKING:
     from pipeline.bench.scaling.points import Point
+    from pipeline.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
@@ -48,26 +45,25 @@ def run(
     for an unknown shape, axis or method.
     """
     axes = points.plan(shape, axis, values)
-    family, root = shapes.get(shape).family, output or shapes.folder(shape)
+    family, root = published.get(shape).family, output or published.folder(shape)
     chosen = methods.with_base(wanted or METHODS[family])
-    overrides = {**shapes.settings(shape, root), **(settings or {})}
     found: dict[Point, list[dict[str, Any]]] = {}
     every = {point for steps in axes.values() for point in steps.values()}
     for size in sorted({fixed_size(family, point) for point in every}):
-        recipe = build(family, root, overrides, size, announce)
+        recipe = build(shape, root, settings or {}, size, announce)
         threads = recipe.verification.threads or machine.usable_cores()
         with tempfile.TemporaryDirectory(prefix="scaling-") as scratch:
             bench = measure.Bench(Workspace(recipe.folder.absolute()), chosen, Path(scratch), threads)
             for point in sorted(p for p in every if fixed_size(family, p) == size):
                 announce(f"scaling: batch {point.batch}, {points.EXTENT[family]} {point.extent}")
                 found[point] = bench.rows(point)
-                document = {
-                    "command": command,
-                    "shape": shape,
-                    "base": {name: points.BASE[name] for name in (points.BATCH, points.EXTENT[family])},
+                document = results.document(
+                    command,
+                    threads,
+                    shape=shape,
+                    base={name: points.BASE[name] for name in (points.BATCH, points.EXTENT[family])},
                     **measured(axes, found),
-                    "environment": machine.environment(threads, versions(*PACKAGES, *PEER_PACKAGES)),
-                }
+                )
                 if record is not None:
                     keep(record, document)
     return document
@@ -92,7 +88,7 @@ def fixed_size(family: str, point: Point) -> int:
     return point.extent if points.EXTENT[family] == "size" else points.BASE[points.EXTENT[family]]
 
 
-def build(family: str, root: Path, overrides: dict[str, Any], size: int, announce: Callable[[str], None]) -> Recipe:
+def build(shape: str, root: Path, settings: Mapping[str, Any], size: int, announce: Callable[[str], None]) -> Recipe:
     """Returns the recipe of the engines for one size, which are then up to date on every backend that works here.
 
     The base size shares its folder with `bench --shape`.
@@ -100,13 +96,13 @@ def build(family: str, root: Path, overrides: dict[str, Any], size: int, announc
     from pipeline import backends, stages
     from pipeline.stages.build import locked
 
-    values: dict[str, Any] = {**overrides, "folder": root}
-    if size != points.BASE[points.EXTENT[family]]:
-        few = {"calibration.samples": FEW, "calibration.batch_size": 1, "verification.samples": FEW}
-        values.update(few, folder=root.with_name(f"{root.name}-{size}"))
-        values["shapes.image_size"] = size
+    other: dict[str, Any] = {}
+    if size != points.BASE[points.EXTENT[published.get(shape).family]]:
+        other = {"calibration.samples": FEW, "calibration.batch_size": 1, "verification.samples": FEW}
+        other |= {"folder": root.with_name(f"{root.name}-{size}"), "shapes.image_size": size}
+    recipe = published.recipe(shape, root, {**settings, **other})
     for backend in backends.usable():
-        recipe = Recipe.load(family, overrides={**values, "backend": backend})
+        recipe = recipe.on_backend(backend)
         workspace = Workspace(recipe.folder)
         with locked(recipe):
             for stage in STAGES:
@@ -118,5 +114,5 @@ def keep(path: Path, document: dict[str, Any]) -> None:
     """Writes the result file and, beside it, its picture."""
     from pipeline.bench.tables import scaling
 
-    records.write(path, document)
+    results.write(document, path)
     scaling.picture(document, path.with_suffix(".svg"))

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.bench import methods
+from pipeline.bench import methods, results
 from pipeline.bench.methods import BASE
 from pipeline.bench.scaling.process import Worker, WorkerFault
 from pipeline.bench.scaling.worker import Job
@@ -109,7 +109,7 @@ def row(name: str, method: methods.Method, fed: Arrays, skipped: str | None) -> 
         "method": name,
         "label": method.label,
         "peer": method.peer,
-        "inputs": {key: list(value.shape) for key, value in fed.items()},
+        "inputs": results.shapes_of(fed),
         "skipped": skipped,
         "wrong": False,
         "cosine": None,

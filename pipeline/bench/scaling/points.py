@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.bench import shapes
+from pipeline.bench import published
 from pipeline.errors import InputError, near_names
 
 BATCH = "batch"
@@ -38,7 +38,7 @@ def plan(shape: str, axis: str | None = None, values: Sequence[int] = ()) -> Axe
 
     Raises InputError for an unknown shape, an axis that the shape has not, values without an axis or below 1.
     """
-    family, axes = shapes.get(shape).family, PLANS[shape]
+    family, axes = published.get(shape).family, PLANS[shape]
     if axis is not None and axis not in axes:
         raise InputError(f"unknown axis {axis!r} of the shape {shape}.{near_names(axis, axes)}")
     if values and axis is None:

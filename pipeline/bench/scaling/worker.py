@@ -65,12 +65,12 @@ def ready(job: Job) -> tuple[Any, dict[str, Any]]:
     import numpy as np
 
     from pipeline.artifacts import Workspace
-    from pipeline.bench import methods
+    from pipeline.bench import methods, timing
     from pipeline.judge.evaluation import read_arrays
 
     feeds = read_arrays(Path(job.feeds))
     runner = methods.get(job.method).load(Workspace(Path(job.workspace)), Path(job.area), job.threads)
-    outputs: Mapping[str, Any] = methods.prepare(runner, feeds)
+    outputs: Mapping[str, Any] = timing.prepare(runner, feeds)
     np.savez(job.outputs, allow_pickle=False, **outputs)
     return runner, feeds
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.checkpoint import EMBEDDED
 from pipeline.errors import InputError, near_names
+from pipeline.recipe import Recipe
 
 SEED = 0
 
@@ -46,12 +48,6 @@ def get(name: str) -> Shape:
     if name not in SHAPES:
         raise InputError(f"unknown shape {name!r}.{near_names(name, SHAPES)}")
     return SHAPES[name]
-
-
-def require_family(name: str, family: str) -> None:
-    """Raises InputError for a shape that does not exist or is another family's."""
-    if get(name).family != family:
-        raise InputError(f"the shape {name} is a {get(name).family}, not a {family}.")
 
 
 def write_checkpoint(name: str, folder: Path) -> Path:
@@ -135,3 +131,27 @@ def settings(name: str, root: Path, calibration: int = SAMPLES) -> dict[str, Any
         "calibration.samples": calibration,
         "verification.samples": SAMPLES,
     }
+
+
+def recipe(
+    name: str, root: Path, more: Mapping[str, Any], family: str | None = None, calibration: int = SAMPLES
+) -> Recipe:
+    """Returns the recipe of a shape in `root` with `more` settings, its checkpoint and data made.
+
+    family: whose the shape must be, None for any. Raises InputError for a shape that does not exist or is another's.
+    """
+    shape = get(name)
+    if family not in (None, shape.family):
+        raise InputError(f"the shape {name} is a {shape.family}, not a {family}.")
+    return Recipe.load(shape.family, overrides={"folder": root, **settings(name, root, calibration), **more})
+
+
+def built(made: Recipe, announce: Callable[[str], None], wanted: Sequence[str] | None = None) -> Recipe:
+    """Returns the recipe of the last backend after building for each that is wanted, by default all that work here."""
+    from pipeline import backends
+    from pipeline.stages.build import build
+
+    for backend in wanted or backends.usable():
+        made = made.on_backend(backend)
+        build(made, announce=announce)
+    return made
