@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,10 @@ import pytest
 
 from calibration import Statistic
 from helpers import tiny
-from pipeline.bench import calibration_cost, calibration_rows, tables
-from pipeline.bench.calibration_cases import CASES, Workload, checks, get
+from pipeline.bench import calibration_cost, results, tables
+from pipeline.bench.calibration_cost import CASES, checks, rows
+from pipeline.bench.calibration_cost.collecting import library_calibrator
+from pipeline.bench.calibration_cost.workload import Workload
 from pipeline.cli import show
 from pipeline.errors import BudgetMissed, InputError
 
@@ -41,7 +44,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_every_way_of_collecting_has_a_row_with_its_numbers(table: dict[str, Any]) -> None:
     labels = [row["label"] for row in table["collecting"]]
     assert len(set(labels)) == 7
-    peers = {calibration_rows.LIBRARY, calibration_rows.MODELOPT, *calibration_rows.ONNXRUNTIME.values()}
+    peers = {rows.LIBRARY, rows.MODELOPT, *rows.ONNXRUNTIME.values()}
     assert peers <= set(labels)
     plain, own, longer = table["collecting"][:3]
     assert longer["batches"] == BATCHES * calibration_cost.MANY and longer["seconds"] is None
@@ -55,15 +58,15 @@ def test_every_way_of_collecting_has_a_row_with_its_numbers(table: dict[str, Any
     assert plain["ratio"]["median"] == 1.0 and plain["growth"] is None
     assert own["growth"] == (own["peak"] - plain["peak"]) / table["quantizers"]
     assert table["quantizers"] > table["statistics"] > 0, "quantizers that read one tensor share a statistic"
-    assert [t["limit"] for t in own["targets"]] == [calibration_rows.RATIO, calibration_rows.BYTES_A_QUANTIZER]
+    assert [t["limit"] for t in own["targets"]] == [rows.RATIO, rows.BYTES_A_QUANTIZER]
 
 
 @pytest.mark.slow
 def test_every_way_of_computing_has_a_row_with_its_numbers(table: dict[str, Any]) -> None:
-    rows = {row["label"]: row for row in table["computing"]}
+    by_label = {row["label"]: row for row in table["computing"]}
     everything = table["computing"][0]
     assert everything["tensors"] > table["quantizers"] and everything["targets"][0]["value"] == everything["seconds"]
-    timed = {label: row for label, row in rows.items() if row["skipped"] is None and row is not everything}
+    timed = {label: row for label, row in by_label.items() if row["skipped"] is None and row is not everything}
     assert {"ours, percentile", "ours, mse", "ours, entropy", "pytorch-quantization, entropy"} <= set(timed)
     bins = {
         "ONNX Runtime (2048 bins), percentile",
@@ -72,7 +75,7 @@ def test_every_way_of_computing_has_a_row_with_its_numbers(table: dict[str, Any]
     }
     assert bins <= set(timed)
     for label, row in timed.items():
-        own = rows[f"ours, {label.rpartition(', ')[2]}"]
+        own = by_label[f"ours, {label.rpartition(', ')[2]}"]
         assert row["each"] == row["seconds"] / row["tensors"] > 0
         assert row["ratio"] == pytest.approx(row["each"] / own["each"])
 
@@ -102,7 +105,7 @@ def test_our_amax_is_the_librarys(table: dict[str, Any]) -> None:
 def test_the_tables_are_printed_and_written_into_the_readme(
     table: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    calibration_cost.keep(tmp_path / "results" / "calibration.json", table)
+    results.write(table, tmp_path / "results" / "calibration.json")
     readme = tmp_path / "README.md"
     readme.write_text("a\n<!-- calibration results/calibration.json -->\nold\n<!-- /calibration -->\nz\n")
     assert tables.refresh(readme) == ["results/calibration.json"]
@@ -131,7 +134,8 @@ def test_a_kind_of_table_is_found_by_its_name_and_a_missing_file_is_named(tmp_pa
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_case_is_a_function_that_exists(name: str) -> None:
-    assert callable(get(name))
+    module, function = CASES[name].split(".")
+    assert callable(getattr(importlib.import_module(f"pipeline.bench.calibration_cost.{module}"), function))
 
 
 def test_a_case_of_ours_that_fails_raises_and_a_peers_is_a_reason(tmp_path: Path) -> None:
@@ -151,8 +155,6 @@ Collected = tuple[dict[str, Statistic], dict[str, checks.Pair]]
 def collected() -> Collected:
     """Returns our statistics and the library's calibrators after the same batches; the later ones are larger."""
     import torch
-
-    from pipeline.bench.calibration_cases.collecting import library_calibrator
 
     rng = np.random.default_rng(0)
     statistics, theirs = {}, {}

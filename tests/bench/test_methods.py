@@ -109,7 +109,7 @@ def test_peers_get_the_samples_of_the_calibrate_stage(model: str, exported: Expo
     count = _calibration_data.count(found)  # a long text becomes more than one
     assert count == len(next(iter(expected.values()))) >= recipe.calibration.samples
 
-    reader = _calibration_data.reader(found)
+    reader = _calibration_data.reader(_calibration_data.one_by_one(found))
     batches = list(iter(reader.get_next, None))
     assert len(batches) == count
     for name, value in expected.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ArtifactError
@@ -43,20 +43,20 @@ def count(found: Arrays) -> int:
     return len(next(iter(found.values())))
 
 
-def one_by_one(found: Arrays) -> Iterator[Arrays]:
-    """Yields each sample as a batch of one, without padding, as our own calibration sees it."""
-    yield from loading.unpadded_batches(found, 1)
+def one_by_one(found: Arrays) -> list[Arrays]:
+    """Returns each sample as a batch of one, without padding, as our own calibration sees it."""
+    return loading.unpadded_batches(found, 1)
 
 
-def reader(found: Arrays) -> Any:
-    """Returns the samples as the data reader of ONNX Runtime's calibrators, a batch of one at a time."""
+def reader(batches: Iterable[Arrays]) -> Any:
+    """Returns batches as the data reader of ONNX Runtime's calibrators."""
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self._samples = one_by_one(found)
+            self._batches = iter(batches)
 
         def get_next(self) -> Arrays | None:
-            return next(self._samples, None)
+            return next(self._batches, None)
 
     return Reader()

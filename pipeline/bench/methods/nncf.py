@@ -40,7 +40,7 @@ class Nncf(_peers.Peer):
         nncf.set_log_level(logging.ERROR)
         model = nncf.quantize(
             openvino.Core().read_model(float_onnx),
-            nncf.Dataset(list(_calibration_data.one_by_one(samples))),
+            nncf.Dataset(_calibration_data.one_by_one(samples)),
             model_type=nncf.ModelType.TRANSFORMER,
             subset_size=_calibration_data.count(samples),
             ignored_scope=nncf.IgnoredScope(types=list(self.float_types)),

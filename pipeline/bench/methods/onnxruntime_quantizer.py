@@ -39,7 +39,7 @@ class Static(_peers.Peer):
         quantize_static(
             prepare(float_onnx, area),
             area / QUANTIZED,
-            _calibration_data.reader(samples),
+            _calibration_data.reader(_calibration_data.one_by_one(samples)),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["MatMul", "Gemm", "Conv"],
             per_channel=True,

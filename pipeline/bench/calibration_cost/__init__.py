@@ -12,14 +12,27 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.bench import calibration_rows, results
-from pipeline.bench.calibration_cases import Workload
+from pipeline.bench import results
+from pipeline.bench.calibration_cost import rows
+from pipeline.bench.calibration_cost.workload import Workload
 from pipeline.errors import BudgetMissed
 
 log = logging.getLogger(__name__)
 
 PACKAGES = ("torch", "transformers", "numpy", "pytorch-quantization", "nvidia-modelopt", "onnxruntime")
 PEER_SECONDS = 1800  # a peer that takes longer becomes a row that says so
+CASES = {  # name: the function that measures it, in a process of its own
+    "checkpoint": "workload.write_checkpoint",
+    "float_onnx": "workload.write_float_onnx",
+    "times": "collecting.times",
+    "float_memory": "collecting.float_memory",
+    "ours_memory": "collecting.ours_memory",
+    "pytorch_quantization_memory": "collecting.library_memory",
+    "computing": "computing.ours_and_library",
+    "modelopt": "modelopt.collect_and_compute",
+    "onnxruntime_percentile": "onnxruntime.percentile",
+    "onnxruntime_entropy": "onnxruntime.entropy",
+}
 MANY = 8  # times as many batches for the growth of memory
 
 
@@ -58,8 +71,8 @@ def run(
         workload={k: v for k, v in asdict(work).items() if k not in ("checkpoint", "scratch")},
         quantizers=found["ours_memory"]["quantizers"],
         statistics=found["ours_memory"]["statistics"],
-        collecting=calibration_rows.collecting(found, work, work.batches * MANY),
-        computing=calibration_rows.computing(found),
+        collecting=rows.collecting(found, work, work.batches * MANY),
+        computing=rows.computing(found),
         checks=found["computing"]["checks"],
     )
     results.write(table, record)
@@ -74,7 +87,7 @@ def measure_all(work: Workload) -> dict[str, Any]:
     found["pytorch_quantization_memory"] = measure("pytorch_quantization_memory", work)
     found["computing"] = measure("computing", work)
     graph = attempt("float_onnx", work)
-    for name in ("modelopt", *calibration_rows.ONNXRUNTIME):
+    for name in ("modelopt", *rows.ONNXRUNTIME):
         blocked = name.startswith("onnxruntime") and "skipped" in graph
         found[name] = graph if blocked else attempt(name, work)
     return found
@@ -105,7 +118,7 @@ def attempt(case: str, work: Workload) -> dict[str, Any]:
 def spawn(case: str, work: Workload, timeout: float | None) -> subprocess.CompletedProcess[str]:
     """Runs one case in a fresh process with the workload's number of threads."""
     log.info("bench-calibration: %s, %d batches", case, work.batches)
-    command = [sys.executable, "-m", "pipeline.bench.calibration_cases", case, work.to_json()]
+    command = [sys.executable, "-m", "pipeline.bench.calibration_cost", case, work.to_json()]
     environment = {**os.environ, "OMP_NUM_THREADS": str(work.threads), "OPENBLAS_NUM_THREADS": str(work.threads)}
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=timeout)  # noqa: S603 -- our own module
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.measure import latency
 
 if TYPE_CHECKING:
-    from pipeline.bench.calibration_cases import Workload
+    from pipeline.bench.calibration_cost.workload import Workload
 
 # What we aim at; a miss is shown and changes no exit code.
 RATIO = 1.5  # times the plain forward pass

@@ -6,14 +6,17 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.bench.calibration_cases.workload import arrays, some
+from pipeline.bench.calibration_cost.computing import timed
+from pipeline.bench.calibration_cost.workload import some
+from pipeline.bench.methods import _calibration_data
 from pipeline.measure.memory import PeakMemory
 from pipeline.model import loading
 
 if TYPE_CHECKING:
-    from pipeline.bench.calibration_cases import Workload
+    from pipeline.bench.calibration_cost.workload import Workload
 
 OPERATORS = ["MatMul", "Gemm"]  # where most of our quantizers sit; None would take every tensor of the graph
+LEVELS = 128  # the default of its entropy calibrator
 
 
 def percentile(work: Workload) -> dict[str, Any]:
@@ -22,10 +25,7 @@ def percentile(work: Workload) -> dict[str, Any]:
 
     found, collector = collect_and_compute(work, PercentileCalibrater)
     few = some(list(collector.get_histogram_dict().values()))
-    start = time.perf_counter()
-    for histogram in few:
-        collector.get_entropy_threshold(histogram, 128)  # levels, the default of its entropy calibrator
-    found["computing"]["entropy"] = {"tensors": len(few), "seconds": time.perf_counter() - start}
+    found["computing"]["entropy"] = timed(few, lambda histogram: collector.get_entropy_threshold(histogram, LEVELS))
     return found
 
 
@@ -41,9 +41,9 @@ def collect_and_compute(work: Workload, calibrater: type[Any]) -> tuple[dict[str
 
     One round: the data of all batches are kept until the last one has run, which takes gigabytes.
     """
-    inputs = arrays(work)
+    inputs = work.inputs()
     made = calibrater(
-        work.float_onnx,
+        str(work.float_onnx),
         op_types_to_calibrate=OPERATORS,
         augmented_model_path=str(Path(work.scratch) / f"{calibrater.__name__}.onnx"),
     )
@@ -51,7 +51,7 @@ def collect_and_compute(work: Workload, calibrater: type[Any]) -> tuple[dict[str
     made.infer_session = session(made.augmented_model_path, work.threads)
     with PeakMemory() as memory:
         start = time.perf_counter()
-        made.collect_data(reader(inputs, work.batch_size))
+        made.collect_data(_calibration_data.reader(loading.batches(inputs, work.batch_size)))
         collected, peak = time.perf_counter(), memory.peak()
         made.compute_data()
         computed = time.perf_counter()
@@ -73,17 +73,3 @@ def session(path: str, threads: int) -> Any:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = threads
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-
-def reader(inputs: dict[str, Any], batch_size: int) -> Any:
-    """Returns the batches as the calibrators read them."""
-    from onnxruntime.quantization import CalibrationDataReader
-
-    class Batches(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self._batches = loading.batches(inputs, batch_size)
-
-        def get_next(self) -> Any:
-            return next(self._batches, None)
-
-    return Batches()
