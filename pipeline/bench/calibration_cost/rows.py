@@ -33,12 +33,13 @@ def collecting(found: dict[str, Any], work: Workload, many: int) -> list[dict[st
 
     A ratio is of rounds of one process. ONNX Runtime has none, and no growth: its forward pass is another one.
     """
-    times, base = found["times"]["seconds"], found["float_memory"]["peak"]
+    times, modelopt = found["times"]["seconds"], found["modelopt"]
     plain, quantizers = times["float"], found["ours_memory"]["quantizers"]
 
     def row(
-        label: str, case: dict[str, Any], seconds: Seconds = (), forward: Seconds = (), places: int = 0, note: str = ""
+        label: str, name: str, seconds: Seconds = (), forward: Seconds = (), places: int = 0, note: str = ""
     ) -> dict[str, Any]:
+        case = found[name]
         if "skipped" in case:
             return {"label": label, "skipped": case["skipped"]}
         return {
@@ -49,41 +50,32 @@ def collecting(found: dict[str, Any], work: Workload, many: int) -> list[dict[st
             "seconds": spread(seconds),
             "ratio": latency.speedup(seconds, forward) if forward else None,
             "peak": case["peak"],
-            "growth": (case["peak"] - base) / places if places else None,
+            "growth": (case["peak"] - found["float_memory"]["peak"]) / places if places else None,
             "targets": [],
         }
 
-    own = row("ours, as the calibrate stage collects", found["ours_memory"], times["ours"], plain, quantizers)
-    longer = {**row("ours, more batches", found["ours_memory_many"], places=quantizers), "batches": many}
+    own = row("ours, as the calibrate stage collects", "ours_memory", times["ours"], plain, quantizers)
+    longer = {**row("ours, more batches", "ours_memory_many", places=quantizers), "batches": many}
     own["targets"] = [
         target("ratio", own["ratio"]["median"], RATIO),
         target("bytes a quantizer", own["growth"], BYTES_A_QUANTIZER),
     ]
     more = (longer["peak"] - own["peak"]) / quantizers
     longer["targets"] = [target("bytes a quantizer more than with fewer batches", more, GROWTH_A_QUANTIZER)]
-    library, seconds = found["pytorch_quantization_memory"], times["pytorch_quantization"]
-    rows = [
-        row("plain forward, PyTorch float32", found["float_memory"], plain, plain),
+    library, seconds = "pytorch_quantization_memory", times["pytorch_quantization"]
+    rounds = modelopt.get("seconds", {"modelopt": (), "float": ()})
+    theirs = (rounds["modelopt"], rounds["float"], quantizers)
+    return [
+        row("plain forward, PyTorch float32", "float_memory", plain, plain),
         own,
         longer,
-        row(LIBRARY, library, seconds, plain, library["quantizers"], "its defaults: torch_hist, 2048 bins"),
+        row(LIBRARY, library, seconds, plain, found[library]["quantizers"], "its defaults: torch_hist, 2048 bins"),
+        row(MODELOPT, "modelopt", *theirs, "its defaults, at our quantizers' places"),
+        *(
+            row(label, name, found[name].get("seconds", ()), note=remark(found[name]))
+            for name, label in ONNXRUNTIME.items()
+        ),
     ]
-    modelopt = found["modelopt"]
-    rounds = modelopt.get("seconds", {"modelopt": (), "float": ()})
-    rows.append(
-        row(
-            MODELOPT,
-            modelopt,
-            rounds["modelopt"],
-            rounds["float"],
-            quantizers,
-            "its defaults, at our quantizers' places",
-        )
-    )
-    for name, label in ONNXRUNTIME.items():
-        case = found[name]
-        rows.append(row(label, case, case.get("seconds", ()), note=remark(case)))
-    return rows
 
 
 def spread(seconds: Sequence[float]) -> dict[str, float] | None:
