@@ -73,6 +73,7 @@ def run(
     document = results.document(
         command,
         threads,
+        packages=results.WITH_PEERS,
         model=recipe.model,
         samples=recipe.calibration.samples,
         rounds=rounds,

@@ -53,6 +53,7 @@ def run(
     table = results.document(
         command,
         recipe.verification.threads or machine.usable_cores(),
+        packages=results.WITH_PEERS,
         model=automatic.model,
         checkpoint=automatic.checkpoint_name,
         backend=automatic.backend,

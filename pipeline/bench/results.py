@@ -11,10 +11,12 @@ from pipeline.files import write_atomic
 from pipeline.measure import machine
 from pipeline.stages import verify, versions
 
-PACKAGES = (*verify.PACKAGES, "nncf", "nvidia-modelopt")
+WITH_PEERS = (*verify.PACKAGES, "nncf", "nvidia-modelopt")
 
 
-def document(command: str, threads: int, *, packages: Sequence[str] = PACKAGES, **measured: Any) -> dict[str, Any]:
+def document(
+    command: str, threads: int, *, packages: Sequence[str] = verify.PACKAGES, **measured: Any
+) -> dict[str, Any]:
     """Returns a result: the command line it came from, what was measured, then where, when and with which versions."""
     return {"command": command, **measured, "environment": machine.environment(threads, versions(*packages))}
 

@@ -65,6 +65,7 @@ def run(
     table = results.document(
         command,
         threads,
+        packages=results.WITH_PEERS,
         model=recipe.model,
         checkpoint=recipe.checkpoint or "embedded",
         batch=batch,

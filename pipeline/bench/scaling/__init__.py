@@ -60,6 +60,7 @@ def run(
                 document = results.document(
                     command,
                     threads,
+                    packages=results.WITH_PEERS,
                     shape=shape,
                     base={name: points.BASE[name] for name in (points.BATCH, points.EXTENT[family])},
                     **measured(axes, found),
