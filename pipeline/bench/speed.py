@@ -45,8 +45,7 @@ def run(
     runners: dict[str, Runner] = {}
 
     def ready(method: methods.Method, area: Path) -> tuple[Runner, dict[str, Any]]:
-        method.build(workspace, area)
-        runner = method.load(workspace, area, threads)
+        runner = method.make(workspace, area, threads)
         timing.prepare(runner, feeds)
         return runner, compare(task, reference.first(ACCURACY_SAMPLES), runner)
 

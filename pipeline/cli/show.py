@@ -128,7 +128,7 @@ def compare(table: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(table, indent=1))
         return
-    from pipeline.bench.calibration_methods import lines
+    from pipeline.bench.quality import lines
 
     print(f"{table['model']} on {table['backend']}: float {table['metric']} {table['float']:.4f}, {table['samples']}")
     header = ("amax by", "drop", "agreement", "SQNR dB", "migrated", "agreement", "SQNR dB")

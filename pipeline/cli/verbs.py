@@ -253,7 +253,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Judge every calibration method, without and with outlier migration, and the peers on the same samples."""
-    from pipeline.bench import calibration_methods as comparison
+    from pipeline.bench import quality as comparison
     from pipeline.cli import show
     from pipeline.stages.build import locked
 

@@ -13,7 +13,7 @@ import pytest
 from calibration import CalibrationTable
 from pipeline import stages, tasks
 from pipeline.artifacts import Workspace
-from pipeline.bench import calibration_methods, methods
+from pipeline.bench import methods, quality
 from pipeline.errors import ArtifactError
 from pipeline.judge import verdict
 from pipeline.lowering import Candidates, Choice, selection
@@ -120,7 +120,7 @@ def test_the_table_of_compare_has_every_method_auto_and_the_peers(
     few = {name: methods.get(name) for name in ("float_openvino", "onnxruntime_dynamic")}
     monkeypatch.setattr(methods, "found", lambda: few)  # the others take minutes
     recipe = automatic.model_copy(update={"folder": Path(shutil.copytree(automatic.folder, tmp_path / "bert"))})
-    table = calibration_methods.run(recipe, record=tmp_path / "quality.json", command="make compare")
+    table = quality.run(recipe, record=tmp_path / "quality.json", command="make compare")
     assert json.loads((tmp_path / "quality.json").read_text()) == json.loads(
         (recipe.folder / "compare.json").read_text()
     )
@@ -128,10 +128,10 @@ def test_the_table_of_compare_has_every_method_auto_and_the_peers(
     assert [r["method"] for r in table["peers"]] == ["onnxruntime_dynamic"], "a float method is no quantizer"
     plain, allowed = table["auto"]
     assert plain in table["methods"] and allowed in table["methods"] and not plain["migration"]
-    lines = calibration_methods.lines(table)
+    lines = quality.lines(table)
     assert [line[0] for line in lines[:6]] == ["max", "99.9 %", "99.99 %", "99.999 %", "entropy", "mse"]
     assert {len(line) for line in lines} == {7}
-    from pipeline.bench.tables import quality
+    from pipeline.bench.tables import quality as page
 
-    text = quality.section(table)
+    text = page.section(table)
     assert all(f"| {line[0]} |" in text for line in lines)

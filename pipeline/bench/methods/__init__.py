@@ -56,6 +56,11 @@ class Method:
         """
         return backends.get(self.backend).load(area, threads)
 
+    def make(self, workspace: Workspace, area: Path, threads: int) -> Runner:
+        """Returns the callable, built first."""
+        self.build(workspace, area)
+        return self.load(workspace, area, threads)
+
 
 def original(workspace: Workspace) -> Path:
     """Returns the float graph of the checkpoint as it is."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.bench.calibration_methods import lines
+from pipeline.bench.quality import lines
 
 
 def section(table: dict[str, Any]) -> str:

@@ -46,7 +46,7 @@ def run(
     with tempfile.TemporaryDirectory(prefix="compare-") as scratch:
         scorer = selection.Scorer(automatic, workspace, task, reference, Path(scratch))
         ours = list(selection.score_all(scorer, automatic))
-        selected = scored(workspace, automatic)
+        selected = read_json(workspace, f"{automatic.backend}/{selection.FILE}")["rows"]
         best = selection.rank(selected, limits)[0]
         cost = migration_cost(scorer, best, reference, Path(scratch)) if best["migration"] else None
         peers = list(peer_rows(workspace, task, reference, Path(scratch)))
@@ -71,12 +71,6 @@ def run(
     )
     results.write(table, workspace.folder / FILE, record)
     return table
-
-
-def scored(workspace: Workspace, recipe: Recipe) -> list[dict[str, Any]]:
-    """Returns the rows of the select stage: scores on the selection split."""
-    rows: list[dict[str, Any]] = read_json(workspace, f"{recipe.backend}/{selection.FILE}")["rows"]
-    return rows
 
 
 def migration_cost(
@@ -118,21 +112,17 @@ def chosen(
 def peer_rows(workspace: Workspace, task: Any, reference: Reference, scratch: Path) -> list[dict[str, Any]]:
     """Returns a row per peer: its accuracy on the same samples, or why there is none."""
     threads = machine.usable_cores()
+
+    def scores(method: methods.Method, area: Path) -> dict[str, Any]:
+        return selection.scores(task, reference, method.make(workspace, area, threads), method.label)
+
     rows = []
-    for name, method in ((n, m) for n, m in methods.found().items() if m.peer):
-        log.info("compare: %s", method.label)
-        work = partial(peer_scores, method, workspace, scratch / name, threads, task, reference)
-        scores, skipped = methods.attempt(method, work)
-        rows.append({"method": name, "label": method.label, "skipped": skipped, **(scores or {})})
+    for name, method in methods.found().items():
+        if method.peer:
+            log.info("compare: %s", method.label)
+            found, skipped = methods.attempt(method, partial(scores, method, scratch / name))
+            rows.append({"method": name, "label": method.label, "skipped": skipped, **(found or {})})
     return rows
-
-
-def peer_scores(
-    method: methods.Method, workspace: Workspace, area: Path, threads: int, task: Any, reference: Reference
-) -> dict[str, Any]:
-    """Returns a peer's accuracy."""
-    method.build(workspace, area)
-    return selection.scores(task, reference, method.load(workspace, area, threads), method.label)
 
 
 def lines(table: Mapping[str, Any]) -> list[tuple[str, ...]]:
