@@ -35,7 +35,7 @@ PEER_SAMPLES = (8, 64)
 
 def recipe_of(model: str, shape: str, output: Path | None, settings: dict[str, Any]) -> Recipe:
     """Returns the recipe of a random checkpoint of a published shape, with as many samples as the peer gets at most."""
-    return published.recipe(shape, output or published.folder(shape), settings, model, max(PEER_SAMPLES))
+    return published.recipe(shape, output, settings, model, max(PEER_SAMPLES))
 
 
 def run(

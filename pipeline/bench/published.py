@@ -134,13 +134,14 @@ def settings(name: str, root: Path, calibration: int = SAMPLES) -> dict[str, Any
 
 
 def recipe(
-    name: str, root: Path, more: Mapping[str, Any], family: str | None = None, calibration: int = SAMPLES
+    name: str, output: Path | None, more: Mapping[str, Any], family: str | None = None, calibration: int = SAMPLES
 ) -> Recipe:
-    """Returns the recipe of a shape in `root` with `more` settings, its checkpoint and data made.
+    """Returns the recipe of a shape with `more` settings, its checkpoint and data made.
 
-    family: whose the shape must be, None for any. Raises InputError for a shape that does not exist or is another's.
+    output: where they and the artifacts lie, None for the shape's own folder. family: whose the shape must be, None for
+    any. Raises InputError for a shape that does not exist or is another's.
     """
-    shape = get(name)
+    shape, root = get(name), output or folder(name)
     if family not in (None, shape.family):
         raise InputError(f"the shape {name} is a {shape.family}, not a {family}.")
     return Recipe.load(shape.family, overrides={"folder": root, **settings(name, root, calibration), **more})

@@ -116,8 +116,7 @@ def bench(
     if shape is None:
         made = recorded_recipe(model, None, None, output, settings)
     else:
-        folder = output or published.folder(shape)
-        made = published.built(published.recipe(shape, folder, option_values(settings), model), announce)
+        made = published.built(published.recipe(shape, output, option_values(settings), model), announce)
     given = {"shape": shape, "batch": batch if shape or batch != 1 else None, "methods": methods}
     command = commands.by_make("bench", {"MODEL": model}, _arguments(given, settings))
     wanted = _listed(methods)
@@ -147,9 +146,8 @@ def bound(
     if shape is None:
         made = recorded_recipe(model, backend, None, output, settings)
     else:
-        folder = output or published.folder(shape)
         asked = {**option_values(settings), "backend": backend or "auto"}
-        made = published.built(published.recipe(shape, folder, asked, model), announce, [asked["backend"]])
+        made = published.built(published.recipe(shape, output, asked, model), announce, [asked["backend"]])
     given = {"MODEL": model, **({"BACKEND": backend} if backend else {})}
     command = commands.by_make("bound", given, _arguments({"shape": shape, "batch": batch}, settings))
     show.bound(roofline.run(made, batch=batch, rounds=rounds, record=record, command=command), as_json=as_json)
