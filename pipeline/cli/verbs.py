@@ -276,7 +276,7 @@ def place(
     as_json: Json = False,
 ) -> None:
     """Search the groups of quantizers for the fastest placement within the accuracy budgets, by measuring."""
-    from pipeline.bench import placement as placing
+    from pipeline.bench import place as placing
     from pipeline.cli import show
     from pipeline.errors import BudgetMissed
 

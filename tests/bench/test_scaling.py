@@ -15,7 +15,7 @@ import pytest
 from helpers.command_line import Cli
 from pipeline.artifacts import Workspace
 from pipeline.bench import methods, published, scaling, tables
-from pipeline.bench.scaling import measure, plots, points, process, worker
+from pipeline.bench.scaling import lineup, plots, points, process, worker
 from pipeline.bench.scaling.points import Point
 from pipeline.bench.tables import scaling as text
 from pipeline.files import sha256
@@ -86,7 +86,7 @@ def built(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Works
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure, "SECONDS", 0.0)
+    monkeypatch.setattr(lineup, "SECONDS", 0.0)
 
 
 OURS = ["float_onnxruntime", "float_openvino", "ours_onnxruntime", "ours_openvino"]
@@ -95,7 +95,7 @@ OURS = ["float_onnxruntime", "float_openvino", "ours_onnxruntime", "ours_openvin
 def measured(workspace: Workspace, names: list[str], scratch: Path, *at: Point) -> list[dict[str, dict[str, Any]]]:
     """Returns the rows by method of every point."""
     scratch.mkdir(exist_ok=True)
-    bench = measure.Bench(workspace, methods.with_base(names), scratch, threads=1)
+    bench = lineup.Lineup(workspace, methods.with_base(names), scratch, threads=1)
     return [{row["method"]: row for row in bench.rows(point)} for point in at]
 
 
@@ -108,21 +108,21 @@ def test_every_method_is_checked_timed_and_weighed_at_every_point(
         for row in rows.values():
             assert row["skipped"] is None and not row["wrong"]
             assert row["inputs"]["input_ids"] == shape
-            assert row["rounds"] == measure.LEAST
+            assert row["rounds"] == lineup.LEAST
             ms = row["latency"]
             assert 0 < ms["low"] <= ms["p50"] <= ms["high"] and ms["p50"] <= ms["p90"]
             assert 0 < row["speedup"]["low"] <= row["speedup"]["median"] <= row["speedup"]["high"]
             assert 20 * MIB < row["peak_rss_bytes"] < 2000 * MIB
         assert rows[methods.BASE]["cosine"] == 1.0 and rows[methods.BASE]["speedup"]["median"] == 1.0
         assert rows["float_openvino"]["cosine"] == pytest.approx(1, abs=1e-6)
-        assert measure.COSINE < rows["ours_openvino"]["cosine"] < 0.999999, "int8, so not the float model itself"
+        assert lineup.COSINE < rows["ours_openvino"]["cosine"] < 0.999999, "int8, so not the float model itself"
 
 
 def test_the_number_of_rounds_follows_from_the_calls(
     built: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measure, "SECONDS", 1e6)
-    monkeypatch.setattr(measure, "MOST", 11)
+    monkeypatch.setattr(lineup, "SECONDS", 1e6)
+    monkeypatch.setattr(lineup, "MOST", 11)
     (rows,) = measured(built, [methods.BASE], tmp_path, Point(8, 1))
     assert rows[methods.BASE]["rounds"] == 11
 
@@ -150,7 +150,7 @@ def test_an_engine_with_wrong_outputs_is_marked_and_never_timed(built: Workspace
     names = [methods.BASE, "ours_onnxruntime", "ours_openvino"]
     (rows,) = measured(workspace, names, tmp_path / "scratch", Point(32, 2))
     row = rows["ours_onnxruntime"]
-    assert row["wrong"] and row["cosine"] < measure.COSINE
+    assert row["wrong"] and row["cosine"] < lineup.COSINE
     assert row["skipped"] == f"wrong outputs, cosine {row['cosine']:.4f} to the float model's"
     assert row["latency"] is row["speedup"] is row["peak_rss_bytes"] is row["rounds"] is None
     assert rows["ours_openvino"]["skipped"] is None and rows["ours_openvino"]["latency"]["p50"] > 0
@@ -171,7 +171,7 @@ def test_memory_that_runs_out_for_one_method_leaves_the_others(
     built: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None
 ) -> None:
     started: list[str] = []
-    monkeypatch.setattr(measure.Bench, "_start", starting(measure.Bench._start, started))
+    monkeypatch.setattr(lineup.Lineup, "_start", starting(lineup.Lineup._start, started))
     monkeypatch.setattr(process, "free_bytes", lambda: 0 if started[-1:] == ["ours_openvino"] else 2**40)
     (rows,) = measured(built, [methods.BASE, "ours_onnxruntime", "ours_openvino"], tmp_path, Point(16, 1))
     assert "does not fit" in rows["ours_openvino"]["skipped"]
@@ -192,8 +192,8 @@ def starting(start: Any, started: list[str]) -> Any:
 
 
 def test_a_killed_worker_is_too_little_memory_and_a_crash_is_its_last_line(built: Workspace, tmp_path: Path) -> None:
-    measure.Bench(built, methods.with_base([]), tmp_path, 1)
-    np.savez(tmp_path / "feeds.npz", **measure.feeds(built, Point(8, 1)))
+    lineup.Lineup(built, methods.with_base([]), tmp_path, 1)
+    np.savez(tmp_path / "feeds.npz", **lineup.feeds(built, Point(8, 1)))
     files = {"feeds": str(tmp_path / "feeds.npz"), "outputs": str(tmp_path / "out.npz"), "area": str(tmp_path)}
     job = worker.Job(method=methods.BASE, workspace=str(built.folder), threads=1, **files)
     with process.Worker(job, tmp_path / "log") as running:
@@ -215,12 +215,12 @@ def test_a_fault_of_ours_raises_and_a_peers_is_its_row(built: Workspace, tmp_pat
     workspace = Workspace(Path(shutil.copytree(built.folder, tmp_path / "bert")))
     names = [methods.BASE, "onnxruntime_dynamic"]
     (tmp_path / "scratch").mkdir()
-    bench = measure.Bench(workspace, methods.with_base(names), tmp_path / "scratch", threads=1)
+    bench = lineup.Lineup(workspace, methods.with_base(names), tmp_path / "scratch", threads=1)
     (tmp_path / "scratch" / "onnxruntime_dynamic" / "quantized.onnx").unlink()
     rows = {row["method"]: row for row in bench.rows(Point(16, 1))}
     assert "cannot be loaded by ONNX Runtime" in rows["onnxruntime_dynamic"]["skipped"]
     assert rows[methods.BASE]["latency"]["p50"] > 0
-    bench = measure.Bench(workspace, methods.with_base(["ours_openvino"]), tmp_path / "scratch", threads=1)
+    bench = lineup.Lineup(workspace, methods.with_base(["ours_openvino"]), tmp_path / "scratch", threads=1)
     (workspace.folder / "openvino" / "model.bin").unlink()
     with pytest.raises(RuntimeError, match=r"ours int8, OpenVINO: .*is missing"):
         bench.rows(Point(16, 1))
@@ -241,7 +241,7 @@ def test_random_weights_show_a_wrong_depthwise_convolution_in_the_outputs(shape:
         for module in model.modules():
             if isinstance(module, torch.nn.Conv2d) and module.groups > 1:
                 module.weight.neg_()
-        assert parity.cosine(before, model(pixels).logits.numpy()) < measure.COSINE
+        assert parity.cosine(before, model(pixels).logits.numpy()) < lineup.COSINE
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "weights": None}))
     assert not published.up_to_date(shape, folder), "weights of the library's own standard deviation are drawn again"
@@ -310,14 +310,14 @@ def test_a_run_that_stops_keeps_the_points_it_measured(
 ) -> None:
     monkeypatch.setattr(published, "SHAPES", TINY)
     monkeypatch.setattr(published, "SAMPLES", 4)
-    original = measure.Bench.rows
+    original = lineup.Lineup.rows
 
-    def stopped(self: measure.Bench, point: Point) -> list[dict[str, Any]]:
+    def stopped(self: lineup.Lineup, point: Point) -> list[dict[str, Any]]:
         if point.extent == 32:
             raise KeyboardInterrupt
         return original(self, point)
 
-    monkeypatch.setattr(measure.Bench, "rows", stopped)
+    monkeypatch.setattr(lineup.Lineup, "rows", stopped)
     record = tmp_path / "scaling.json"
     answer = cli(
         *("scaling", "--shape", "bert-base", "--axis", "length", "--values", "16,32"),

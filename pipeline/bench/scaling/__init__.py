@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts import Workspace
 from pipeline.bench import methods, published, results
-from pipeline.bench.scaling import measure, points
+from pipeline.bench.scaling import lineup, points
 from pipeline.measure import machine
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def run(
     record: Path | None = None,
     announce: Callable[[str], None] = log.info,
 ) -> dict[str, Any]:
-    """Returns the rows of every axis of a shape, of one method at one point each (`measure.row`).
+    """Returns the rows of every axis of a shape, of one method at one point each (`lineup.row`).
 
     axis, values: one axis only, at these values. wanted: methods, the family's METHODS when empty; float ONNX Runtime
     is always among them. output: folder of the base engines; other image sizes lie beside it. record: a file that is
@@ -53,10 +53,10 @@ def run(
         recipe = build(shape, root, settings or {}, size, announce)
         threads = recipe.verification.threads or machine.usable_cores()
         with tempfile.TemporaryDirectory(prefix="scaling-") as scratch:
-            bench = measure.Bench(Workspace(recipe.folder.absolute()), chosen, Path(scratch), threads)
+            built = lineup.Lineup(Workspace(recipe.folder.absolute()), chosen, Path(scratch), threads)
             for point in sorted(p for p in every if fixed_size(family, p) == size):
                 announce(f"scaling: batch {point.batch}, {points.EXTENT[family]} {point.extent}")
-                found[point] = bench.rows(point)
+                found[point] = built.rows(point)
                 document = results.document(
                     command,
                     threads,

@@ -16,10 +16,10 @@ from helpers.runs import options_of, snapshot
 from pipeline import backends, stages, tasks
 from pipeline.artifacts import Workspace
 from pipeline.backends._policy import Policy
-from pipeline.bench import placement as place
-from pipeline.bench.placement import engines as placement_engines
-from pipeline.bench.placement.search import moves, search, toggled
-from pipeline.bench.placement.trials import CURRENT, Candidate, Trial, equally_fast, misses
+from pipeline.bench import place
+from pipeline.bench.place import engines as placement_engines
+from pipeline.bench.place.search import moves, search, toggled
+from pipeline.bench.place.trials import CURRENT, Candidate, Trial, equally_fast, misses
 from pipeline.errors import EngineRefused, InputError
 from pipeline.lowering import Choice, placement, selection
 from pipeline.lowering.placement import in_order

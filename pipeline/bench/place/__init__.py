@@ -17,9 +17,9 @@ from pipeline import backends, stages
 from pipeline.artifacts import Workspace, commands
 from pipeline.backends._policy import Policy
 from pipeline.bench import published, results
-from pipeline.bench.placement.engines import BuiltEngines, Side
-from pipeline.bench.placement.search import moves, search
-from pipeline.bench.placement.trials import Candidate, Kinds, Trial, misses
+from pipeline.bench.place.engines import BuiltEngines, Side
+from pipeline.bench.place.search import moves, search
+from pipeline.bench.place.trials import Candidate, Kinds, Trial, misses
 from pipeline.errors import InputError
 from pipeline.judge import verdict
 from pipeline.lowering import placement, selection

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pipeline.artifacts import Workspace
 from pipeline.backends._policy import Policy
 from pipeline.bench import timing
-from pipeline.bench.placement.trials import Candidate, Kinds
+from pipeline.bench.place.trials import Candidate, Kinds
 from pipeline.errors import EngineRefused, InputError
 from pipeline.files import sha256
 from pipeline.judge.evaluation import Reference

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pipeline.bench.placement.trials import CURRENT, Candidate, Engines, Kinds, Move, Trial, decide
+from pipeline.bench.place.trials import CURRENT, Candidate, Engines, Kinds, Move, Trial, decide
 from pipeline.errors import EngineRefused
 from pipeline.lowering.placement import in_order
 from pipeline.measure.latency import Times, speedup, summary

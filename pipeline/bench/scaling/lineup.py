@@ -36,8 +36,8 @@ COSINE = 0.98  # least cosine to the float outputs: see `wrong`
 SEED = 0
 
 
-class Bench:
-    """The methods on one workspace, made once: what peers quantize stays under `scratch` for all its points."""
+class Lineup:
+    """The methods on one workspace, built once: what peers quantize stays under `scratch` for all its points."""
 
     def __init__(self, workspace: Workspace, chosen: Mapping[str, methods.Method], scratch: Path, threads: int) -> None:
         self._workspace, self._methods, self._scratch, self._threads = workspace, chosen, scratch, threads
