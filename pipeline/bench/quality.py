@@ -125,35 +125,3 @@ def peer_rows(workspace: Workspace, task: Any, reference: Reference, scratch: Pa
     return rows
 
 
-def lines(table: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Returns the table as rows of text: method, then drop, agreement and SQNR without and with migration."""
-    by_label = {row["label"]: row for row in table["methods"]}
-    plain = [row for row in table["methods"] if not row["migration"]]
-    found: list[tuple[str, ...]] = []
-    for row in sorted(plain, key=lambda r: (r["method"] != "max", r["method"] != "percentile", r["percentile"])):
-        moved = by_label.get(Choice(row["method"], row["percentile"], True).label)
-        found.append((_name(row), *_cells(row), *_cells(moved)))
-    found.append(("auto", *(cell for row in table["auto"] for cell in _cells(row))))
-    names = [_name(row) if row else "" for row in table["auto"]]
-    found.append(("auto's choice", names[0], "", "", names[1], "", ""))
-    for row in table["peers"]:
-        found.append(
-            (
-                row["label"],
-                *(_cells(row) if row["skipped"] is None else ("not run: " + row["skipped"], "", "")),
-                "",
-                "",
-                "",
-            )
-        )
-    return found
-
-
-def _name(row: Mapping[str, Any]) -> str:
-    return f"{row['percentile']:g} %" if row["method"] == "percentile" else str(row["method"])
-
-
-def _cells(row: Mapping[str, Any] | None) -> tuple[str, str, str]:
-    if row is None:
-        return ("", "", "")
-    return (f"{row['relative_drop']:+.2%}", f"{row['agreement']:.4f}", f"{row['sqnr_db']:.1f}")

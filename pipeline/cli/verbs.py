@@ -121,7 +121,7 @@ def bench(
     command = commands.by_make("bench", {"MODEL": model}, _arguments(given, settings))
     wanted = _listed(methods)
     table = benchmark.run(made, batch=batch, wanted=wanted, record=record, command=command)
-    show.bench(table, as_json=as_json)
+    show.recorded("bench", table, as_json=as_json)
 
 
 @app.command()
@@ -150,7 +150,8 @@ def bound(
         made = published.built(published.recipe(shape, output, asked, model), announce, [asked["backend"]])
     given = {"MODEL": model, **({"BACKEND": backend} if backend else {})}
     command = commands.by_make("bound", given, _arguments({"shape": shape, "batch": batch}, settings))
-    show.bound(roofline.run(made, batch=batch, rounds=rounds, record=record, command=command), as_json=as_json)
+    table = roofline.run(made, batch=batch, rounds=rounds, record=record, command=command)
+    show.recorded("bound", table, as_json=as_json)
 
 
 @app.command("bench-calibration")
@@ -166,7 +167,7 @@ def bench_calibration(
 
     command = "make bench-calibration" + (f" ARGS='--rounds {rounds}'" if rounds != 3 else "")
     table = benchmark.run(output, rounds=rounds, record=record, command=command)
-    show.calibration_bench(table, as_json=as_json)
+    show.recorded("calibration", table, as_json=as_json)
 
 
 @app.command("bench-build")
@@ -187,7 +188,7 @@ def bench_build(
     given = _arguments({"shape": shape, "rounds": rounds}, settings)
     command = commands.by_make("bench-build", {"MODEL": model}, given)
     table = benchmark.run(made, rounds=rounds, record=record, command=command, announce=announce)
-    show.build_bench(table, as_json=as_json)
+    show.recorded("build", table, as_json=as_json)
 
 
 @app.command("bench-parity")
@@ -204,7 +205,7 @@ def bench_parity(
 
     command = f"make bench-parity MODEL={recipe.family}" + (f" ARGS='--groups {groups}'" if groups != 16 else "")
     table = benchmark.run(recipe, groups=groups, record=record, command=command, announce=announce)
-    show.bench_parity(table, as_json=as_json)
+    show.recorded("parity", table, as_json=as_json)
 
 
 @app.command()
@@ -240,7 +241,7 @@ def scaling(
         record=record,
         announce=announce,
     )
-    show.scaling(document, as_json=as_json)
+    show.recorded("scaling", document, as_json=as_json)
 
 
 @app.command()
@@ -259,7 +260,7 @@ def compare(
     with locked(recipe):
         command = commands.by_make("compare", given, [])
         table = comparison.run(recipe, record=record, command=command, announce=announce)
-    show.compare(table, as_json=as_json)
+    show.recorded("quality", table, as_json=as_json)
 
 
 @app.command()
@@ -283,7 +284,7 @@ def place(
     table = placing.run(
         recipe, shape=shape, rounds=rounds, command=placing.command_of(recipe, shape), announce=announce
     )
-    show.place(table, as_json=as_json)
+    show.recorded("place", table, as_json=as_json)
     if table["missed"]:
         raise BudgetMissed(f"no placement that was tried meets the budgets ({table['missed']}); nothing is stored.")
     if store:
@@ -345,11 +346,11 @@ def gpu_test(
         raise typer.Exit(guarding.run(command, record, announce))
     from pipeline.bench.gpu_test import bench as benchmark
     from pipeline.bench.gpu_test import run
-    from pipeline.bench.tables import gpu as table
+    from pipeline.cli import show
 
     options = benchmark.Options(rounds=rounds, seconds=seconds, retry=retry, layers=layers)
     document = run.run(folder, record, options, command="make gpu-test", announce=announce)
-    print(json.dumps(document, indent=1) if as_json else table.section(document))
+    show.recorded("gpu", document, as_json=as_json)
     if not document["finished"]:
         announce(f"gpu-test: not finished, {len(list(run.left(document)))} engines are left")
     raise typer.Exit(0 if document["finished"] and all(t["met"] for t in document["targets"]) else 1)

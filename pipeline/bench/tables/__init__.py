@@ -3,7 +3,9 @@
 A table stands between `<!-- KIND FILE -->` and `<!-- /KIND -->` and is replaced as a whole. Each kind is one file here,
 found by its name:
 
-    def section(document)           -> the Markdown of a result file, from its JSON; of several, FILE,FILE, from all
+    def section(document)           -> the Section of a result file's JSON; where that is a list, of one of its tables
+    TOGETHER = True                 optional: `section` takes every table of every file, FILE,FILE
+    def details(document)           optional: the Section for a terminal, where that has room for more
     def picture(document, path)     optional: draws the result to `path`, an SVG, and returns the alternative text
 
 The picture has the result file's name, stands above the table and is drawn again with it: the two cannot disagree.
@@ -22,6 +24,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from pipeline.bench.tables._table import Section, Table
 from pipeline.errors import InputError
 
 SETTINGS = re.compile(r"(<!-- settings -->\n).*?(<!-- /settings -->)", re.DOTALL)
@@ -52,10 +55,8 @@ def settings() -> str:
     """Returns a row a setting of the recipe: its name, default, and what it does."""
     from pipeline.recipe import Recipe
 
-    lines = ["| setting | default | |", "|---|---|---|"]
-    for name, default, description in described(Recipe):
-        lines.append(f"| `{name}` | {default} | {description} |")
-    return "\n".join(lines) + "\n"
+    rows = [(f"`{name}`", default, description) for name, default, description in described(Recipe)]
+    return Table(["setting", "default", ""], rows).markdown() + "\n"
 
 
 def described(model: type[BaseModel], before: str = "") -> Iterator[tuple[str, str, str]]:
@@ -71,7 +72,15 @@ def described(model: type[BaseModel], before: str = "") -> Iterator[tuple[str, s
 
 def section(kind: str, *files: Path) -> str:
     """Returns the Markdown of one result file, or of several together."""
-    made: str = load(kind).section(*map(read, files))
+    results = [table for file in files for table in _listed(read(file))]
+    groups = [results] if hasattr(load(kind), "TOGETHER") else [[table] for table in results]
+    return "\n".join(load(kind).section(*group).markdown() for group in groups)
+
+
+def shown(kind: str, document: Any) -> Section:
+    """Returns one table as a terminal shows it."""
+    module = load(kind)
+    made: Section = (module.details if hasattr(module, "details") else module.section)(document)
     return made
 
 
@@ -97,3 +106,7 @@ def read(file: Path) -> Any:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{file} is not a result file that `--record` wrote: {error}.") from error
+
+
+def _listed(content: Any) -> list[Any]:
+    return content if isinstance(content, list) else [content]

@@ -4,32 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.bench.tables import _markdown
-from pipeline.bench.tables.scaling import three_digits
+from pipeline.bench.tables._table import Section, Table
+from pipeline.bench.tables._words import NONE, by, machine_of, source, three_digits
 
 GIGA = 1e9
 LEAST = 0.005  # of the time of all layers: kinds below share one row
-Table = tuple[list[str], list[list[str]]]
 
 
-def section(document: dict[str, Any]) -> str:
-    """Returns the Markdown of one recorded run."""
-    return _markdown.section(headline(document), tables(document), conclusion(document))
-
-
-def headline(document: dict[str, Any]) -> str:
-    """Returns what was measured, where and when."""
-    about, shape = document["environment"], next(iter(document["inputs"].values()))
-    return (
-        f"`{document['command']}`, {about['date'][:10]}: {document['backend']} engine, input "
-        f"{'×'.join(map(str, shape))}, {_markdown.machine_of(about)}, {document['rounds']} interleaved "
-        f"rounds, medians."
+def section(document: dict[str, Any]) -> Section:
+    """Returns the limits, the engine's profile, and the bound beside its latency."""
+    shape = next(iter(document["inputs"].values()))
+    headline = (
+        f"{source(document)}: {document['backend']} engine, input {by(shape)}, "
+        f"{machine_of(document['environment'])}, {document['rounds']} interleaved rounds, medians."
     )
-
-
-def tables(document: dict[str, Any]) -> list[Table]:
-    """Returns (header, rows) of the limits and of the profile."""
-    return [limits(document), profile(document)]
+    return Section(headline, [limits(document), profile(document)], [conclusion(document)])
 
 
 def limits(document: dict[str, Any]) -> Table:
@@ -45,7 +34,7 @@ def limits(document: dict[str, Any]) -> Table:
                 three_digits(entry["ms"]),
             ]
         )
-    return ["work", "amount", "best rate here", "ms"], rows
+    return Table(["work", "amount", "best rate here", "ms"], rows)
 
 
 def profile(document: dict[str, Any]) -> Table:
@@ -56,12 +45,12 @@ def profile(document: dict[str, Any]) -> Table:
     for row in document["layers"]:
         if row in others:
             continue
-        rate = f"{row['flops'] / row['ms'] * 1e3 / GIGA:.0f}" if row["flops"] and row["ms"] else "–"
+        rate = f"{row['flops'] / row['ms'] * 1e3 / GIGA:.0f}" if row["flops"] and row["ms"] else NONE
         rows.append([row["type"], row["precision"], str(row["layers"]), f"{row['ms']:.2f}", rate])
     if others:
         number, ms = (sum(row[key] for row in others) for key in ("layers", "ms"))
-        rows.append([f"{len(others)} other kinds", "", str(number), f"{ms:.2f}", "–"])
-    return ["layers of the engine", "in", "number", "ms", "GOP/s"], rows
+        rows.append([f"{len(others)} other kinds", "", str(number), f"{ms:.2f}", NONE])
+    return Table(["layers of the engine", "in", "number", "ms", "GOP/s"], rows)
 
 
 def conclusion(document: dict[str, Any]) -> str:

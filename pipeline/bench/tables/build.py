@@ -6,33 +6,22 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.bench.tables import _markdown
-
-Table = tuple[list[str], list[list[str]]]
-
-
-def section(document: dict[str, Any]) -> str:
-    """Returns the Markdown of one recorded run."""
-    return _markdown.section(headline(document), tables(document), conclusion(document))
+from pipeline.bench.tables._table import Section, Table
+from pipeline.bench.tables._words import machine_of, source, versions
 
 
-def headline(document: dict[str, Any]) -> str:
-    """Returns what was measured, where and when."""
+def section(document: dict[str, Any]) -> Section:
+    """Returns the runs, the floor, and what the one says about the other."""
     about = document["environment"]
-    return (
-        f"`{document['command']}`, {about['date'][:10]}: {_markdown.machine_of(about)}, "
-        f"{document['rounds']} rounds in turns, every run a process of its own in an empty folder; "
-        f"nncf {about['versions']['nncf']}, openvino {about['versions']['openvino'].split('-')[0]}."
+    headline = (
+        f"{source(document)}: {machine_of(about)}, {document['rounds']} rounds in turns, every run a process of its "
+        f"own in an empty folder; {versions(about, 'nncf', 'openvino')}."
     )
-
-
-def tables(document: dict[str, Any]) -> list[Table]:
-    """Returns the table of the runs and the table of the floor."""
-    return [runs(document), floor(document)]
+    return Section(headline, [runs(document), floor(document)], [conclusion(document)])
 
 
 def runs(document: dict[str, Any]) -> Table:
-    """Returns (header, rows): ours as a whole, what of it is the peer's work too, its stages, then the peer."""
+    """Returns ours as a whole, what of it is the peer's work too, its stages, then the peer."""
     ours, samples = document["ours"], document["samples"]
     rows = [
         ["make engine, from the checkpoint to the verdict", str(samples), *cells(ours["seconds"])],
@@ -42,15 +31,16 @@ def runs(document: dict[str, Any]) -> Table:
     label = "NNCF int8, from the float ONNX to the first answer"
     rows += [[label, str(row["samples"]), *cells(row["seconds"])] for row in document["peers"]]
     if document["skipped"]:
-        rows.append([label, "", f"not run: {document['skipped']}", ""])
-    return ["work", "samples", "seconds, median", "least to most"], rows
+        rows.append([label, f"not run: {document['skipped']}"])
+    return Table(["work", "samples", "seconds, median", "least to most"], rows)
 
 
 def floor(document: dict[str, Any]) -> Table:
-    """Returns (header, rows) of what no such run goes without, and their sum."""
+    """Returns what no such run goes without, and the sum."""
     rows = [[row["work"], *(f"{value:.1f}" for value in medians(row))] for row in document["floor"]]
     sums = [f"{value:.1f}" for value in total(document)]
-    return ["the libraries' part, each by itself", "seconds, median", "CPU seconds"], [*rows, ["together", *sums]]
+    columns = ["the libraries' part, each by itself", "seconds, median", "CPU seconds"]
+    return Table(columns, [*rows, ["together", *sums]])
 
 
 def conclusion(document: dict[str, Any]) -> str:

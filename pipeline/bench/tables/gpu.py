@@ -7,8 +7,8 @@ from typing import Any
 
 from pipeline.bench.gpu_test import targets
 from pipeline.bench.gpu_test.variants import BASE
-from pipeline.bench.tables import _markdown
-from pipeline.bench.tables.scaling import three_digits
+from pipeline.bench.tables._table import Section, Table
+from pipeline.bench.tables._words import three_digits
 from pipeline.measure.latency import quantile
 
 NONE = "–"
@@ -16,13 +16,11 @@ Row = Mapping[str, Any]
 SHORTEST = 160  # characters of a fault in a cell
 
 
-def section(document: dict[str, Any]) -> str:
-    """Returns the Markdown of one recorded run."""
-    parts = [headline(document)]
-    for subject in document["subjects"]:
-        parts += [title(subject), _markdown.table(header(subject), rows(document, subject))]
-    parts += [f"{name}:\n\n" + "\n".join(f"- {line}" for line in lines) for name, lines in lists(document) if lines]
-    return "\n\n".join(parts) + "\n"
+def section(document: dict[str, Any]) -> Section:
+    """Returns a table a subject, and the lists below."""
+    tables = [Table(header(s), rows(document, s), title(s)) for s in document["subjects"]]
+    notes = [f"{name}:\n\n" + "\n".join(f"- {line}" for line in lines) for name, lines in lists(document) if lines]
+    return Section(headline(document), tables, notes)
 
 
 def headline(document: dict[str, Any]) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from pipeline.bench.tables._markdown import machine_of
+from pipeline.bench.tables._table import Section, Table
+from pipeline.bench.tables._words import NONE, by, machine_of
 
+TOGETHER = True
 COLUMNS = {  # column: the methods that it is the fastest of
     "float OpenVINO": ("float_openvino",),
     "ONNX Runtime int8": (
@@ -18,26 +21,25 @@ COLUMNS = {  # column: the methods that it is the fastest of
 }  # fmt: skip
 
 
-def section(*documents: list[dict[str, Any]]) -> str:
+def section(*tables: dict[str, Any]) -> Section:
     """Returns a row a table of `bench`: speed-up over float ONNX Runtime, of each kind the fastest method."""
-    tables = [table for document in documents for table in document]
-    lines = [f"| speed-up over float ONNX Runtime | {' | '.join(COLUMNS)} |", f"|---|{'---|' * len(COLUMNS)}"]
-    for table in tables:
-        found = {row["method"]: row["speedup"]["median"] for row in table["methods"] if not row["skipped"]}
-        cells = [_cell([found[m] for m in methods if m in found]) for methods in COLUMNS.values()]
-        lines.append(f"| {_name(table)} | {' | '.join(cells)} |")
-    about = tables[0]["environment"]
+    abouts = [table["environment"] for table in tables]
+    dates = sorted({about["date"][:10] for about in abouts})
     commands = ", ".join(f"`{table['command']}`" for table in tables)
-    dates = sorted({table["environment"]["date"][:10] for table in tables})
-    return "\n".join([*lines, "", f"{machine_of(about)}, {' and '.join(dates)}: {commands}."]) + "\n"
+    rows = [[_name(table), *(_fastest(table, methods) for methods in COLUMNS.values())] for table in tables]
+    return Section(
+        "",
+        [Table(["speed-up over float ONNX Runtime", *COLUMNS], rows)],
+        [f"{machine_of(abouts[0])}, {' and '.join(dates)}: {commands}."],
+    )
 
 
-def _cell(speedups: list[float]) -> str:
-    return f"{max(speedups):.2f}" if speedups else "–"
+def _fastest(table: dict[str, Any], methods: Iterable[str]) -> str:
+    timed = [row for row in table["methods"] if not row["skipped"] and row["method"] in methods]
+    return f"{max(row['speedup']['median'] for row in timed):.2f}" if timed else NONE
 
 
 def _name(table: dict[str, Any]) -> str:
-    """Returns what was timed: "bert-base, batch 8, 128"."""
+    """Returns what was timed: "bert-base, 128, batch 8"."""
     shape = next(iter(table["inputs"].values()))
-    size = "×".join(str(n) for n in shape[1:])
-    return f"{table['model'].removeprefix('bench-')}, {size}, batch {table['batch']}"
+    return f"{table['model'].removeprefix('bench-')}, {by(shape[1:])}, batch {table['batch']}"

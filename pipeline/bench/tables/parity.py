@@ -1,34 +1,24 @@
-"""False alarms and misses of parity, from `bench-parity --record`."""
+"""False alarms and misses of parity, from `bench-parity`."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from pipeline.bench.parity import SIZES
+from pipeline.bench.tables._table import Section, Table
+from pipeline.bench.tables._words import source
 
 
-def section(tables: list[dict[str, Any]]) -> str:
-    """Returns one table a model: the share of faults that were refused, by kind and size."""
-    return "\n".join(_section(table) for table in tables)
-
-
-def _section(table: dict[str, Any]) -> str:
-    about, alarms = table["environment"], table["false_alarms"]
-    text = [
-        f"`{table['command']}`, {about['date'][:10]}, processor class `{about['processor']}`: int8 engines of "
+def section(table: dict[str, Any]) -> Section:
+    """Returns the share of one model's faults that were refused, by kind and size."""
+    alarms = table["false_alarms"]
+    headline = (
+        f"{source(table)}, processor class `{table['environment']['processor']}`: int8 engines of "
         f"{' and '.join(table['backends'])}, {table['samples']} held-out samples a trial. Sound engines refused: "
-        f"{alarms['refused']} of {alarms['trials']}.",
-        "",
-        f"| faulty engines refused, {table['model']} | {' | '.join(f'{size:.0%}' for size in SIZES)} |",
-        f"|---|{'---|' * len(SIZES)}",
-        *("| " + " | ".join(row) + " |" for row in rows(table)),
-    ]
-    return "\n".join(text) + "\n"
-
-
-def rows(table: dict[str, Any]) -> list[list[str]]:
-    """Returns a row a kind of fault: its name, and "refused of trials" by size."""
-    found: dict[str, list[str]] = {}
+        f"{alarms['refused']} of {alarms['trials']}."
+    )
+    rows: dict[str, list[str]] = {}
     for fault in table["faults"]:
-        found.setdefault(fault["fault"], []).append(f"{fault['refused']} of {fault['trials']}")
-    return [[kind, *cells] for kind, cells in found.items()]
+        rows.setdefault(fault["fault"], [fault["fault"]]).append(f"{fault['refused']} of {fault['trials']}")
+    columns = [f"faulty engines refused, {table['model']}", *(f"{size:.0%}" for size in SIZES)]
+    return Section(headline, [Table(columns, list(rows.values()))])

@@ -6,10 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.bench.methods import BASE
-from pipeline.bench.tables import _markdown
+from pipeline.bench.tables._table import Section, Table
+from pipeline.bench.tables._words import (
+    MEBI,
+    NONE,
+    interval,
+    machine_of,
+    ratio_with_interval,
+    source,
+    three_digits,
+    versions,
+)
 
 OURS = "ours_openvino"
-NONE = "–"
 Row = dict[str, Any]
 
 
@@ -21,38 +30,50 @@ def picture(document: dict[str, Any], path: Path) -> str:
     return f"latency and memory of {document['shape']} against {' and '.join(document['axes'])}"
 
 
-def section(document: dict[str, Any]) -> str:
-    """Returns the Markdown of one recorded run: a sentence on where and how, then a table an axis."""
-    return _markdown.section(headline(document), (table(document, axis) for axis in document["axes"]), *wrong(document))
+def section(document: dict[str, Any]) -> Section:
+    """Returns a table an axis: ours on OpenVINO beside the best peer."""
+    return Section(headline(document), [table(document, axis) for axis in document["axes"]], wrong(document))
+
+
+def details(document: dict[str, Any]) -> Section:
+    """Returns a row a point and method."""
+    columns = ["point", "method", "p50 ms", "p90 ms", "speed-up", "95 % interval", "cosine", "peak MiB", "rounds"]
+    return Section(headline(document), [Table(columns, [_point(row) for row in document["rows"]])])
+
+
+def _point(row: Row) -> list[str]:
+    named = [f"{row['axis']} {row['value']}", row["label"]]
+    if row["skipped"]:
+        return [*named, f"not timed: {row['skipped']}"]
+    ms, ratio = row["latency"], row["speedup"]
+    timed = [f"{ms['p50']:.1f}", f"{ms['p90']:.1f}", f"{ratio['median']:.2f}", interval(ratio)]
+    return [*named, *timed, f"{row['cosine']:.4f}", mebibytes(row), str(row["rounds"])]
 
 
 def headline(document: dict[str, Any]) -> str:
     """Returns what was measured, where and when."""
     about = document["environment"]
-    versions = about["versions"]
     rounds = sorted({row["rounds"] for row in document["rows"] if row["rounds"]})
     counted = f"{rounds[0]}–{rounds[-1]}" if len(rounds) > 1 else "".join(map(str, rounds)) or "no"
     cosines = [row["cosine"] for row in document["rows"] if row["skipped"] is None]
     least = f"{min(cosines):.4f}" if cosines else NONE
     fixed = " and ".join(f"{name} {value}" for name, value in document["base"].items())
     return (
-        f"`{document['command']}`, {about['date'][:10]}: random weights, {fixed} where not varied, "
-        f"{_markdown.machine_of(about)}"
-        f", {counted} interleaved rounds a point; onnxruntime {versions['onnxruntime']}, "
-        f"openvino {versions['openvino'].split('-')[0]}, nncf {versions['nncf']}. Speed-up over float ONNX Runtime "
-        f"with its 95 % interval; least cosine of a timed engine's outputs to float's {least}; memory is the peak of a "
+        f"{source(document)}: random weights, {fixed} where not varied, {machine_of(about)}, {counted} interleaved "
+        f"rounds a point; {versions(about, 'onnxruntime', 'openvino', 'nncf')}. Speed-up over float ONNX Runtime with "
+        f"its 95 % interval; least cosine of a timed engine's outputs to float's {least}; memory is the peak of a "
         f"process that loads and runs one engine, Python and runtime included."
     )
 
 
-def table(document: dict[str, Any], axis: str) -> tuple[list[str], list[list[str]]]:
-    """Returns (header, rows) of one axis as text."""
-    header = [axis, "float ms", "ours ms", "speed-up", "best peer", "its speed-up", "float MiB", "ours MiB"]
+def table(document: dict[str, Any], axis: str) -> Table:
+    """Returns one axis."""
+    columns = [axis, "float ms", "ours ms", "speed-up", "best peer", "its speed-up", "float MiB", "ours MiB"]
     rows = []
     for value in document["axes"][axis]:
         here = {r["method"]: r for r in document["rows"] if (r["axis"], r["value"]) == (axis, value)}
         rows.append([str(value), *cells(here)])
-    return header, rows
+    return Table(columns, rows)
 
 
 def cells(here: dict[str, Row]) -> list[str]:
@@ -81,7 +102,7 @@ def milliseconds(row: Row | None) -> str:
 
 
 def mebibytes(row: Row | None) -> str:
-    return NONE if row is None or row["skipped"] else f"{row['peak_rss_bytes'] / 2**20:.0f}"
+    return NONE if row is None or row["skipped"] else f"{row['peak_rss_bytes'] / MEBI:.0f}"
 
 
 def speedup(row: Row | None) -> str:
@@ -89,14 +110,7 @@ def speedup(row: Row | None) -> str:
         return NONE
     if row["skipped"]:
         return "wrong outputs" if row["wrong"] else str(row["skipped"])
-    ratio = row["speedup"]
-    return f"{ratio['median']:.2f} ({ratio['low']:.2f}–{ratio['high']:.2f})"
-
-
-def three_digits(value: float) -> str:
-    """Returns a number with three digits that mean something: 3.21, 32.1, 321, 3210."""
-    digits = 2 if round(value, 2) < 10 else 1 if round(value, 1) < 100 else 0
-    return f"{value:.{digits}f}"
+    return ratio_with_interval(row["speedup"])
 
 
 def wrong(document: dict[str, Any]) -> list[str]:
