@@ -117,7 +117,7 @@ def test_the_readme_block_has_the_limits_the_profile_and_the_conclusion(recipe: 
     assert tables.refresh(readme) == ["b.json"]
     found = readme.read_text(encoding="utf-8")
     assert "before" not in found and "`make bound MODEL=bert`" in found
-    _, rows = text.profile(document)
+    rows = text.profile(document).rows
     assert found.count("\n| ") == 2 + 2 + 3 + len(rows)  # headers, rules, rows
     assert text.conclusion(document) in found
     first = document["layers"][0]
@@ -131,13 +131,13 @@ def test_kinds_of_layers_that_take_no_time_share_a_row() -> None:
         {"type": "B", "layers": 1, "ms": 1.0, **layer},
     ]
     small = [{"type": name, "layers": 2, "ms": 0.02, **layer} for name in "CD"]
-    _, rows = text.profile({"layers": [*shown, *small]})
+    rows = text.profile({"layers": [*shown, *small]}).rows
     assert rows == [
         ["A", "int8", "3", "9.00", "2000"],
         ["B", "int8", "1", "1.00", "–"],
         ["2 other kinds", "", "4", "0.04", "–"],
     ]
-    assert len(text.profile({"layers": shown})[1]) == 2
+    assert len(text.profile({"layers": shown}).rows) == 2
 
 
 def test_the_command_prints_the_tables(recipe: Recipe, cli: Cli) -> None:

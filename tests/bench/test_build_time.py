@@ -123,8 +123,9 @@ def test_the_readme_block_has_a_row_a_stage_and_the_peers(tmp_path: Path) -> Non
     assert "| NNCF int8, from the float ONNX to the first answer | 8 | 29.0 | 28.0–30.0 |" in found
     assert "| export | 11.0 | 11.5 |\n| together | 16.0 | 16.8 |\n\nWithout quantizers, " in found
     assert "takes 16.0 s one after the other, and at least 8.4 s on 2 cores" in found and "Ours takes 51.0 s" in found
-    (header, rows) = text.runs(document(peers=[], skipped="nncf is not installed"))
-    assert rows[-1][2] == "not run: nncf is not installed" and all(len(row) == len(header) for row in rows)
+    rows = text.runs(document(peers=[], skipped="nncf is not installed")).markdown().splitlines()
+    assert rows[-1].split(" | ")[1] == "not run: nncf is not installed"
+    assert len({row.count("|") for row in rows}) == 1
 
 
 def test_the_peer_gets_as_many_samples_as_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

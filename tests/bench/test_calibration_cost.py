@@ -111,7 +111,7 @@ def test_the_tables_are_printed_and_written_into_the_readme(
     assert tables.refresh(readme) == ["results/calibration.json"]
     text = readme.read_text(encoding="utf-8")
     assert text.startswith("a\n<!-- calibration") and text.endswith("<!-- /calibration -->\nz\n") and "old" not in text
-    show.calibration_bench(table, as_json=False)
+    show.recorded("calibration", table, as_json=False)
     printed = capsys.readouterr().out
     own = table["collecting"][1]
     for row in [*table["collecting"], *table["computing"]]:
@@ -120,7 +120,7 @@ def test_the_tables_are_printed_and_written_into_the_readme(
     assert "ratio ≤ 1.5: " in printed
     columns = {line.count("|") for line in text.splitlines() if line.startswith("|")}
     assert columns == {5, 8, 9}, "each of the three tables has rows of one length"
-    show.calibration_bench(table, as_json=True)
+    show.recorded("calibration", table, as_json=True)
     assert json.loads(capsys.readouterr().out) == table
 
 

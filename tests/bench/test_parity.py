@@ -10,7 +10,7 @@ import pytest
 from helpers import qdq_models as models
 from helpers.usable import USABLE
 from pipeline import stages
-from pipeline.bench import parity
+from pipeline.bench import parity, tables
 from pipeline.bench.tables import parity as table_of
 from pipeline.cli import show
 
@@ -34,7 +34,8 @@ def test_every_fault_is_tried_at_every_size(
     assert {fault["trials"] for fault in table["faults"]} == {3 * len(USABLE)}
     large = {f["fault"]: f["refused"] / f["trials"] for f in table["faults"] if f["size"] == 0.1}
     assert large["output too large"] == large["noise on the output"] == 1
-    show.bench_parity(table, as_json=False)
+    show.recorded("parity", table, as_json=False)
     printed = capsys.readouterr().out
-    assert "sound engines refused: 0 of" in printed
-    assert f"| {' | '.join(table_of.rows(table)[0])} |" in table_of.section([table])
+    assert "Sound engines refused: 0 of" in printed
+    (rows,) = table_of.section(table).tables
+    assert {row[0] for row in rows.rows} == kinds and rows.markdown() in tables.section("parity", record)

@@ -14,6 +14,7 @@ from calibration import CalibrationTable
 from pipeline import stages, tasks
 from pipeline.artifacts import Workspace
 from pipeline.bench import methods, quality
+from pipeline.bench.tables import quality as page
 from pipeline.errors import ArtifactError
 from pipeline.judge import verdict
 from pipeline.lowering import Candidates, Choice, selection
@@ -128,10 +129,8 @@ def test_the_table_of_compare_has_every_method_auto_and_the_peers(
     assert [r["method"] for r in table["peers"]] == ["onnxruntime_dynamic"], "a float method is no quantizer"
     plain, allowed = table["auto"]
     assert plain in table["methods"] and allowed in table["methods"] and not plain["migration"]
-    lines = quality.lines(table)
+    lines = page.lines(table)
     assert [line[0] for line in lines[:6]] == ["max", "99.9 %", "99.99 %", "99.999 %", "entropy", "mse"]
     assert {len(line) for line in lines} == {7}
-    from pipeline.bench.tables import quality as page
-
-    text = page.section(table)
+    text = page.section(table).markdown()
     assert all(f"| {line[0]} |" in text for line in lines)

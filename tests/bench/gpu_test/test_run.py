@@ -106,7 +106,7 @@ def test_every_engine_has_a_whole_row(
         (timing,) = [t for t in document["timings"] if t["batch"] == batch]
         assert sorted(timing["ms"]) == sorted(expected) and {len(x) for x in timing["ms"].values()} == {6}
         assert timing["calls"] >= 1 and timing["faults"] == {} and set(timing["clocks"]) == {"before", "after"}
-    shown = table.section(document)
+    shown = table.section(document).markdown()
     assert all(row["label"] in shown for row in rows.values()) and "Not finished" not in shown
 
 
@@ -122,7 +122,7 @@ def test_equal_graphs_are_built_once(whole: Path, tmp_path: Path, monkeypatch: p
     document = measured(whole, tmp_path)
     assert made == ["fp16", "int8"] and rows_of(document)["int8-again"]["same_as"] == "int8"
     assert document["finished"] and all(t["met"] for t in document["targets"])
-    assert "the same graph as int8" in table.section(document)
+    assert "the same graph as int8" in table.section(document).markdown()
 
 
 def test_a_wrong_engine_is_a_failed_row_and_not_timed(
@@ -144,7 +144,7 @@ def test_a_wrong_engine_is_a_failed_row_and_not_timed(
     assert all("int8" not in t["ms"] and "fp16" in t["ms"] for t in document["timings"])
     by_what = {t["what"]: t for t in document["targets"]}
     assert not by_what["every engine computes its graph"]["met"]
-    assert re.search(r"\| int8 \| failed: \w+_logits: the difference has", table.section(document))
+    assert re.search(r"\| int8 \| failed: \w+_logits: the difference has", table.section(document).markdown())
 
 
 def damaged(content: bytes) -> bytes:
@@ -173,7 +173,7 @@ def test_engines_that_are_wrong_in_a_batch_are_timed_only_where_they_are_right(
         assert "differs from the same samples alone: the difference has" in row["batches"][1]["fault"]
         assert all(p["reason"] is None for p in row["parity"])
     assert [(t["batch"], len(t["ms"])) for t in document["timings"]] == [(1, len(SHORT))]
-    assert "wrong outputs" in table.section(document)
+    assert "wrong outputs" in table.section(document).markdown()
     assert not next(t for t in document["targets"] if t["what"] == "every engine computes its graph")["met"]
 
 
@@ -184,7 +184,7 @@ def test_a_build_failure_is_a_row(packed: Path, tmp_path: Path, trt: Any) -> Non
     for row in document["rows"]:
         assert "Could not find any implementation" in row["fault"] and row["parity"] == []
     assert all(t["met"] is False for t in document["targets"])
-    assert "failed: TensorRT 8.6.0 builds no" in table.section(document)
+    assert "failed: TensorRT 8.6.0 builds no" in table.section(document).markdown()
 
 
 def test_whatever_a_runtime_raises_is_a_row(
@@ -203,7 +203,7 @@ def test_whatever_a_runtime_raises_is_a_row(
     right = next(t for t in document["targets"] if t["what"] == "every engine computes its graph")
     assert right["met"], "an engine that answers a question may fail"
     asked = "does TensorRT 8.6 take int8 initializers as weights? fails: RuntimeError: something"
-    assert asked in table.section(document)
+    assert asked in table.section(document).markdown()
 
 
 def test_an_engine_that_does_not_run_leaves_the_others_timed(
@@ -250,7 +250,7 @@ def test_a_run_goes_on_where_one_stopped(
         measured(packed, tmp_path)
     stopped = json.loads((tmp_path / "gpu.json").read_text())
     assert [row["variant"] for row in stopped["rows"]] == ["fp32"] and not stopped["finished"]
-    assert stopped["running"] is None and "Not finished" in table.section(stopped)
+    assert stopped["running"] is None and "Not finished" in table.section(stopped).markdown()
     monkeypatch.setattr(judge, "judge", original)
     document = measured(packed, tmp_path)
     assert document["finished"] and document["rows"][0] == stopped["rows"][0]
@@ -566,7 +566,7 @@ engines.load = lambda folder: Zeros()
 document = run.run(Path({folder!r}), Path({record!r}))
 assert document["finished"] and all(row["parity"][0]["reason"] for row in document["rows"]), "zeros are wrong"
 assert all(row["accuracy"]["samples"] > 0 for row in document["rows"])
-print(gpu.section(document))
+print(gpu.section(document).markdown())
 """
 ABSENT = (
     "torch", "transformers", "onnx_ir", "onnxscript", "onnxruntime", "openvino", "sklearn", "scipy", "matplotlib",
