@@ -118,7 +118,7 @@ def test_the_readme_block_has_the_limits_the_profile_and_the_conclusion(recipe: 
     found = readme.read_text(encoding="utf-8")
     assert "before" not in found and "`make bound MODEL=bert`" in found
     rows = text.profile(document).rows
-    assert found.count("\n| ") == 2 + 2 + 3 + len(rows)  # headers, rules, rows
+    assert found.count("\n| ") == 2 + 3 + len(rows)  # headers, rows
     assert text.conclusion(document) in found
     first = document["layers"][0]
     assert f"| {first['type']} | {first['precision']} | {first['layers']} |" in found

@@ -259,7 +259,7 @@ def test_a_search_measures_prints_its_table_and_stores_the_winner(cli: Cli, reci
         assert row["refused"] or row["speedup"]["low"] <= row["speedup"]["median"] <= row["speedup"]["high"]
         assert row["refused"] or row["accuracy"]["samples"] == 6
         assert set(row["kinds"]) == DEFAULT ^ set(row["toggled"]) and row["on"] is not (row["toggled"][0] in DEFAULT)
-    assert "bert on onnxruntime: accuracy of" in answer.out and "winner:" in answer.out
+    assert "bert on onnxruntime, accuracy of" in answer.out and "winner:" in answer.out
     for line in ("0  default", "1  linear on -> off", "1  local + residual off -> on"):
         assert line in answer.out
     measured = placement.stored("onnxruntime")["bert"][machine.processor_class()]["measured"]
@@ -397,7 +397,7 @@ def table(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def test_the_winner_is_printed_with_what_it_changes(cli: Cli, shelf: Path, table: dict[str, Any]) -> None:
     answer = cli("place", "bert")
     assert answer.code == 0, answer.err
-    assert "winner:  + scores - linear, 1.500x the default's speed (1.250-1.750), 1.00 -> 1.00 ms" in answer.out
+    assert "winner: + scores - linear, 1.500x the default's speed (1.250–1.750), 1.00 -> 1.00 ms" in answer.out
     assert placement.default("onnxruntime", "bert").policy == Policy(frozenset({"scores"}))
 
 
