@@ -123,5 +123,3 @@ def peer_rows(workspace: Workspace, task: Any, reference: Reference, scratch: Pa
             found, skipped = methods.attempt(method, partial(scores, method, scratch / name))
             rows.append({"method": name, "label": method.label, "skipped": skipped, **(found or {})})
     return rows
-
-
