@@ -39,10 +39,9 @@ def on_a_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     with os.fdopen(theirs, "w", encoding="utf-8") as screen:
         monkeypatch.setattr(sys, "stdout", screen)
         show.recorded("bench", {}, as_json=False)
-        screen.flush()
-        shown = os.read(ours, 1 << 16).decode()
-    os.close(ours)
-    return shown.replace("\r\n", "\n").splitlines()
+        print("END", flush=True)
+        with os.fdopen(ours, encoding="utf-8") as shown:
+            return [line.rstrip("\n") for line in iter(shown.readline, "END\n")]
 
 
 def test_a_file_gets_whole_lines_with_figures_to_the_right(section: None, capsys: pytest.CaptureFixture[str]) -> None:
