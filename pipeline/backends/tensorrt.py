@@ -188,12 +188,10 @@ def float_graph(model_onnx: Path, recipe: Recipe, precision: str) -> bytes:
     """
     import onnx_ir as ir
 
-    from pipeline.graph import BY_NAME
+    from pipeline.graph import apply
 
     model = ir.load(model_onnx)
-    for name in dialect(recipe):
-        if precision != "fp32" or not name.startswith(HALF):
-            BY_NAME[name](model)
+    apply(model, [name for name in dialect(recipe) if precision != "fp32" or not name.startswith(HALF)])
     return bytes(ir.to_proto(model).SerializeToString())
 
 

@@ -1,52 +1,53 @@
-"""Graph edits on ONNX, one small pass a file; each says `before -> after` and checks what it promises.
+"""Graph edits on ONNX, one small pass a file; each says `before -> after` and checks what it promises (see `passes`).
 
 Data flow of a quantized graph:
 
-    export     tidy.tidy       named nodes, folded shapes, every quantizer one Q/DQ pair with its own scale
-    lower      keep_pairs      the placement: pairs that are off disappear
-               set_scales      amax of the chosen method -> scale
-               dialect passes  in the backend's order, from `BY_NAME`
+    export     tidy             named nodes, folded shapes, every quantizer one Q/DQ pair with its own scale
+    lower      keep_pairs       the placement: pairs that are off disappear
+               set_scales       amax of the chosen method -> scale
+               dialect passes   in the backend's order, from `BY_NAME`
+
+What passes stand on: nodes (one operator), build (new ones), pairs, walks (past layout operators), view (a whole graph,
+read only) and blocks (attention), on which the linter stands too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+import pkgutil
+from collections.abc import Iterable
+from typing import Any
 
 import onnx_ir as ir
 
-from pipeline.graph.attention import BOUNDS, keep_fused_attention
-from pipeline.graph.half_precision import half_precision
-from pipeline.graph.half_scales import half_scales
-from pipeline.graph.hoist import hoist_above_layout
-from pipeline.graph.images import transpose_images
-from pipeline.graph.int8_rows import gather_int8_rows
-from pipeline.graph.int8_weights import store_int8_weights
-from pipeline.graph.linear_pointwise import linear_pointwise
-from pipeline.graph.merge import merge_equal_pairs
-from pipeline.graph.opset_17 import opset_17
+from pipeline.graph.attention import BOUNDS
 from pipeline.graph.pairs import Pair, dropped, find_pairs, keep_pairs, scales_of, set_scales
-from pipeline.graph.saturation_free import saturation_free
-from pipeline.graph.sink import sink_transposes
-from pipeline.graph.sink_pairs import sink_below_layout
-from pipeline.graph.unsigned import unsigned_activations
+from pipeline.graph.passes import GraphPass
 
-GraphPass = Callable[[ir.Model], bool]
+__all__ = [
+    "BOUNDS",
+    "BY_NAME",
+    "GraphPass",
+    "Pair",
+    "apply",
+    "dropped",
+    "find_pairs",
+    "keep_pairs",
+    "scales_of",
+    "set_scales",
+]
 
-BY_NAME: dict[str, GraphPass] = {
-    "gather_int8_rows": gather_int8_rows,
-    "half_precision": half_precision,
-    "half_scales": half_scales,
-    "hoist_above_layout": hoist_above_layout,
-    "keep_fused_attention": keep_fused_attention,
-    "linear_pointwise": linear_pointwise,
-    "merge_equal_pairs": merge_equal_pairs,
-    "opset_17": opset_17,
-    "saturation_free": saturation_free,
-    "sink_below_layout": sink_below_layout,
-    "sink_transposes": sink_transposes,
-    "store_int8_weights": store_int8_weights,
-    "transpose_images": transpose_images,
-    "unsigned_activations": unsigned_activations,
-}
 
-__all__ = ["BOUNDS", "BY_NAME", "GraphPass", "Pair", "dropped", "find_pairs", "keep_pairs", "scales_of", "set_scales"]
+def _discovered() -> dict[str, GraphPass[Any]]:
+    """Returns the passes of all files in this folder."""
+    modules = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
+    found = [entry for module in modules for entry in vars(module).values() if isinstance(entry, GraphPass)]
+    return {entry.name: entry for entry in sorted(found, key=lambda entry: entry.name)}
+
+
+BY_NAME = _discovered()
+
+
+def apply(model: ir.Model, names: Iterable[str]) -> tuple[str, ...]:
+    """Returns which of some passes, made in this order, changed the graph."""
+    return tuple(name for name in names if BY_NAME[name](model).modified)

@@ -10,10 +10,8 @@ import numpy as np
 import onnx_ir as ir
 
 from calibration.arithmetic import Grid
-from pipeline.graph.hoist import LAYOUT
-from pipeline.graph.walks import producer
-
-PRODUCTS = ("MatMul", "Gemm", "Conv", "ConvTranspose")
+from pipeline.graph.nodes import DQ, PRODUCTS, Q, producer
+from pipeline.graph.walks import Path, back
 
 
 @dataclass(frozen=True)
@@ -31,11 +29,11 @@ def byte_products(model: ir.Model) -> Iterator[ByteProduct]:
     for node in model.graph:
         if node.op_type not in PRODUCTS or len(node.inputs) < 2:
             continue
-        factors = [_dequantized(value) for value in node.inputs[:2]]
-        if None in factors:
+        factors = [back(value) for value in node.inputs[:2]]
+        if any(path.node is None or path.node.op_type != DQ for path in factors):
             continue
         try:
-            stored = [(i, codes) for i, f in enumerate(factors) if f is not None and (codes := _codes(*f)) is not None]
+            stored = [(i, codes) for i, path in enumerate(factors) if (codes := _codes(path)) is not None]
             rows = as_rows(node, *stored[-1]) if stored else None
         except (ValueError, TypeError):
             continue  # sizes or attributes that do not fit: no runtime takes such a graph
@@ -65,19 +63,11 @@ def as_rows(node: ir.Node, index: int, factor: np.ndarray) -> np.ndarray:
     return np.swapaxes(factor, -1, -2).reshape(-1, 1, factor.shape[-2])
 
 
-def _dequantized(value: ir.Value | None) -> tuple[ir.Node, list[ir.Node]] | None:
-    """Returns the DQ that a value comes from and the layout operators behind it, the last first; None for others."""
-    passed = []
-    while (node := producer(value)) is not None and node.op_type in LAYOUT:
-        passed.append(node)
-        value = node.inputs[0]
-    return (node, passed) if node is not None and node.op_type == "DequantizeLinear" else None
-
-
-def _codes(dequantize: ir.Node, layout: list[ir.Node]) -> np.ndarray | None:
-    """Returns the int8 values of a stored weight behind its layout operators, None for an activation."""
-    found = _stored(dequantize)
-    for node in reversed(layout):
+def _codes(path: Path) -> np.ndarray | None:
+    """Returns the int8 values of a stored weight behind its DQ and layout operators, None for an activation."""
+    assert path.node is not None
+    found = _stored(path.node)
+    for node in reversed(path.passed):
         if found is None:
             return None
         found = _moved(found, node)
@@ -90,7 +80,7 @@ def _stored(dequantize: ir.Node) -> np.ndarray | None:
     if codes is not None:
         return codes if codes.dtype != np.uint8 else (codes.astype(np.int16) - 128).astype(np.int8)
     quantize = producer(value)
-    if quantize is None or quantize.op_type != "QuantizeLinear":
+    if quantize is None or quantize.op_type != Q:
         return None
     weight, scale = _constant(quantize.inputs[0]), _constant(quantize.inputs[1])
     if weight is None or scale is None:

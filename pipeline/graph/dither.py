@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import onnx_ir as ir
 
-from pipeline.graph.pairs import find_pairs
+from pipeline.graph.nodes import producer
+from pipeline.graph.pairs import Pair, find_pairs
+from pipeline.graph.passes import graph_pass
 
 STEPS = {ir.DataType.FLOAT: 2.0**-8, ir.DataType.FLOAT16: 2.0**-4}  # of a step: what kernels differ by, times eight
 
 
+def _exact(model: ir.Model) -> Iterator[Pair]:
+    """Yields a pair of every quantizer of an activation that is not dithered."""
+    seen = set()
+    for pair in list(find_pairs(model)):
+        before = producer(pair.source)
+        noisy = before is not None and before.name == f"{pair.quantize.name}.dithered"
+        if not (pair.stored or noisy or pair.quantize in seen):
+            seen.add(pair.quantize)
+            yield pair
+
+
+@graph_pass(ensures=lambda model, seed: (f"{pair.names[0]} is exact" for pair in _exact(model)), tolerance=0.1)
 def dither(model: ir.Model, seed: int) -> bool:
     """Adds uniform noise of a share of a step before every quantizer of an activation.
 
@@ -17,13 +33,10 @@ def dither(model: ir.Model, seed: int) -> bool:
     In float32 a value of up to 127 steps carries an error of 1e-5 steps from one operation and some 1e-4 from a
     LayerNorm or GELU; in fp16 0.06 steps. More of it changes little: see docs of `pipeline.judge.parity`.
     """
-    seen: set[ir.Node] = set()
-    for pair in list(find_pairs(model)):
-        if pair.quantize in seen or pair.source.const_value is not None:
-            continue
-        seen.add(pair.quantize)
-        _dither(pair.quantize, float(pair.scale.min()), seed + len(seen))
-    return bool(seen)
+    found = list(_exact(model))
+    for number, pair in enumerate(found, start=1):
+        _dither(pair.quantize, float(pair.scale.min()), seed + number)
+    return bool(found)
 
 
 def _dither(quantize: ir.Node, scale: float, seed: int) -> None:

@@ -2,26 +2,46 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Iterator
 
 import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
 from pipeline.errors import InputError
+from pipeline.graph.build import constant, described, initializer
 from pipeline.graph.half_scales import LARGEST, to_half
 from pipeline.graph.half_types import HALF, SINGLE, Types, is_float
-from pipeline.graph.hoist import LAYOUT
-from pipeline.graph.pairs import constant, initializer
-from pipeline.graph.walks import producer
-
-log = logging.getLogger(__name__)
+from pipeline.graph.nodes import DQ, LAYOUT, PRODUCTS, Q, producer
+from pipeline.graph.passes import graph_pass
+from pipeline.graph.walks import only_read_by
 
 MASKED = -(2.0**15)  # half of fp16's range below 0: scores may be as large before their sum with it overflows
 ON_THE_WAY = LAYOUT | {"Add", "Cast", "Concat", "Expand", "Gather", "Identity", "Max", "Min", "Mul", "Slice", "Sub"}
 ON_THE_WAY |= {"Tile", "Where"}  # from a mask to the softmax
 
 
+def _faults(model: ir.Model) -> Iterator[str]:
+    """Yields what could not be fused: a Cast between a DQ and what it feeds, or between an operator and its Q."""
+    kinds = {value.dtype for value in _values(model)}
+    if SINGLE in kinds and HALF not in kinds:
+        yield "nothing is fp16"
+    for node in model.graph:
+        source = producer(node.inputs[0]) if node.inputs else None
+        if source is not None and node.op_type == Q and source.op_type == "Cast":
+            original = source.inputs[0]
+            if original is not None and original.dtype in (HALF, SINGLE):
+                yield f"{source.name} in front of a Q"
+        if source is not None and node.op_type == "Cast" and source.op_type == DQ:
+            readers = {reader.op_type for reader in node.outputs[0].consumers()}
+            yield from [f"{node.name} behind a DQ"] if readers & {*PRODUCTS} else []
+
+
+def _values(model: ir.Model) -> list[ir.Value]:
+    return [*model.graph.initializers.values(), *(v for node in model.graph for v in node.outputs)]
+
+
+@graph_pass(ensures=_faults, tolerance=5e-3)
 def half_precision(model: ir.Model) -> bool:
     """Computes in fp16 what was computed in fp32; inputs and outputs of the graph keep their types.
 
@@ -44,11 +64,12 @@ def half_precision(model: ir.Model) -> bool:
 
     Behind `half_scales`. Raises InputError for constants beyond 65504. A graph that has fp16 already is left as it is.
     """
-    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-    common.ShapeInferencePass()(model)
-    values = [*model.graph.initializers.values(), *(v for node in model.graph for v in node.outputs)]
+    typed = ir.passes.Sequential(
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0), common.ShapeInferencePass()
+    )(model)
+    values = _values(model)
     if any(v.dtype == HALF for v in values) or not any(map(is_float, values)):
-        return False
+        return typed.modified
     untyped = [v.name for v in values if v.dtype is None and v.name]
     assert not untyped, f"the type of {untyped[0]} is not known"
     _check_scales(model)
@@ -58,13 +79,12 @@ def half_precision(model: ir.Model) -> bool:
         _retype(value)
     _cast_operands(model, types)
     _cast_outputs(model)
-    _check_fusions(model)
     return True
 
 
 def _check_scales(model: ir.Model) -> None:
     for node in model.graph:
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+        if node.op_type in (Q, DQ):
             scale = constant(node.inputs[1])
             if not np.array_equal(scale, to_half(scale)):
                 raise ValueError(f"{node.name}: its scale is not a normal number of fp16; `half_scales` comes first")
@@ -103,20 +123,10 @@ def _convert_constants(model: ir.Model, types: Types) -> None:
 
 def _in_range(value: ir.Value, array: np.ndarray) -> np.ndarray | None:
     """Returns a constant in fp16, masks raised to MASKED; None where it does not fit."""
-    if array.size and array.min() < MASKED and _only_masks(value):
+    if array.size and array.min() < MASKED and only_read_by(value, lambda n: n.op_type == "Softmax", ON_THE_WAY):
         array = np.maximum(array, MASKED)
     with np.errstate(over="ignore"):
         return array.astype(np.float16) if (np.abs(array) <= LARGEST).all() else None
-
-
-def _only_masks(value: ir.Value) -> bool:
-    """Returns whether a tensor reaches softmaxes and nothing else."""
-    nodes = value.consumers()
-    return (
-        bool(nodes)
-        and not value.is_graph_output()
-        and all(n.op_type == "Softmax" or (n.op_type in ON_THE_WAY and _only_masks(n.outputs[0])) for n in nodes)
-    )
 
 
 def _retype(value: ir.Value) -> None:
@@ -145,9 +155,9 @@ def _cast_operands(model: ir.Model, types: Types) -> None:
 
 
 def _cast(model: ir.Model, value: ir.Value, kind: ir.DataType, name: str) -> ir.Value:
-    node = ir.node("Cast", [value], attributes={"to": kind.value}, name=f"{name}/Cast")
-    output, above = node.outputs[0], value.producer()
-    output.name, output.dtype, output.shape = name, kind, value.shape
+    node, above = ir.node("Cast", [value], attributes={"to": kind.value}), value.producer()
+    output = described(node, value.shape, name, kind).outputs[0]
+    node.name = f"{name}/Cast"
     if above is None:
         model.graph.insert_before(model.graph[0], node)
     else:
@@ -160,17 +170,3 @@ def _cast_outputs(model: ir.Model) -> None:
         if value.dtype == HALF:
             name, value.name = str(value.name), f"{value.name}/float16"
             model.graph.outputs[i] = _cast(model, value, SINGLE, name)
-
-
-def _check_fusions(model: ir.Model) -> None:
-    """The post-condition: no Cast stands between a DQ and what it feeds, or between an operator and its Q."""
-    for node in model.graph:
-        source = producer(node.inputs[0]) if node.inputs else None
-        if source is None or node.op_type not in ("Cast", "QuantizeLinear"):
-            continue
-        if node.op_type == "QuantizeLinear" and source.op_type == "Cast":
-            original = source.inputs[0]
-            assert original is None or original.dtype not in (HALF, SINGLE), f"{source.name} in front of a Q"
-        if node.op_type == "Cast" and source.op_type == "DequantizeLinear":
-            readers = {reader.op_type for reader in node.outputs[0].consumers()}
-            assert not readers & {"MatMul", "Gemm", "Conv", "ConvTranspose"}, f"{node.name} behind a DQ"

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import onnx_ir as ir
 
 from calibration.arithmetic import HIGH, scale_of
 from pipeline.errors import InputError
-from pipeline.graph.hoist import LAYOUT
-from pipeline.graph.pairs import Pair, drop_pairs, find_pairs, initializer, remove_unused
-from pipeline.graph.walks import pair_above
+from pipeline.graph.build import constant, initializer
+from pipeline.graph.nodes import PRODUCTS
+from pipeline.graph.pairs import Pair, drop_pairs, find_pairs
+from pipeline.graph.passes import graph_pass
+from pipeline.graph.walks import pair_above, readers
 
 LARGEST = 65504.0  # of fp16
 SMALLEST = 2.0**-14  # the smallest of fp16 that has all 11 bits
 LEAST = 2.0**-17  # a step below it would become more than 8 times as coarse
-PRODUCTS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose"})
 
 
 def to_half(scale: np.ndarray) -> np.ndarray:
@@ -22,6 +25,11 @@ def to_half(scale: np.ndarray) -> np.ndarray:
     return np.maximum(np.asarray(scale, np.float32).astype(np.float16).astype(np.float32), np.float32(SMALLEST))
 
 
+def _no_half(model: ir.Model) -> Iterator[str]:
+    return (f"{p.names[0]}: fp16 has no {p.scale}" for p in find_pairs(model) if (to_half(p.scale) != p.scale).any())
+
+
+@graph_pass(ensures=_no_half, tolerance=0.05)
 def half_scales(model: ir.Model) -> bool:
     """Gives every pair a scale that is a normal number of fp16.
 
@@ -47,12 +55,8 @@ def half_scales(model: ir.Model) -> bool:
         scale = to_half(pair.scale)
         shared = pair.dequantize.inputs[1] is pair.quantize.inputs[1]
         if not (shared and np.array_equal(scale, pair.scale)):
-            value = initializer(model, f"{pair.names[0]}.scale_half", scale)
-            for node in (pair.quantize, pair.dequantize):
-                node.replace_input_with(1, value)
+            pair.set_inputs(scale=initializer(model, f"{pair.names[0]}.scale_half", scale))
             changed = True
-    remove_unused(model)
-    assert all(np.array_equal(to_half(pair.scale), pair.scale) for pair in find_pairs(model))
     return changed
 
 
@@ -67,7 +71,8 @@ def _too_fine(model: ir.Model) -> dict[str, str]:
     for pair in find_pairs(model):
         step = _coarsest_step(pair)
         if step < LEAST:
-            partners = [pair, *(p for node in _products(pair.dequantize.outputs[0]) for p in _operands(node))]
+            products = [node for node in readers(pair.output) if node.op_type in PRODUCTS]
+            partners = [pair, *(p for node in products for v in node.inputs if (p := pair_above(v)) is not None)]
             why = f"stays float: the step of {pair.names[0]}, {step:.1e}, is too fine for a scale in fp16"
             reasons.update({name: why for partner in partners for name in partner.names})
     return reasons
@@ -75,20 +80,4 @@ def _too_fine(model: ir.Model) -> dict[str, str]:
 
 def _coarsest_step(pair: Pair) -> float:
     """Returns the largest scale; that of a weight by its values, because a channel of zeros has scale 1."""
-    stored = pair.source.const_value
-    return float(pair.scale.max()) if stored is None else float(scale_of(np.abs(stored.numpy()).max()))
-
-
-def _products(value: ir.Value) -> list[ir.Node]:
-    """Returns the products that read a tensor, layout operators aside."""
-    found = []
-    for node in value.consumers():
-        if node.op_type in PRODUCTS:
-            found.append(node)
-        elif node.op_type in LAYOUT:
-            found += _products(node.outputs[0])
-    return found
-
-
-def _operands(product: ir.Node) -> list[Pair]:
-    return [pair for value in product.inputs if (pair := pair_above(value)) is not None]
+    return float(scale_of(np.abs(constant(pair.source)).max()) if pair.stored else pair.scale.max())

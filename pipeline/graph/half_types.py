@@ -8,7 +8,7 @@ from functools import cached_property
 import onnx
 import onnx_ir as ir
 
-from pipeline.graph.walks import producer
+from pipeline.graph.nodes import DQ, Q, producer
 
 HALF, SINGLE = ir.DataType.FLOAT16, ir.DataType.FLOAT
 
@@ -39,7 +39,7 @@ class Types:
         self.wanted: dict[Use, ir.DataType | None] = {(node, i): self._wanted(node, i) for node, i in uses}
 
     def _made(self, node: ir.Node, index: int) -> ir.DataType:
-        if node.op_type == "DequantizeLinear":
+        if node.op_type == DQ:
             readers = {self._operand(use.node, use.idx) for use in node.outputs[0].uses()}
             return SINGLE if readers == {SINGLE} else HALF
         return SINGLE if node in self._single or not self._has_half(node, "outputs", index) else HALF
@@ -49,10 +49,10 @@ class Types:
 
         A Q takes its source as it is, with a scale of that type: a Cast in front of it could not be fused.
         """
-        if node.op_type == "QuantizeLinear":
+        if node.op_type == Q:
             source = node.inputs[0]
             return self.made.get(source, SINGLE) if source is not None and source.const_value is None else HALF
-        if node.op_type == "DequantizeLinear":
+        if node.op_type == DQ:
             return self.made[node.outputs[0]]
         return self._operand(node, index)
 

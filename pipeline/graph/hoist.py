@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import onnx_ir as ir
 
+from pipeline.graph.build import copy_of, described
+from pipeline.graph.nodes import is_layout
 from pipeline.graph.pairs import Pair, find_pairs, insert_pair
+from pipeline.graph.passes import graph_pass
 
-LAYOUT = frozenset({"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze"})
+
+def _layout_above(pair: Pair) -> ir.Node | None:
+    """Returns the layout operator that a pair can pass."""
+    node = pair.source.producer()
+    if pair.axis is not None:
+        return None  # the axis of the channels would move
+    if node is None or not is_layout(node):
+        return None
+    return None if pair.source.is_graph_output() else node
 
 
+def _below(model: ir.Model) -> Iterator[str]:
+    return (f"{pair.names[0]} is below a layout operator" for pair in find_pairs(model) if _layout_above(pair))
+
+
+@graph_pass(ensures=_below)
 def hoist_above_layout(model: ir.Model) -> bool:
     """Moves per-tensor pairs up to the operator that computes their tensor.
 
@@ -20,38 +38,24 @@ def hoist_above_layout(model: ir.Model) -> bool:
     """
     moved = False
     for pair in list(find_pairs(model)):
-        while pair.axis is None and _is_layout(pair.source):
-            pair = _step_up(model, pair)
+        while (layout := _layout_above(pair)) is not None:
+            pair = _step_up(model, pair, layout)
             moved = True
     return moved
 
 
-def _is_layout(value: ir.Value) -> bool:
-    node = value.producer()
-    return node is not None and node.op_type in LAYOUT and not value.is_graph_output()
-
-
-def _step_up(model: ir.Model, pair: Pair) -> Pair:
-    layout = pair.source.producer()
-    assert layout is not None
-    above = layout.inputs[0]
+def _step_up(model: ir.Model, pair: Pair, layout: ir.Node) -> Pair:
+    above, shape = layout.inputs[0], pair.source.shape
     assert above is not None
     new = insert_pair(model, pair.names, above, pair, before=layout)
-    copy = ir.node(
-        layout.op_type,
-        [new.dequantize.outputs[0], *layout.inputs[1:]],
-        attributes={a.name: a.value for a in layout.attributes.values()},
-    )
-    copy.outputs[0].shape, copy.outputs[0].dtype = pair.source.shape, ir.DataType.FLOAT
+    copy = copy_of(layout, [new.output, *layout.inputs[1:]])
     model.graph.insert_before(pair.quantize, copy)
-    old = pair.dequantize
-    old.outputs[0].replace_all_uses_with(copy.outputs[0])
-    model.graph.remove([old], safe=True)
+    pair.output.replace_all_uses_with(copy.outputs[0])
+    model.graph.remove([pair.dequantize], safe=True)
     if not pair.quantize.outputs[0].uses():
         model.graph.remove([pair.quantize], safe=True)
     alone = not layout.outputs[0].uses()  # then the copy takes its place and its name
-    copy.name = layout.name if alone else f"{layout.name}/{pair.names[0]}"
+    described(copy, shape, str(layout.name) if alone else f"{layout.name}/{pair.names[0]}")
     if alone:
         model.graph.remove([layout], safe=True)
-    copy.outputs[0].name = copy.name
     return new

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
-from pipeline.graph.pairs import initializer, remove_unused, replace_value
+from pipeline.graph.build import Dims, described, initializer, replace_value
+from pipeline.graph.nodes import numbers, producer
+from pipeline.graph.passes import graph_pass
 
 TO_CHANNELS_LAST = (0, 2, 3, 1)
 TO_CHANNELS_FIRST = (0, 3, 1, 2)
 ROWS = (0, 2, 1)
 
 
+def _flattenings(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Node]]:
+    """Yields (Reshape, Transpose of rows) where an image becomes tokens, and (Transpose, Reshape) where it is made."""
+    for rows in [node for node in model.graph if is_transpose(node, ROWS)]:
+        above = producer(rows.inputs[0])
+        if above is not None and above.op_type == "Reshape" and _flattens(above.inputs[0], rows.inputs[0]):
+            yield above, rows
+            continue
+        for below in list(rows.outputs[0].consumers()):
+            if below.op_type == "Reshape" and _flattens(below.outputs[0], rows.outputs[0]):
+                yield rows, below
+
+
+@graph_pass(ensures=lambda model: (f"{b.name} behind {a.name} copies planes" for a, b in _flattenings(model)))
 def transpose_images(model: ir.Model) -> bool:
     """Exchanges the transpose and the reshape between an image and its tokens.
 
@@ -24,45 +39,34 @@ def transpose_images(model: ir.Model) -> bool:
     then changes the names of the axes and nothing else, where the reshape of planes forced a copy into planes first.
     """
     edited = False
-    for rows in [node for node in model.graph if is_transpose(node, ROWS)]:
-        edited |= _to_tokens(model, rows) or _to_images(model, rows)
-    remove_unused(model)
+    for first, second in _flattenings(model):
+        nodes = _to_tokens(model, first, second) if first.op_type == "Reshape" else _to_image(model, first, second)
+        model.graph.insert_before(second, nodes)
+        replace_value(second.outputs[0], nodes[-1].outputs[0])
+        edited = True
     return edited
 
 
 def is_transpose(node: ir.Node | None, order: Sequence[int]) -> bool:
     """Returns whether a node is a Transpose with this permutation."""
-    return node is not None and node.op_type == "Transpose" and tuple(node.attributes["perm"].as_ints()) == tuple(order)
+    return node is not None and node.op_type == "Transpose" and numbers(node, "perm") == tuple(order)
 
 
-def _to_tokens(model: ir.Model, rows: ir.Node) -> bool:
-    value = rows.inputs[0]
-    planes = value.producer() if value is not None else None
-    if planes is None or planes.op_type != "Reshape" or not _flattens(planes.inputs[0], value):
-        return False
+def _to_tokens(model: ir.Model, planes: ir.Node, rows: ir.Node) -> list[ir.Node]:
     image = planes.inputs[0]
     assert image is not None and image.shape is not None
     batch, channels, height, width = image.shape.dims
     last = transpose(image, TO_CHANNELS_LAST, (batch, height, width, channels), f"{planes.name}/channels_last")
-    tokens = _reshape(model, last.outputs[0], (batch, int(height) * int(width), channels), f"{rows.name}/tokens")  # type: ignore[arg-type]
-    model.graph.insert_before(rows, [last, tokens])
-    replace_value(rows.outputs[0], tokens.outputs[0])
-    return True
+    pixels = int(height) * int(width)  # type: ignore[arg-type]
+    return [last, _reshape(model, last.outputs[0], (batch, pixels, channels), f"{rows.name}/tokens")]
 
 
-def _to_images(model: ir.Model, rows: ir.Node) -> bool:
-    edited = False
-    for planes in list(rows.outputs[0].consumers()):
-        if planes.op_type != "Reshape" or not _flattens(planes.outputs[0], rows.outputs[0]):
-            continue
-        assert planes.outputs[0].shape is not None and rows.inputs[0] is not None
-        batch, channels, height, width = planes.outputs[0].shape.dims
-        last = _reshape(model, rows.inputs[0], (batch, height, width, channels), f"{planes.name}/channels_last")
-        first = transpose(last.outputs[0], TO_CHANNELS_FIRST, (batch, channels, height, width), f"{planes.name}/image")
-        model.graph.insert_before(planes, [last, first])
-        replace_value(planes.outputs[0], first.outputs[0])
-        edited = True
-    return edited
+def _to_image(model: ir.Model, rows: ir.Node, planes: ir.Node) -> list[ir.Node]:
+    tokens, image = rows.inputs[0], planes.outputs[0]
+    assert tokens is not None and image.shape is not None
+    batch, channels, height, width = image.shape.dims
+    last = _reshape(model, tokens, (batch, height, width, channels), f"{planes.name}/channels_last")
+    return [last, transpose(last.outputs[0], TO_CHANNELS_FIRST, image.shape.dims, f"{planes.name}/image")]
 
 
 def _flattens(image: ir.Value | None, planes: ir.Value | None) -> bool:
@@ -77,9 +81,6 @@ def _flattens(image: ir.Value | None, planes: ir.Value | None) -> bool:
     return (channels, height * width) == of_planes
 
 
-Dims = Sequence[int | ir.SymbolicDim]
-
-
 def transpose(x: ir.Value, order: Sequence[int], shape: Dims, name: str) -> ir.Node:
     """Returns a Transpose node that is not in the graph yet."""
     return described(ir.node("Transpose", [x], attributes={"perm": list(order)}), shape, name)
@@ -88,10 +89,3 @@ def transpose(x: ir.Value, order: Sequence[int], shape: Dims, name: str) -> ir.N
 def _reshape(model: ir.Model, x: ir.Value, shape: Dims, name: str) -> ir.Node:
     target = initializer(model, f"{name}.shape", np.array([-1, *shape[1:]], dtype=np.int64))
     return described(ir.node("Reshape", [x, target]), shape, name)
-
-
-def described(node: ir.Node, shape: Dims, name: str) -> ir.Node:
-    """Returns the node with a name and with what is known of its float output."""
-    node.name = node.outputs[0].name = name
-    node.outputs[0].shape, node.outputs[0].dtype = ir.Shape(shape), ir.DataType.FLOAT
-    return node

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import onnx_ir as ir
 
-from pipeline.graph.pairs import constant, initializer, remove_unused
+from pipeline.graph.build import constant, described, initializer
+from pipeline.graph.nodes import DQ, given, number, producer
+from pipeline.graph.passes import graph_pass
 
 
+def _lookups(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Node]]:
+    """Yields (Gather, DQ) of every lookup in a table that is dequantized whole."""
+    return ((node, table) for node in model.graph if (table := _table(node)) is not None)
+
+
+@graph_pass(ensures=lambda model: (f"{n.name} reads a table that is dequantized whole" for n, _ in _lookups(model)))
 def gather_int8_rows(model: ir.Model) -> bool:
     """Moves the dequantization of a stored int8 table behind the Gather that reads its rows.
 
@@ -20,48 +30,43 @@ def gather_int8_rows(model: ir.Model) -> bool:
     whole table at every run. Behind `store_int8_weights`. Left as they are: zero points other than 0, other axes, rows
     that are an output of the graph.
     """
-    found = [(node, dequantize) for node in model.graph if (dequantize := _table(node)) is not None]
+    found = list(_lookups(model))
     for gather, dequantize in found:
         _move(model, gather, dequantize)
-    remove_unused(model)
-    left = [node.name for node in model.graph if _table(node) is not None]
-    assert not left, f"{left[0]} still reads a table that is dequantized whole"
     return bool(found)
 
 
 def _table(gather: ir.Node) -> ir.Node | None:
     """Returns the DequantizeLinear of the stored int8 table whose rows a Gather reads, None for any other node."""
-    if gather.op_type != "Gather" or gather.attributes.get_int("axis", 0) != 0 or gather.outputs[0].is_graph_output():
+    if gather.op_type != "Gather" or number(gather, "axis") or gather.outputs[0].is_graph_output():
         return None
-    node = gather.inputs[0].producer() if gather.inputs[0] is not None else None
-    if node is None or node.op_type != "DequantizeLinear":
+    node = producer(gather.inputs[0])
+    if node is None or node.op_type != DQ:
         return None
     if any(v is None or v.const_value is None for v in node.inputs):
         return None  # an activation
     if node.inputs[0] is None or node.inputs[0].dtype != ir.DataType.INT8:
         return None
-    if len(node.inputs) > 2 and constant(node.inputs[2]).any():
+    if (zero_point := given(node, 2)) is not None and constant(zero_point).any():
         return None
     scale = constant(node.inputs[1])
-    by_row = scale.ndim == 1 and node.attributes.get_int("axis", 1) == 0
+    by_row = scale.ndim == 1 and number(node, "axis") == 0
     return node if by_row or scale.ndim == 0 else None
 
 
 def _move(model: ir.Model, gather: ir.Node, dequantize: ir.Node) -> None:
     table, ids, old = dequantize.inputs[0], gather.inputs[1], gather.outputs[0]
-    assert table is not None and table.const_value is not None and ids is not None
-    rows, *inner = table.const_value.numpy().shape
+    assert table is not None and ids is not None
+    rows, *inner = constant(table).shape
     ones = [1] * len(inner)
     # one scale for the whole table, which a table of one row has, is one for each of its rows
     scale = np.broadcast_to(constant(dequantize.inputs[1]), rows).reshape(rows, *ones)
     scales = initializer(model, f"{str(table.name).removesuffix('_int8')}_scale", np.ascontiguousarray(scale))
 
     def add(op: str, inputs: list[ir.Value], kind: ir.DataType, name: str, **attributes: int) -> ir.Value:
-        node = ir.node(op, inputs, attributes=attributes, name=f"{gather.name}/{name}")
+        node = described(ir.node(op, inputs, attributes=attributes), old.shape, f"{gather.name}/{name}", kind)
         model.graph.insert_before(gather, node)
-        output = node.outputs[0]
-        output.name, output.dtype, output.shape = node.name, kind, old.shape
-        return output
+        return node.outputs[0]
 
     values = add("Gather", [table, ids], ir.DataType.INT8, "int8", axis=0)
     values = add("Cast", [values], ir.DataType.FLOAT, "Cast", to=ir.DataType.FLOAT.value)

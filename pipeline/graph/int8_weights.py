@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import onnx_ir as ir
 
-from pipeline.graph.pairs import Pair, find_pairs, initializer, remove_unused
+from pipeline.graph.build import constant, initializer
+from pipeline.graph.pairs import Pair, find_pairs
+from pipeline.graph.passes import graph_pass
 
 
+def _float_weights(model: ir.Model) -> Iterator[Pair]:
+    return (pair for pair in list(find_pairs(model)) if pair.stored)
+
+
+@graph_pass(ensures=lambda model: (f"the weight of {pair.names[0]} is float" for pair in _float_weights(model)))
 def store_int8_weights(model: ir.Model) -> bool:
     """Replaces a float weight and its Q by the int8 weight; a Transpose behind the DQ is applied to the stored bytes.
 
@@ -17,18 +26,15 @@ def store_int8_weights(model: ir.Model) -> bool:
     Exact: the same int8 values times the same scales.
     """
     changed = False
-    for pair in list(find_pairs(model)):
-        if pair.source.const_value is not None:
-            _store(model, pair)
-            changed = True
-    remove_unused(model)
+    for pair in _float_weights(model):
+        _store(model, pair)
+        changed = True
     return changed
 
 
 def _store(model: ir.Model, pair: Pair) -> None:
-    assert pair.source.const_value is not None
-    array = pair.grid.quantize(pair.source.const_value.numpy())
-    axis, output = pair.axis, pair.dequantize.outputs[0]
+    array = pair.grid.quantize(constant(pair.source))
+    axis, output = pair.axis, pair.output
     readers = list(output.consumers())
     if len(readers) == 1 and readers[0].op_type == "Transpose":
         order = list(readers[0].attributes["perm"].as_ints())

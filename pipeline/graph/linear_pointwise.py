@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import onnx_ir as ir
 
-from pipeline.graph.images import TO_CHANNELS_FIRST, TO_CHANNELS_LAST, described, transpose
-from pipeline.graph.pairs import initializer, remove_unused, replace_value
+from pipeline.graph.build import constant, described, initializer, replace_value
+from pipeline.graph.images import TO_CHANNELS_FIRST, TO_CHANNELS_LAST, transpose
+from pipeline.graph.nodes import DQ, given, producer
+from pipeline.graph.passes import graph_pass
 
 
+def _pointwise(model: ir.Model) -> Iterator[ir.Node]:
+    return (node for node in model.graph if node.op_type == "Conv" and _is_pointwise(node))
+
+
+@graph_pass(ensures=lambda model: (f"{node.name} is a convolution" for node in _pointwise(model)), tolerance=1e-6)
 def linear_pointwise(model: ir.Model) -> bool:
     """Replaces 1×1 convolutions of stride 1 and one group whose weight is stored as int8.
 
@@ -16,15 +25,17 @@ def linear_pointwise(model: ir.Model) -> bool:
 
     Exact up to the order of the products' sums; `sink_transposes` then removes the transposes between such layers.
     """
-    found = [node for node in model.graph if node.op_type == "Conv" and _is_pointwise(node)]
+    found = list(_pointwise(model))
     for node in found:
         _replace(model, node)
-    remove_unused(model)
     return bool(found)
 
 
 def _is_pointwise(node: ir.Node) -> bool:
-    stored, image = _stored_weight(node), node.outputs[0].shape
+    dequantize, image = producer(node.inputs[1]), node.outputs[0].shape
+    if dequantize is None or dequantize.op_type != DQ or dequantize.inputs[0] is None:
+        return False
+    stored = dequantize.inputs[0].const_value
     return (
         stored is not None
         and tuple(stored.numpy().shape[2:]) == (1, 1)
@@ -36,15 +47,6 @@ def _is_pointwise(node: ir.Node) -> bool:
     )
 
 
-def _stored_weight(node: ir.Node) -> ir.TensorProtocol | None:
-    """Returns the int8 weight [N, C, 1, 1] in front of the convolution's DQ, None where nothing is stored there."""
-    weight = node.inputs[1]
-    dequantize = weight.producer() if weight is not None else None
-    if dequantize is None or dequantize.op_type != "DequantizeLinear" or dequantize.inputs[0] is None:
-        return None
-    return dequantize.inputs[0].const_value
-
-
 def _replace(model: ir.Model, node: ir.Node) -> None:
     x, output = node.inputs[0], node.outputs[0]
     assert x is not None and output.shape is not None
@@ -52,8 +54,8 @@ def _replace(model: ir.Model, node: ir.Node) -> None:
     weight, channels = _linear_weight(model, node.inputs[1])
     pixels = transpose(x, TO_CHANNELS_LAST, (batch, height, width, channels), f"{node.name}/pixels")
     nodes = [weight, pixels, ir.node("MatMul", [pixels.outputs[0], weight.outputs[0]])]
-    if len(node.inputs) > 2 and node.inputs[2] is not None:
-        nodes.append(ir.node("Add", [nodes[-1].outputs[0], node.inputs[2]]))
+    if (bias := given(node, 2)) is not None:
+        nodes.append(ir.node("Add", [nodes[-1].outputs[0], bias]))
     for new in nodes[2:]:
         described(new, (batch, height, width, outputs), f"{node.name}/{new.op_type}")
     nodes.append(transpose(nodes[-1].outputs[0], TO_CHANNELS_FIRST, shape, f"{node.name}/channels_first"))
@@ -63,12 +65,12 @@ def _replace(model: ir.Model, node: ir.Node) -> None:
 
 def _linear_weight(model: ir.Model, weight: ir.Value | None) -> tuple[ir.Node, int]:
     """Returns the DQ of the weight as a matrix [C, N], whose output channels lie along axis 1, and C."""
-    old = weight.producer() if weight is not None else None
+    old = producer(weight)
     kernel = old.inputs[0] if old is not None else None
-    assert old is not None and kernel is not None and kernel.const_value is not None
-    matrix = np.ascontiguousarray(kernel.const_value.numpy()[:, :, 0, 0].T)
+    assert old is not None and kernel is not None
+    matrix = np.ascontiguousarray(constant(kernel)[:, :, 0, 0].T)
     alone = len(kernel.uses()) == 1 and len(old.outputs[0].uses()) == 1  # the matrix then takes the kernel's place
     stored = initializer(model, f"{kernel.name}" if alone else f"{kernel.name}.transposed", matrix)
-    new = ir.node("DequantizeLinear", [stored, *old.inputs[1:]], attributes={"axis": 1})
+    new = ir.node(DQ, [stored, *old.inputs[1:]], attributes={"axis": 1})
     new.metadata_props.update(old.metadata_props)
     return described(new, matrix.shape, f"{old.name}/linear"), len(matrix)

@@ -17,12 +17,16 @@ import numpy as np
 import onnx_ir as ir
 
 from calibration import ChannelStatistic, choose_factors
-from pipeline.graph.hoist import LAYOUT
-from pipeline.graph.pairs import Pair, find_pairs, initializer, pairs_of
+from pipeline.graph.build import constant, described, initializer
+from pipeline.graph.nodes import DQ, Q, given, producer
+from pipeline.graph.pairs import Pair, find_pairs, pairs_of
+from pipeline.graph.passes import graph_pass
+from pipeline.graph.walks import back, only_read_by
 
 # Decibels of quantization noise that a migration must save: a fold is free, a multiplication costs time.
 LEAST_GAIN = {"fold": 0.1, "multiply": 1.0}
-PRODUCTS = frozenset({"MatMul", "Gemm", "Conv"})
+MOVED = "moved"  # meta of the model, not written to files: what was migrated
+READERS = frozenset({"MatMul", "Gemm", "Conv"})
 
 
 @dataclass(frozen=True)
@@ -51,13 +55,11 @@ class _Reader:
     @property
     def spatial(self) -> int:
         """How many axes follow the channels in the tensor: 2 for an image, 0 for a linear layer."""
-        assert self.weight.const_value is not None
-        return len(self.weight.const_value.shape) - 2 if self.node.op_type == "Conv" else 0
+        return constant(self.weight).ndim - 2 if self.node.op_type == "Conv" else 0
 
     def array(self) -> np.ndarray:
         """Returns the weights as [N, C, T], [C, 1, T] for a depthwise convolution."""
-        assert self.weight.const_value is not None
-        stored = self.weight.const_value.numpy()
+        stored = constant(self.weight)
         return stored.reshape(*stored.shape[:2], -1)
 
     def multiply(self, factors: np.ndarray) -> None:
@@ -74,12 +76,36 @@ class _Fold:
     between: tuple[Pair, ...] = ()
 
 
-def migrate_outliers(model: ir.Model, channels: Mapping[str, ChannelStatistic]) -> list[Moved]:
-    """Returns the migrations it made in the graph, where they reduce the quantization error that `channels` predict.
+def migrations(model: ir.Model) -> tuple[Moved, ...]:
+    """Returns what `migrate_outliers` did in a graph."""
+    return tuple(model.meta.get(MOVED, ()))
 
-    channels: {quantizer: statistic per channel}. Scales are not touched: whoever sets them takes the divided tensors'.
+
+def _unusable(model: ir.Model, channels: Mapping[str, ChannelStatistic]) -> Iterator[str]:
+    for migration in migrations(model):
+        if not (np.isfinite(migration.factors).all() and (migration.factors > 0).all()):
+            yield f"{migration.quantizers[0]} was divided by {migration.factors.min()}"
+
+
+@graph_pass(ensures=_unusable, tolerance=1e-5)
+def migrate_outliers(model: ir.Model, channels: Mapping[str, ChannelStatistic]) -> bool:
+    """Divides tensors where that reduces the quantization error that `channels` predict; `migrations` tells which.
+
+        LayerNorm(g, b) → Q → DQ → MatMul(W)     ->     LayerNorm(g / s, b / s) → Q → DQ → MatMul(s · W)
+        x → Q → DQ → MatMul(W)                   ->     x → Mul(1 / s) → Q → DQ → MatMul(s · W)
+
+    channels: {quantizer: statistic per channel} of the tensors as they were, so none is divided twice. Scales are not
+    touched: whoever sets them takes the divided tensors'.
     """
-    moved = []
+    before = migrations(model)
+    done = {name for migration in before for name in migration.quantizers}
+    made = list(_migrate(model, {name: c for name, c in channels.items() if name not in done}))
+    model.meta[MOVED] = (*before, *made)
+    return bool(made)
+
+
+def _migrate(model: ir.Model, channels: Mapping[str, ChannelStatistic]) -> Iterator[Moved]:
+    """Yields the migrations while it makes them."""
     for root, readers in list(_groups(model, channels)):
         weights = [r.array() for r in readers]
         fold = _fold(root, readers, channels)
@@ -96,8 +122,7 @@ def migrate_outliers(model: ir.Model, channels: Mapping[str, ChannelStatistic]) 
             _insert_multiplications(model, readers, migration.factors)
         names = [name for pair in (*(r.pair for r in readers), *(fold.between if fold else ())) for name in pair.names]
         into = fold.name if fold else "multiplication"
-        moved.append(Moved(tuple(names), migration.factors, migration.strength, migration.gain_db, into))
-    return moved
+        yield Moved(tuple(names), migration.factors, migration.strength, migration.gain_db, into)
 
 
 def _groups(model: ir.Model, channels: Mapping[str, ChannelStatistic]) -> Iterator[tuple[ir.Value, list[_Reader]]]:
@@ -106,14 +131,14 @@ def _groups(model: ir.Model, channels: Mapping[str, ChannelStatistic]) -> Iterat
     for pair in find_pairs(model):
         reader = _reader(pair, channels) if pair.names[0] in channels else None
         if reader is not None:
-            root = _above_layout(pair.source)
+            root = _root(pair.source)
             groups.setdefault(id(root), (root, []))[1].append(reader)
     yield from groups.values()
 
 
 def _reader(pair: Pair, channels: Mapping[str, ChannelStatistic]) -> _Reader | None:
-    users = list(pair.dequantize.outputs[0].consumers())
-    if len(users) != 1 or users[0].op_type not in PRODUCTS or users[0].inputs[0] is not pair.dequantize.outputs[0]:
+    users = list(pair.output.consumers())
+    if len(users) != 1 or users[0].op_type not in READERS or users[0].inputs[0] is not pair.output:
         return None
     weight = _stored(users[0].inputs[1])
     if weight is None:
@@ -132,7 +157,7 @@ def _stored(value: ir.Value | None) -> ir.Value | None:
     transposed = False
     while value is not None and value.const_value is None:
         node = value.producer()
-        if node is None or node.op_type not in ("QuantizeLinear", "DequantizeLinear", "Transpose"):
+        if node is None or node.op_type not in (Q, DQ, "Transpose"):
             return None
         if len(value.uses()) != 1 or value.is_graph_output():
             return None
@@ -143,13 +168,9 @@ def _stored(value: ir.Value | None) -> ir.Value | None:
     return value if transposed or len(value.const_value.shape) > 2 else None  # [C, N] stored as it is read: not ours
 
 
-def _above_layout(value: ir.Value) -> ir.Value:
-    node = value.producer()
-    while node is not None and node.op_type in LAYOUT:
-        above = node.inputs[0]
-        assert above is not None
-        value, node = above, above.producer()
-    return value
+def _root(value: ir.Value) -> ir.Value:
+    """Returns the tensor whose elements a tensor holds in another layout."""
+    return back(value).end or value
 
 
 def _fold(root: ir.Value, readers: list[_Reader], channels: Mapping[str, ChannelStatistic]) -> _Fold | None:
@@ -177,12 +198,12 @@ def _linear(made: ir.Value) -> _Fold | None:
     if node is None:
         return None
     if node.op_type == "Conv":
-        weight, bias = _stored(node.inputs[1]), node.inputs[2] if len(node.inputs) > 2 else None
+        weight, bias = _stored(node.inputs[1]), given(node, 2)
         return _Fold(node.name or "", tuple(v for v in (weight, bias) if v is not None)) if weight else None
     if node.op_type != "Add":
         return None
     for product, bias in (node.inputs, node.inputs[::-1]):
-        matmul = product.producer() if product is not None else None
+        matmul = producer(product)
         if matmul is None or matmul.op_type != "MatMul" or bias is None or bias.const_value is None:
             continue
         weight = _stored(matmul.inputs[1])
@@ -195,8 +216,8 @@ def _through_attention(product: ir.Node, channels: Mapping[str, ChannelStatistic
     """Returns the value projection behind probabilities × values [B, H, S, T] × [B, H, T, D]."""
     value = product.inputs[1]
     between: tuple[Pair, ...] = ()
-    node = value.producer() if value is not None else None
-    if node is not None and node.op_type == "DequantizeLinear" and node.inputs[0] is not None:
+    node = producer(value)
+    if node is not None and node.op_type == DQ and node.inputs[0] is not None:
         quantize = node.inputs[0].producer()
         if quantize is None or len(node.outputs[0].uses()) != 1 or len(quantize.outputs[0].uses()) != 1:
             return None
@@ -204,22 +225,15 @@ def _through_attention(product: ir.Node, channels: Mapping[str, ChannelStatistic
         if any(name not in channels for pair in between for name in pair.names):
             return None
         value = quantize.inputs[0]
-    if value is None or not _read_only_by(_above_layout(value), {id(between[0].quantize) if between else id(product)}):
+    if value is None or not _read_only_by(_root(value), {id(between[0].quantize) if between else id(product)}):
         return None
-    linear = _linear(_above_layout(value))
+    linear = _linear(_root(value))
     return _Fold(linear.name, linear.values, between) if linear else None
 
 
 def _read_only_by(value: ir.Value, readers: set[int]) -> bool:
     """Returns whether only these nodes read a value, directly or behind layout operators."""
-    if value.is_graph_output():
-        return False
-    for user in value.consumers():
-        if id(user) in readers or user.op_type == "Shape":
-            continue
-        if user.op_type not in LAYOUT or not _read_only_by(user.outputs[0], readers):
-            return False
-    return True
+    return only_read_by(value, lambda node: id(node) in readers or node.op_type == "Shape", empty=True)
 
 
 def _insert_multiplications(model: ir.Model, readers: list[_Reader], factors: np.ndarray) -> None:
@@ -230,18 +244,15 @@ def _insert_multiplications(model: ir.Model, readers: list[_Reader], factors: np
         if key not in made:
             shape = (-1, *(1,) * reader.spatial)
             name = f"{reader.pair.names[0].removesuffix('._input_quantizer')}.migration"
-            constant = initializer(model, name, (1.0 / factors).astype(np.float32).reshape(shape))
-            node = ir.node("Mul", [source, constant], name=f"{name}/Mul")
-            node.outputs[0].shape, node.outputs[0].dtype = source.shape, ir.DataType.FLOAT
-            node.outputs[0].name = node.name
+            inverse = initializer(model, name, (1.0 / factors).astype(np.float32).reshape(shape))
+            node = described(ir.node("Mul", [source, inverse]), source.shape, f"{name}/Mul")
             model.graph.insert_before(quantize, node)
             made[key] = node.outputs[0]
         quantize.replace_input_with(0, made[key])
 
 
 def _scale(value: ir.Value, factors: np.ndarray, axis: int) -> None:
-    assert value.const_value is not None and value.name is not None
-    array = value.const_value.numpy()
+    array = constant(value)
     shape = [1] * array.ndim
     shape[axis] = -1
     value.const_value = ir.tensor((array * factors.reshape(shape)).astype(np.float32), name=value.name)

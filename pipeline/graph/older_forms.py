@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import onnx_ir as ir
 
-from pipeline.graph.pairs import initializer, replace_value
+from pipeline.graph.build import Dims, described, initializer, replace_value
+from pipeline.graph.nodes import given
 
 Rule = Callable[[ir.Model, ir.Node], "str | None"]
 
@@ -25,10 +26,9 @@ def gelu(model: ir.Model, node: ir.Node) -> str | None:
         nonlocal count
         if isinstance(right, float):
             right = initializer(model, f"gelu.{right:.6g}", np.array(right, np.float32))
-        new = ir.node(op_type, [left] if right is None else [left, right], name=f"{node.name}/{op_type}_{count}")
+        new = ir.node(op_type, [left] if right is None else [left, right])
+        model.graph.insert_before(node, described(new, old.shape, f"{node.name}/{op_type}_{count}", old.dtype))
         count += 1
-        new.outputs[0].name, new.outputs[0].shape, new.outputs[0].type = new.name, old.shape, old.type
-        model.graph.insert_before(node, new)
         return new.outputs[0]
 
     if node.attributes.get_string("approximate", "none") == "tanh":
@@ -45,7 +45,7 @@ def reduction(model: ir.Model, node: ir.Node) -> str | None:
     if node.attributes.get_int("noop_with_empty_axes", 0):
         return "noop_with_empty_axes came later"
     node.attributes.pop("noop_with_empty_axes", None)
-    axes = node.inputs[1] if len(node.inputs) > 1 else None
+    axes = given(node, 1)
     if axes is not None:
         if axes.const_value is None:
             return "its axes are computed at run time"
@@ -60,7 +60,7 @@ def split(model: ir.Model, node: ir.Node) -> str | None:
     """The length of every part instead of their number; the last part is the shorter one."""
     count = node.attributes.get_int("num_outputs", 0)
     node.attributes.pop("num_outputs", None)
-    if not count or (len(node.inputs) > 1 and node.inputs[1] is not None):
+    if not count or given(node, 1) is not None:
         return None
     dims = _dims(node.inputs[0])
     length = dims[node.attributes.get_int("axis", 0)] if dims is not None else None
@@ -99,7 +99,7 @@ def resize(model: ir.Model, node: ir.Node) -> str | None:
     if not axes or node.attributes.get_string("coordinate_transformation_mode", "") == "tf_crop_and_resize":
         return "its rank is not known, or it crops"
     for index, whole in ((2, [1.0] * len(dims or ())), (3, list(dims or ()))):
-        value = node.inputs[index] if len(node.inputs) > index else None
+        value = given(node, index)
         if value is None:
             continue
         if value.const_value is None:
@@ -116,7 +116,7 @@ def resize(model: ir.Model, node: ir.Node) -> str | None:
     return None
 
 
-def _dims(value: ir.Value | None) -> Sequence[int | ir.SymbolicDim] | None:
+def _dims(value: ir.Value | None) -> Dims | None:
     return value.shape.dims if value is not None and value.shape is not None else None
 
 

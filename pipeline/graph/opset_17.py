@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
+import onnx_ir.passes.common as common
 
 from pipeline.errors import InputError
+from pipeline.graph.build import constant, initializer
+from pipeline.graph.nodes import DQ, Q, given
 from pipeline.graph.older_forms import RULES
-from pipeline.graph.pairs import constant, initializer, remove_unused
+from pipeline.graph.passes import graph_pass
 
 OPSET, IR_VERSION = 17, 8
-PAIR = ("QuantizeLinear", "DequantizeLinear")
+PAIR = (Q, DQ)
 
 # What came with later opsets and changes nothing at this value.
 WITHOUT_EFFECT: dict[tuple[str, str], Any] = {
@@ -39,6 +43,12 @@ LATER_VALUES = {
 OTHER_MEANING = frozenset({"DFT", "GridSample"})
 
 
+def _newer(model: ir.Model) -> Iterator[str]:
+    if model.opset_imports.get("", 0) > OPSET:
+        yield f"the graph is in opset {model.opset_imports['']}"
+
+
+@graph_pass(ensures=_newer, tolerance=1e-6)
 def opset_17(model: ir.Model) -> bool:
     """Rewrites operators that came or changed after opset 17 to what means the same there.
 
@@ -60,7 +70,7 @@ def opset_17(model: ir.Model) -> bool:
         rule = RULES.get(node.op_type) if node.domain == "" else None
         if rule is not None and (fault := rule(model, node)):
             faults[node] = fault
-    remove_unused(model)
+    common.RemoveUnusedNodesPass()(model)  # what is not there needs no form
     faults.update({node: fault for node in model.graph if node not in faults and (fault := _fault(node))})
     if faults:
         listed = "\n".join(f"  {node.name} ({node.op_type}): {fault}" for node, fault in faults.items())
@@ -78,14 +88,14 @@ def _write_out(model: ir.Model, node: ir.Node) -> bool:
     if scale is None or scale.const_value is None:
         return False
     shape = constant(scale).shape
-    missing = len(node.inputs) < 3 or node.inputs[2] is None
-    if missing and node.op_type == "DequantizeLinear":  # a Q without one makes uint8, which `_fault` refuses
+    missing = given(node, 2) is None
+    if missing and node.op_type == DQ:  # a Q without one makes uint8, which `_fault` refuses
         node.resize_inputs(3)
         node.replace_input_with(2, initializer(model, f"{node.name}.zero_point", np.zeros(shape, np.int8)))
     axis = len(shape) == 1 and "axis" not in node.attributes
     if axis:
         node.attributes["axis"] = ir.AttrInt64("axis", 1)
-    return axis or (missing and node.op_type == "DequantizeLinear")
+    return axis or (missing and node.op_type == DQ)
 
 
 def _drop_defaults(node: ir.Node) -> None:
@@ -122,7 +132,7 @@ def _fault(node: ir.Node) -> str | None:
 
 def _pair_fault(node: ir.Node) -> str | None:
     """Returns why TensorRT 8.6 would refuse or misread a Q or DQ."""
-    scale, zero_point = node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else None
+    scale, zero_point = given(node, 1), given(node, 2)
     if scale is None or scale.const_value is None:
         return "its scale is computed at run time"
     if scale.const_value.dtype != ir.DataType.FLOAT:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
-import onnx_ir.passes.common as common
 
 from calibration.arithmetic import Grid, usable
+from pipeline.graph.build import constant, described, initializer
+from pipeline.graph.nodes import DQ, Q
+from pipeline.graph.passes import graph_pass
 
 QUANTIZER = "quantizer"  # metadata of both nodes: the quantizer's name, several joined by a space after a merge
 DROPPED = "dropped"  # meta of the model, not written to files: {quantizer: why a pass removed its pair}
@@ -31,6 +33,16 @@ class Pair:
         return value
 
     @property
+    def output(self) -> ir.Value:
+        """The float tensor behind the DQ."""
+        return self.dequantize.outputs[0]
+
+    @property
+    def stored(self) -> bool:
+        """Whether it is on a weight."""
+        return self.source.const_value is not None
+
+    @property
     def scale(self) -> np.ndarray:
         """float32, scalar or [C]."""
         return constant(self.quantize.inputs[1])
@@ -50,25 +62,24 @@ class Pair:
         """The numbers that the pair represents."""
         return Grid(self.scale.astype(np.float32), self.axis)
 
-
-def constant(value: ir.Value | None) -> np.ndarray:
-    """Returns the array behind an initializer. Raises ValueError for anything that is computed at run time."""
-    if value is None or value.const_value is None:
-        raise ValueError(f"{value.name if value else 'a missing input'} is not an initializer")
-    return value.const_value.numpy()
+    def set_inputs(self, *, scale: ir.Value | None = None, zero_point: ir.Value | None = None) -> None:
+        """Gives both nodes another scale or zero point."""
+        for index, value in ((1, scale), (2, zero_point)):
+            for node in (self.quantize, self.dequantize) if value is not None else ():
+                node.replace_input_with(index, value)
 
 
 def find_pairs(model: ir.Model) -> Iterator[Pair]:
     """Yields every Q/DQ pair in graph order; a DQ on stored int8 weights has no Q and is not a pair."""
     for node in model.graph:
-        if node.op_type == "QuantizeLinear":
+        if node.op_type == Q:
             yield from pairs_of(node)
 
 
 def pairs_of(quantize: ir.Node) -> Iterator[Pair]:
     """Yields the pairs of one QuantizeLinear."""
     for user in list(quantize.outputs[0].consumers()):
-        if user.op_type == "DequantizeLinear":
+        if user.op_type == DQ:
             yield pair_of(quantize, user)
 
 
@@ -77,84 +88,66 @@ def pair_of(quantize: ir.Node, dequantize: ir.Node) -> Pair:
     return Pair(tuple(quantize.metadata_props.get(QUANTIZER, quantize.name or "").split()), quantize, dequantize)
 
 
+def _others(model: ir.Model, enabled: set[str]) -> Iterator[Pair]:
+    return (pair for pair in find_pairs(model) if not enabled.intersection(pair.names))
+
+
+@graph_pass(ensures=lambda model, enabled: (f"{pair.names[0]} is still there" for pair in _others(model, enabled)))
 def keep_pairs(model: ir.Model, enabled: set[str]) -> bool:
     """Removes every pair none of whose quantizers is enabled:  x → Q → DQ → y   ->   x → y."""
-    removed = [pair for pair in find_pairs(model) if not enabled.intersection(pair.names)]
+    removed = list(_others(model, enabled))
     for pair in removed:
-        for output in model.graph.outputs:
-            assert output is not pair.dequantize.outputs[0], "a graph output is never quantized"
-        pair.dequantize.outputs[0].replace_all_uses_with(pair.source)
-    remove_unused(model)
+        assert not pair.output.is_graph_output(), "a graph output is never quantized"
+        pair.output.replace_all_uses_with(pair.source)
     return bool(removed)
 
 
+@graph_pass(ensures=lambda model, scales: _without_their_own(model, scales))
 def set_scales(model: ir.Model, scales: Mapping[str, np.ndarray]) -> bool:
-    """Gives every pair its own scale and zero-point initializers, named after the quantizer.
+    """Gives every pair its own scale and zero-point initializers, named after the quantizer:
+
+        Q(s, z) → DQ(s, z)     ->     Q(name.scale, name.zero_point) → DQ(name.scale, name.zero_point)
 
     scales: {quantizer: float32 scalar or [C]}. Raises ValueError for a pair without one.
     """
     missing = [p.names[0] for p in find_pairs(model) if p.names[0] not in scales]
     if missing:
         raise ValueError(f"no scale for {len(missing)} quantizers, the first is {missing[0]}")
+    stale = list(_without_their_own(model, scales))
     for pair in find_pairs(model):
         name, scale = pair.names[0], np.asarray(scales[pair.names[0]], dtype=np.float32)
         if not usable(scale).all():
             raise ValueError(f"{name}: a scale must be positive and finite, got {scale.min()}")
-        inputs = (
-            initializer(model, f"{name}.scale", scale),
-            initializer(model, f"{name}.zero_point", np.zeros(scale.shape, dtype=np.int8)),
+        zero_point = np.zeros(scale.shape, dtype=np.int8)
+        pair.set_inputs(
+            scale=initializer(model, f"{name}.scale", scale),
+            zero_point=initializer(model, f"{name}.zero_point", zero_point),
         )
-        for node in (pair.quantize, pair.dequantize):
-            for index, value in enumerate(inputs, start=1):
-                node.replace_input_with(index, value)
-    remove_unused(model)
-    return True
+    return bool(stale)
 
 
-def initializer(model: ir.Model, name: str, array: np.ndarray) -> ir.Value:
-    """Returns the graph's initializer `name`, set to `array`."""
-    tensor = ir.tensor(array, name=name)
-    known = model.graph.initializers.get(name)
-    if known is not None:
-        known.const_value = tensor
-        known.shape, known.dtype = ir.Shape(array.shape), tensor.dtype
-        return known
-    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
-    model.graph.register_initializer(value)
-    return value
-
-
-def replace_value(old: ir.Value, new: ir.Value) -> None:
-    """Gives every reader of `old` the value `new`, which takes its name where it is one of the graph's outputs."""
-    name = old.name if old.is_graph_output() else None
-    new.type, new.shape = new.type or old.type, new.shape or old.shape
-    old.replace_all_uses_with(new, replace_graph_outputs=True)
-    if name is not None:
-        old.name, new.name = f"{name}/replaced", name
-
-
-def remove_unused(model: ir.Model) -> None:
-    """Removes nodes and initializers that nothing reads."""
-    common.RemoveUnusedNodesPass()(model)
-    for name, value in list(model.graph.initializers.items()):
-        if not value.uses() and not value.is_graph_output():
-            del model.graph.initializers[name]
+def _without_their_own(model: ir.Model, scales: Mapping[str, np.ndarray]) -> Iterator[str]:
+    """Yields the quantizers whose nodes have another scale or zero point than their own."""
+    for pair in find_pairs(model):
+        name = pair.names[0]
+        scale, zero_point = (model.graph.initializers.get(f"{name}.{kind}") for kind in ("scale", "zero_point"))
+        own = all(tuple(node.inputs[1:]) == (scale, zero_point) for node in (pair.quantize, pair.dequantize))
+        expected = np.asarray(scales[name], np.float32)
+        if not (own and np.array_equal(pair.scale, expected) and pair.zero_point.dtype == np.int8):
+            yield f"{name} has another scale than its own"
 
 
 def insert_pair(model: ir.Model, names: tuple[str, ...], source: ir.Value, like: Pair, before: ir.Node) -> Pair:
     """Returns a new pair on `source` with the scale, zero point and axis of `like`, placed before a node."""
-    attributes = [a for a in like.quantize.attributes.values() if a.name == "axis"]
-    scale, zero_point = like.quantize.inputs[1], like.quantize.inputs[2]
-    quantize = ir.node("QuantizeLinear", [source, scale, zero_point], attributes={a.name: a.value for a in attributes})
-    dequantize = ir.node(
-        "DequantizeLinear", [quantize.outputs[0], scale, zero_point], attributes={a.name: a.value for a in attributes}
-    )
-    quantize.outputs[0].dtype, quantize.outputs[0].shape = ir.DataType.INT8, source.shape
-    dequantize.outputs[0].dtype, dequantize.outputs[0].shape = ir.DataType.FLOAT, source.shape
+    attributes = {a.name: a.value for a in like.quantize.attributes.values() if a.name == "axis"}
+    parameters = like.quantize.inputs[1:3]
+    quantize = ir.node(Q, [source, *parameters], attributes=attributes)
+    dequantize = ir.node(DQ, [quantize.outputs[0], *parameters], attributes=attributes)
+    described(quantize, source.shape, f"{names[0]}/int8", ir.DataType.INT8)
+    described(dequantize, source.shape, f"{names[0]}/output")
     for node in (quantize, dequantize):
         node.metadata_props[QUANTIZER] = " ".join(names)
         node.name = f"{names[0]}/{node.op_type}"
-    quantize.outputs[0].name, dequantize.outputs[0].name = f"{names[0]}/int8", f"{names[0]}/output"
     model.graph.insert_before(before, [quantize, dequantize])
     return Pair(names, quantize, dequantize)
 
@@ -163,7 +156,7 @@ def drop_pairs(model: ir.Model, reasons: Mapping[str, str]) -> bool:
     """Removes the pairs of some quantizers, {quantizer: why}, which `dropped` tells afterwards."""
     present = {name for pair in find_pairs(model) for name in pair.names}
     model.meta[DROPPED] = {**dropped(model), **reasons}
-    return keep_pairs(model, present - set(reasons))
+    return keep_pairs(model, present - set(reasons)).modified
 
 
 def dropped(model: ir.Model) -> dict[str, str]:
@@ -176,6 +169,6 @@ def scales_of(model: ir.Model) -> dict[str, np.ndarray]:
     return {
         name: constant(node.inputs[1]).astype(np.float32)
         for node in model.graph
-        if node.op_type == "DequantizeLinear"
+        if node.op_type == DQ
         for name in node.metadata_props.get(QUANTIZER, "").split()
     }

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import onnx_ir as ir
 
 from pipeline.graph import saturation
-from pipeline.graph.byte_products import PRODUCTS, as_rows, byte_products
-from pipeline.graph.pairs import Pair, drop_pairs, find_pairs, initializer
+from pipeline.graph.build import constant, initializer
+from pipeline.graph.byte_products import as_rows, byte_products
+from pipeline.graph.nodes import PRODUCTS
+from pipeline.graph.pairs import Pair, drop_pairs, find_pairs
+from pipeline.graph.passes import graph_pass
 from pipeline.graph.walks import pair_above
 
 FLOAT_PRODUCT = "a product of two activations may saturate without VNNI: nothing bounds what is computed at run time"
 
 
+def _saturating(model: ir.Model) -> Iterator[str]:
+    for product in byte_products(model):
+        if product.codes is None or saturation.may_saturate(product.codes).any():
+            yield f"{product.node.name} may still saturate"
+
+
+@graph_pass(ensures=_saturating, tolerance=0.05)
 def saturation_free(model: ir.Model) -> bool:
     """Raises weight scales until no pair of products can leave 16 bits; products of two activations become float.
 
@@ -20,33 +32,35 @@ def saturation_free(model: ir.Model) -> bool:
         x → Q → DQ → MatMul ← DQ ← Q ← y   ->     x → MatMul ← y
 
     Before `store_int8_weights`, which rounds. What bounds s′ is `saturation.bounded_scale`; tables and other weights
-    that are in no product keep their scale. Checked: no product that is left may saturate.
+    that are in no product keep their scale.
     """
-    changed = keep_activation_products_float(model)
+    changed = keep_activation_products_float(model).modified
     for pair in list(find_pairs(model)):
-        if pair.source.const_value is not None:
+        if pair.stored:
             changed |= _bound(model, pair)
-    left = [p.node.name for p in byte_products(model) if p.codes is None or saturation.may_saturate(p.codes).any()]
-    assert not left, f"{left[0]} may still saturate"
     return changed
 
 
+def _of_activations(model: ir.Model) -> list[ir.Node]:
+    return [product.node for product in byte_products(model) if product.codes is None]
+
+
+@graph_pass(ensures=lambda model: (f"{node.name} is still int8" for node in _of_activations(model)), tolerance=0.05)
 def keep_activation_products_float(model: ir.Model) -> bool:
-    """Removes the pairs in front of products of two activations; `dropped` tells which and why."""
-    reasons = {}
-    for product in list(byte_products(model)):
-        if product.codes is None:
-            pairs = [pair_above(value) for value in product.node.inputs[:2]]
-            reasons.update({name: FLOAT_PRODUCT for pair in pairs if pair is not None for name in pair.names})
+    """Removes the pairs in front of products of two activations; `dropped` tells which and why.
+
+    x → Q → DQ → MatMul ← DQ ← Q ← y     ->     x → MatMul ← y
+    """
+    pairs = [pair_above(value) for node in _of_activations(model) for value in node.inputs[:2]]
+    reasons = {name: FLOAT_PRODUCT for pair in pairs if pair is not None for name in pair.names}
     return drop_pairs(model, reasons) if reasons else False
 
 
 def _bound(model: ir.Model, pair: Pair) -> bool:
     """Gives a weight's pair the least scale at which its products cannot saturate; returns whether that is another."""
-    assert pair.source.const_value is not None
-    weight, scale = pair.source.const_value.numpy(), np.atleast_1d(pair.scale)
+    weight, scale = constant(pair.source), np.atleast_1d(pair.scale)
     bounded = scale
-    for node, index, order in _readers(pair.dequantize.outputs[0], tuple(range(weight.ndim))):
+    for node, index, order in _readers(pair.output, tuple(range(weight.ndim))):
         rows = as_rows(node, index, weight.transpose(order))
         if rows.shape[1:] == (1, 1):
             continue

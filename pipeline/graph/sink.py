@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import onnx_ir as ir
+import onnx_ir.passes.common as common
 
-from pipeline.graph.images import TO_CHANNELS_FIRST, TO_CHANNELS_LAST, described, is_transpose, transpose
-from pipeline.graph.pairs import initializer, remove_unused, replace_value
+from pipeline.graph.build import constant, copy_of, described, initializer, replace_value
+from pipeline.graph.images import TO_CHANNELS_FIRST, TO_CHANNELS_LAST, is_transpose, transpose
+from pipeline.graph.nodes import DQ, Q, producer
+from pipeline.graph.passes import graph_pass
 
-ONE_OPERAND = frozenset({"Relu", "Gelu", "Erf", "QuantizeLinear", "DequantizeLinear"})
+ONE_OPERAND = frozenset({"Relu", "Gelu", "Erf", Q, DQ})
 TWO_OPERANDS = frozenset({"Add", "Sub", "Mul", "Div"})
 
 
+def _inverses(model: ir.Model) -> Iterator[str]:
+    """Yields the transposes that undo the one they read."""
+    for node in model.graph:
+        above = producer(node.inputs[0]) if is_transpose(node, TO_CHANNELS_LAST) else None
+        if above is not None and is_transpose(above, TO_CHANNELS_FIRST) and not _is_renaming(above, node):
+            yield f"{node.name} undoes {above.name}"
+
+
+@graph_pass(ensures=_inverses)
 def sink_transposes(model: ir.Model) -> bool:
     """Computes on channels-last tensors what does not care where the channels are.
 
@@ -30,7 +44,8 @@ def sink_transposes(model: ir.Model) -> bool:
             for reader in list(node.outputs[0].consumers()):
                 moved |= _pass_below(model, node, reader)
         edited |= moved
-        remove_unused(model)
+        if moved:  # a transpose that nothing reads any more would be found again
+            common.RemoveUnusedNodesPass()(model)
     return edited
 
 
@@ -39,8 +54,8 @@ def _pass_below(model: ir.Model, above: ir.Node, reader: ir.Node) -> bool:
     last, output = above.inputs[0], reader.outputs[0]
     assert last is not None
     if is_transpose(reader, TO_CHANNELS_LAST):
-        if output.is_graph_output() and (last.producer() is None or last.is_graph_output()):
-            return False  # a value has one name
+        if _is_renaming(above, reader):
+            return False
         replace_value(output, last)
         return True
     if output.shape is None or len(output.shape) != 4:
@@ -49,15 +64,20 @@ def _pass_below(model: ir.Model, above: ir.Node, reader: ir.Node) -> bool:
     if inputs is None:
         return False
     batch, channels, height, width = output.shape.dims
-    attributes = {a.name: a.value for a in reader.attributes.values()}
-    new = ir.node(reader.op_type, inputs, attributes=attributes)
-    described(new, (batch, height, width, channels), f"{reader.name}/channels_last")
+    new = described(copy_of(reader, inputs), (batch, height, width, channels), f"{reader.name}/channels_last")
     below = transpose(new.outputs[0], TO_CHANNELS_FIRST, output.shape.dims, f"{reader.name}/channels_first")
     new.outputs[0].type = below.outputs[0].type = output.type  # int8 between a Q and its DQ
     new.metadata_props.update(reader.metadata_props)
     model.graph.insert_before(reader, [new, below])
     replace_value(output, below.outputs[0])
     return True
+
+
+def _is_renaming(above: ir.Node, below: ir.Node) -> bool:
+    """Returns whether two transposes that cancel keep apart values of two names: an output, and an input or output."""
+    first = above.inputs[0]
+    assert first is not None
+    return below.outputs[0].is_graph_output() and (first.producer() is None or first.is_graph_output())
 
 
 def _channels_last_inputs(model: ir.Model, above: ir.Node, reader: ir.Node) -> list[ir.Value | None] | None:
@@ -67,24 +87,29 @@ def _channels_last_inputs(model: ir.Model, above: ir.Node, reader: ir.Node) -> l
         per_tensor = all(shape is not None and len(shape) == 0 for shape in scales)
         return [above.inputs[0], *reader.inputs[1:]] if per_tensor else None
     if reader.op_type in TWO_OPERANDS:
-        operands = [_channels_last(model, value) for value in reader.inputs]
-        return operands if all(value is not None for value in operands) else None
+        return (
+            [_channels_last(model, v) for v in reader.inputs] if all(map(_has_channels_last, reader.inputs)) else None
+        )
     if reader.op_type == "Resize" and reader.inputs[0] is above.outputs[0]:
         return _resize_inputs(model, above, reader)
     return None
 
 
-def _channels_last(model: ir.Model, value: ir.Value | None) -> ir.Value | None:
-    """Returns the operand with its channels last, None where that would take another transpose."""
-    if value is None or is_transpose(value.producer(), TO_CHANNELS_FIRST):
-        return value.producer().inputs[0] if value is not None else None  # type: ignore[union-attr]
-    if value.const_value is None:
-        return None
+def _has_channels_last(value: ir.Value | None) -> bool:
+    """Returns whether an operand can be had with its channels last without another transpose."""
+    if value is None or value.const_value is None:
+        return is_transpose(producer(value), TO_CHANNELS_FIRST)
     array = value.const_value.numpy()
-    if array.ndim == 0 or array.size == 1:
+    return array.size == 1 or array.ndim in (0, 4)
+
+
+def _channels_last(model: ir.Model, value: ir.Value | None) -> ir.Value | None:
+    node = producer(value)
+    if value is None or node is not None:
+        return node.inputs[0] if node is not None else None
+    array = constant(value)
+    if array.size == 1 or array.ndim == 0:
         return value
-    if array.ndim != 4:
-        return None
     return initializer(model, f"{value.name}.channels_last", np.ascontiguousarray(array.transpose(TO_CHANNELS_LAST)))
 
 

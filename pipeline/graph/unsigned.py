@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import onnx_ir as ir
 
-from pipeline.graph.hoist import LAYOUT
-from pipeline.graph.pairs import find_pairs, initializer, remove_unused
+from pipeline.graph.build import initializer
+from pipeline.graph.nodes import DQ, LAYOUT, Q
+from pipeline.graph.pairs import Pair, find_pairs
+from pipeline.graph.passes import graph_pass
+from pipeline.graph.walks import back, only_read_by
 
 
+def _signed(model: ir.Model) -> Iterator[Pair]:
+    """Yields the int8 pairs of activations that are better unsigned."""
+    for pair in list(find_pairs(model)):
+        if pair.axis is not None or pair.stored or pair.zero_point.dtype != np.int8:
+            continue  # a weight, or unsigned already
+        if not only_read_by(pair.output, _multiplies_activations):
+            yield pair
+
+
+@graph_pass(ensures=lambda model: (f"{pair.names[0]} is signed" for pair in _signed(model)))
 def unsigned_activations(model: ir.Model) -> bool:
     """Shifts activation pairs from int8 around 0 to uint8 around 128, products of two activations excepted.
 
@@ -20,37 +35,19 @@ def unsigned_activations(model: ir.Model) -> bool:
     other operand at run time, for which OpenVINO falls back to float.
     """
     changed = False
-    for pair in list(find_pairs(model)):
-        if pair.axis is not None or pair.zero_point.dtype != np.int8 or pair.source.const_value is not None:
-            continue
-        if _feeds_activation_products(pair.dequantize.outputs[0]):
-            continue
+    for pair in _signed(model):
         shifted = (pair.zero_point.astype(np.int16) + 128).astype(np.uint8)
-        value = initializer(model, f"{pair.names[0]}.zero_point_uint8", shifted)
-        pair.quantize.replace_input_with(2, value)
-        pair.dequantize.replace_input_with(2, value)
+        pair.set_inputs(zero_point=initializer(model, f"{pair.names[0]}.zero_point_uint8", shifted))
         pair.quantize.outputs[0].dtype = ir.DataType.UINT8
         changed = True
-    remove_unused(model)
     return changed
 
 
-def _feeds_activation_products(value: ir.Value) -> bool:
-    """Returns whether every reader of a tensor, layout changes aside, is a MatMul of two activations."""
-    uses = list(value.uses())
-    return bool(uses) and all(
-        _feeds_activation_products(use.node.outputs[0])
-        if use.node.op_type in LAYOUT
-        else use.node.op_type == "MatMul" and not any(_is_weight(v) for v in use.node.inputs)
-        for use in uses
-    )
+def _multiplies_activations(node: ir.Node) -> bool:
+    return node.op_type == "MatMul" and not any(_is_weight(value) for value in node.inputs)
 
 
 def _is_weight(value: ir.Value | None) -> bool:
     """Returns whether a tensor is stored in the file, possibly behind a DequantizeLinear and layout changes."""
-    while value is not None and value.const_value is None:
-        node = value.producer()
-        if node is None or node.op_type not in (*LAYOUT, "DequantizeLinear", "QuantizeLinear"):
-            return False
-        value = node.inputs[0]
-    return value is not None
+    end = back(value, lambda node: node.op_type in (*LAYOUT, DQ, Q)).end
+    return end is not None and end.const_value is not None

@@ -1,37 +1,71 @@
-"""From a tensor back to the operator or the pair that it comes from."""
+"""Along a tensor through the operators that only move data: back to what it comes from, and on to what reads it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+
 import onnx_ir as ir
 
-from pipeline.graph.hoist import LAYOUT
+from pipeline.graph.nodes import DQ, LAYOUT, Q, is_layout, producer
 from pipeline.graph.pairs import Pair, pair_of
 
 
-def producer(value: ir.Value | None) -> ir.Node | None:
-    """Returns the operator that makes a tensor, None for inputs, constants and nothing."""
-    return value.producer() if value is not None else None
+@dataclass(frozen=True)
+class Path:
+    """A walk from a reader back towards the inputs."""
+
+    passed: tuple[ir.Node, ...]  # the nearest to the reader first
+    end: ir.Value | None
+
+    @property
+    def node(self) -> ir.Node | None:
+        """The operator at which the walk stopped; None: at an input, an initializer or nothing."""
+        return producer(self.end)
 
 
-def above_layout(value: ir.Value | None) -> ir.Value | None:
-    """Returns the tensor whose elements a tensor holds in another layout."""
-    while (node := producer(value)) is not None and node.op_type in LAYOUT:
+def back(value: ir.Value | None, through: Callable[[ir.Node], bool] = is_layout) -> Path:
+    """Returns the walk from `value` back along first inputs, as long as `through` allows the operator."""
+    passed: list[ir.Node] = []
+    while (node := producer(value)) is not None and node.inputs and through(node):
+        passed.append(node)
         value = node.inputs[0]
-    return value
+    return Path(tuple(passed), value)
 
 
 def pair_above(value: ir.Value | None) -> Pair | None:
     """Returns the pair that a tensor comes from, layout operators aside; None where it is not quantized."""
-    dequantize = producer(above_layout(value))
-    if dequantize is None or dequantize.op_type != "DequantizeLinear":
+    dequantize = back(value).node
+    if dequantize is None or dequantize.op_type != DQ:
         return None
     quantize = producer(dequantize.inputs[0])
-    if quantize is None or quantize.op_type != "QuantizeLinear":
+    if quantize is None or quantize.op_type != Q:
         return None  # stored int8
     return pair_of(quantize, dequantize)
 
 
-def above_pair(value: ir.Value | None) -> ir.Value | None:
-    """Returns the float tensor behind layout operators and at most one pair."""
-    pair = pair_above(value)
-    return above_layout(pair.source if pair is not None else value)
+def readers(value: ir.Value) -> Iterator[ir.Node]:
+    """Yields the operators that read a tensor, those behind layout operators instead of these."""
+    for node in value.consumers():
+        if is_layout(node):
+            yield from readers(node.outputs[0])
+        else:
+            yield node
+
+
+def only_read_by(
+    value: ir.Value, accepts: Callable[[ir.Node], bool], through: Collection[str] = LAYOUT, *, empty: bool = False
+) -> bool:
+    """Returns whether all that reads a tensor is accepted, directly or behind operators that may be on the way.
+
+    An output of the graph is read by anybody. empty: the answer for a tensor that nothing reads.
+    """
+    if value.is_graph_output():
+        return False
+    nodes = value.consumers()
+    if not nodes:
+        return empty
+    return all(
+        accepts(n) or (n.op_type in through and only_read_by(n.outputs[0], accepts, through, empty=empty))
+        for n in nodes
+    )

@@ -23,7 +23,7 @@ from pipeline.lint.findings import TARGETS, Finding, Place, Report, Saturation, 
 
 if TYPE_CHECKING:
     from pipeline.graph.saturation_risk import Risk
-    from pipeline.lint.view import View
+    from pipeline.graph.view import View
 
 __all__ = ["ALL", "TARGETS", "Finding", "Place", "Report", "lint"]
 
@@ -45,8 +45,8 @@ def lint(path: Path | str, target: str = ALL) -> Report:
             absent = error.name if isinstance(error, ModuleNotFoundError) and error.name != package else name
             message = f"lint needs the package {name}, which does not import ({error}); run `pip install {absent}`."
             raise BackendUnavailable(message) from error
+    from pipeline.graph.view import View
     from pipeline.lint.load import read
-    from pipeline.lint.view import View
 
     source = read(Path(path))
     view = View(source.model, bytes=source.bytes, external=source.external, inference=source.inference)
@@ -61,11 +61,12 @@ def _targets(asked: str) -> tuple[Target, ...]:
 
 
 def _report(file: str, view: View, targets: tuple[Target, ...]) -> Report:
+    from pipeline.graph.blocks import mask_adds
+    from pipeline.graph.nodes import DQ, Q
     from pipeline.graph.saturation_risk import risks
     from pipeline.lint import residual, rules
-    from pipeline.lint.attention import attention, mask_adds
+    from pipeline.lint.attention import attention
     from pipeline.lint.coverage import coverage
-    from pipeline.lint.nodes import DQ, Q
     from pipeline.lint.pairs import unfused
 
     products = risks(view.model) if "cpu" in targets else None  # it alone reads the weights

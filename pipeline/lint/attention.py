@@ -1,122 +1,17 @@
-"""Attention blocks: a softmax between two products of activations, and whether TensorRT can fuse one.
-
-The five places of the pattern (POINTS):
-
-    query ─ DQ ─┐                               ┌─ DQ ─ value
-                MatMul ─ (mask) ─ Softmax ─ DQ ─ MatMul ─ Q
-    key ─── DQ ─┘
-"""
+"""What TensorRT does with an attention block: one int8 kernel, one fp16 kernel, or several."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from pipeline.lint.findings import Attention, Dim, Target
-from pipeline.lint.nodes import DQ, Q, commutes, given, op, producer
-from pipeline.lint.view import HALF, View, first_known
+from pipeline.graph.blocks import INT8_HEADS, INT8_LENGTH, POINTS, Block, blocks
+from pipeline.graph.nodes import Q, given, op
+from pipeline.graph.view import HALF, View
+from pipeline.lint.findings import Attention, Target
 
-POINTS = ("query", "key", "softmax", "value", "output")  # every one of them, or none
-INT8_HEADS, INT8_LENGTH = (16, 32, 64), 512
 HALF_HEADS, HALF_STEP = range(16, 257), 8
-BEFORE_SOFTMAX = frozenset({"Add", "Sub", "Mul", "Div", "Where", "Cast", "Clip", "Tanh", "Max", "Min", Q, DQ})
-AFTER_SOFTMAX = frozenset({"Cast", "Dropout", "Where", Q, DQ})
-LONGEST_CHAIN = 8
-
-
-@dataclass(frozen=True)
-class Block:
-    """One attention block of the graph."""
-
-    scores: ir.Node  # query · key
-    softmax: ir.Node
-    context: ir.Node  # softmax · value
-    between: tuple[ir.Node, ...]  # operators from the scores to the softmax
-    points: frozenset[str]  # which of POINTS are quantized
-    head_size: Dim
-    queries: Dim
-    keys: Dim
-
-    @property
-    def quantized(self) -> bool:
-        """Whether any product is meant to be int8; a Q behind the second alone belongs to the layer after it."""
-        return bool(self.points - {"output"})
-
-    @property
-    def missing(self) -> tuple[str, ...]:
-        return tuple(name for name in POINTS if name not in self.points)
-
-
-def blocks(view: View) -> Iterator[Block]:
-    """Yields the attention blocks in graph order."""
-    for softmax in view.of("Softmax"):
-        scores, between = _scores(view, softmax)
-        context = _context(view, softmax)
-        if scores is None or context is None:
-            continue
-        query, key = (view.dims(value) for value in view.operands(scores))
-        shares, values = view.dims(softmax.outputs[0]), view.dims(given(context, 1))
-        points = {
-            "query": bool(view.dequantizers(given(scores, 0))),
-            "key": bool(view.dequantizers(given(scores, 1))),
-            "softmax": bool(view.dequantizers(given(context, 0))),
-            "value": bool(view.dequantizers(given(context, 1))),
-            "output": view.reaches(context.outputs[0], Q),
-        }
-        yield Block(
-            scores,
-            softmax,
-            context,
-            between,
-            frozenset(name for name, there in points.items() if there),
-            head_size=first_known(_at(query, -1), _at(key, -2)),
-            queries=first_known(_at(query, -2), _at(shares, -2)),
-            keys=first_known(_at(key, -1), _at(shares, -1), _at(values, -2)),
-        )
-
-
-def mask_adds(view: View) -> frozenset[int]:
-    """Returns the ids of what stands between scores and softmax: sums there are masks, no residuals."""
-    return frozenset(id(node) for block in blocks(view) for node in block.between)
-
-
-def _scores(view: View, softmax: ir.Node) -> tuple[ir.Node | None, tuple[ir.Node, ...]]:
-    """Returns the nearest product of two activations before a softmax, and what is between."""
-    frontier: list[tuple[ir.Value | None, tuple[ir.Node, ...]]] = [(given(softmax, 0), ())]
-    for _ in range(LONGEST_CHAIN):
-        wider: list[tuple[ir.Value | None, tuple[ir.Node, ...]]] = []
-        for value, passed in frontier:
-            node = producer(value)
-            if node is None or view.is_constant(value):
-                continue
-            if op(node) == "MatMul" and not any(map(view.is_constant, node.inputs)):
-                return node, passed
-            if op(node) in BEFORE_SOFTMAX:
-                wider += [(v, (*passed, node)) for v in node.inputs]
-            elif commutes(node):
-                wider.append((node.inputs[0], (*passed, node)))
-        frontier = wider
-    return None, ()
-
-
-def _context(view: View, softmax: ir.Node) -> ir.Node | None:
-    """Returns the product of a softmax, as first factor, and an activation."""
-    values = [softmax.outputs[0]]
-    for _ in range(LONGEST_CHAIN):
-        wider: list[ir.Value] = []
-        for use in (use for value in values for use in value.uses()):
-            if op(use.node) == "MatMul" and use.idx == 0 and not view.is_constant(given(use.node, 1)):
-                return use.node
-            if op(use.node) in AFTER_SOFTMAX or (commutes(use.node) and use.idx == 0):
-                wider += use.node.outputs
-        values = wider
-    return None
-
-
-def _at(dims: tuple[Dim, ...] | None, index: int) -> Dim:
-    return None if dims is None or len(dims) < -index else dims[index]
 
 
 def late_scaling(view: View, block: Block) -> ir.Node | None:

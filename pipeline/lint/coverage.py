@@ -7,9 +7,9 @@ from math import prod
 
 import onnx_ir as ir
 
-from pipeline.lint.findings import Coverage, Dim
-from pipeline.lint.nodes import WEIGHTED, number, op
-from pipeline.lint.view import View, first_known
+from pipeline.graph.nodes import PRODUCTS, number, op
+from pipeline.graph.view import Dim, View, first_known
+from pipeline.lint.findings import Coverage
 
 Dims = tuple[Dim, ...]
 STAND_IN = 128  # for a dimension that is neither known nor a batch
@@ -26,7 +26,7 @@ def coverage(view: View) -> Coverage:
     assumed: dict[str, int] = {}
     macs: list[tuple[ir.Node, int]] = []
     uncounted: list[str] = []
-    for node in view.of(*WEIGHTED):
+    for node in view.of(*PRODUCTS):
         factors = _factors(view, node)
         if factors is None:
             uncounted.append(view.label(node))

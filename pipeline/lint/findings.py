@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from pipeline.graph.view import Dim
 
 Target = Literal["8.6", "10", "cpu"]
 Severity = Literal["E", "W", "I"]
-Dim = int | str | None  # known, a symbol, unknown
 
 TENSORRT: dict[Target, str] = {"8.6": "TensorRT 8.6", "10": "TensorRT 10 and 11"}
 TARGETS: dict[Target, str] = {**TENSORRT, "cpu": "any CPU"}

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from pipeline.lint.nodes import DQ, Q, given, op, producer
-
-if TYPE_CHECKING:
-    from pipeline.lint.view import View
+from pipeline.graph.nodes import DQ, Q, given, op, producer
+from pipeline.graph.view import View
 
 
 def inside_gelu(view: View) -> Iterator[tuple[ir.Node, ir.Node]]:

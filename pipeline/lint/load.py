@@ -14,7 +14,7 @@ import onnx_ir.passes.common as common
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from pipeline.errors import InputError
-from pipeline.lint.nodes import op
+from pipeline.graph.nodes import op
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from pipeline.graph.nodes import DQ, PRODUCTS, Q, given, is_layout, op
+from pipeline.graph.view import Use, View
 from pipeline.lint.findings import Unfused
-from pipeline.lint.nodes import DQ, WEIGHTED, Q, given, is_layout, op
 from pipeline.lint.quantizers import dequantizers_of, same_scale
-
-if TYPE_CHECKING:
-    from pipeline.lint.view import Use, View
 
 # float in TensorRT, whatever stands around them
 FLOAT_ONLY = frozenset(
@@ -89,7 +86,7 @@ def _readers_in_float(view: View, dequantize: ir.Node) -> list[str | None]:
     reasons: list[str | None] = []
     for use in reach.uses:
         kind, name = op(use.node), view.label(use.node)
-        if kind in WEIGHTED and use.slot < 2:
+        if kind in PRODUCTS and use.slot < 2:
             reasons.append(None if view.runs_int8(use.node) else f"{kind} {name} has one float factor")
         elif (only_float(view, use) or kind == "Cast") and not feeds_normalization_after_conv(view, dequantize, use):
             reasons.append(f"{kind} {name} runs in float")

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
 
-from pipeline.lint.nodes import DQ, Q, given, number, op, producer
-
-if TYPE_CHECKING:
-    from pipeline.lint.view import View
+from pipeline.graph.nodes import DQ, Q, given, number, op, producer
+from pipeline.graph.view import View
 
 ONNX_DEFAULT_AXIS = 1
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from pipeline.lint.nodes import DQ, WEIGHTED, Q, commutes, op
+from pipeline.graph.nodes import DQ, PRODUCTS, Q, commutes, op
+from pipeline.graph.view import View
 from pipeline.lint.pairs import is_sum
-
-if TYPE_CHECKING:
-    from pipeline.lint.view import View
 
 PASSES = frozenset({"Dropout", "Cast", Q, DQ})  # between a product and its sum, beside bias and scaling by constants
 ACTIVATIONS = frozenset({"Relu", "LeakyRelu", "Clip", "HardSwish", "Gelu"})
@@ -63,7 +60,7 @@ def _from_product(view: View, value: ir.Value | None) -> bool:
         node = None if value is None else value.producer()
         if node is None:
             return False
-        if op(node) in WEIGHTED:
+        if op(node) in PRODUCTS:
             return True
         if op(node) in ("Add", "Mul") and not is_sum(view, node):
             computed = [v for v in node.inputs if not view.is_constant(v)]

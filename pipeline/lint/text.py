@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pipeline.lint.findings import SEVERITIES, TARGETS, Attention, Dim, Finding, Report
+from pipeline.lint.findings import SEVERITIES, TARGETS, Attention, Finding, Report
 
 NAMES = 3  # shown of each finding; --json has all
 GIGA = 1e9
@@ -91,5 +91,5 @@ def attention_table(blocks: Sequence[Attention]) -> list[str]:
     return ["".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def _size(dim: Dim) -> str:
+def _size(dim: int | str | None) -> str:
     return "?" if dim is None else str(dim)

@@ -119,9 +119,9 @@ class Candidates:
         import onnx_ir as ir
 
         from calibration.arithmetic import scale_of
-        from pipeline.graph import BOUNDS, BY_NAME, dropped, keep_pairs, scales_of, set_scales
+        from pipeline.graph import BOUNDS, apply, dropped, keep_pairs, scales_of, set_scales
         from pipeline.graph.fold import fold_transposed_weights
-        from pipeline.graph.migrate import migrate_outliers
+        from pipeline.graph.migrate import migrate_outliers, migrations
         from pipeline.graph.saturation_free import keep_activation_products_float
 
         decisions = self.place(policy) if policy else self.decisions
@@ -131,14 +131,15 @@ class Candidates:
         if "saturation_free" in passes:  # before outliers are moved for the sake of products that stay float
             keep_activation_products_float(graph)
             decisions = placement.without(decisions, dropped(graph))
-        moved = migrate_outliers(graph, self.histograms[1]) if choice.migration else []
+        if choice.migration:
+            migrate_outliers(graph, self.histograms[1])
         fold_transposed_weights(graph)
+        moved = migrations(graph)
         amax = self._amax(graph, choice, moved, enabled(decisions))
         scales = {name: scale_of(values) for name, values in amax.items()}
         set_scales(graph, scales)
         graph.meta[BOUNDS] = {SEQUENCE: self._recipe.shapes.sequence_length}
-        for name in passes:
-            BY_NAME[name](graph)
+        apply(graph, passes)
         decisions = placement.without(decisions, dropped(graph))
         left, names = {**scales, **scales_of(graph)}, sorted(enabled(decisions))
         return Lowered(graph, decisions, {n: amax[n] for n in names}, {n: left[n] for n in names}, moved)

@@ -42,7 +42,7 @@ def export_float(source: loading.Source, recipe: Recipe) -> Any:
 
     sample = loading.random_inputs(source, recipe)
     axes = source.family.dynamic_axes(tuple(sample))
-    return tidy(export_onnx(loading.float_model(source), sample, source.outputs, axes))
+    return tidy(export_onnx(loading.float_model(source), sample, source.outputs, axes)).model
 
 
 def held_out(recipe: Recipe, source: loading.Source, folder: Path) -> tuple[Arrays, Arrays]:

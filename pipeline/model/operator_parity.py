@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+import onnx_ir.passes.common as common
 import torch
 from torch import nn
 
 from calibration.arithmetic import scale_of
-from pipeline.graph.pairs import Pair, find_pairs, remove_unused
+from pipeline.graph.pairs import Pair, find_pairs
 from pipeline.judge.reference import exact_session
 from pipeline.quantization import TensorQuantizer, describe
 
@@ -167,7 +168,7 @@ def _cut(graph: ir.Model, activations: set[str], tables: dict[str, str]) -> tupl
             outputs[table] = (str(result.name), str(result.name))
     cut.graph.outputs.clear()
     cut.graph.outputs.extend(new_outputs.values())
-    remove_unused(cut)
+    common.RemoveUnusedNodesPass()(cut)
     own = [value for value in cut.graph.inputs if value.consumers()]  # of an operand that stays float, as zeros do
     cut.graph.inputs.clear()
     cut.graph.inputs.extend([*new_inputs, *own])

@@ -77,7 +77,7 @@ def export_quantized(source: loading.Source, recipe: Recipe, workspace: Workspac
     sample = loading.random_inputs(source, recipe)
     graph = export_onnx(model, sample, source.outputs, source.family.dynamic_axes(tuple(sample)))
     set_scales(graph, {name: scale_of(value) for name, value in amax.items()})  # type: ignore[arg-type]
-    return model, tidy(graph)
+    return model, tidy(graph).model
 
 
 def without_quantizers(candidates: Any) -> Any:

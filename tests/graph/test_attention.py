@@ -69,7 +69,7 @@ def names(model: ir.Model) -> set[str]:
 @pytest.mark.parametrize("between", ["Add(scores, m)", "Add(m, scores)"])
 def test_a_whole_block_that_fits_stays(sizes: tuple[int, int, int], between: str) -> None:
     model = attention(*sizes, between=between)
-    assert not keep_fused_attention(model)
+    assert not keep_fused_attention(model).modified
     assert names(model) == {*POINTS, "dense"} and dropped(model) == {}
 
 
@@ -87,17 +87,17 @@ def test_a_whole_block_that_fits_stays(sizes: tuple[int, int, int], between: str
 )
 def test_a_block_that_tensorrt_would_not_fuse_becomes_float(block: dict[str, Any], why: str) -> None:
     model = attention(**block)
-    assert keep_fused_attention(model)
+    assert keep_fused_attention(model).modified
     assert names(model) == {"dense"}, "both products are float, the linear layer behind them is not"
     assert dropped(model) == dict.fromkeys(POINTS, f"no int8 fused attention: {why}")
-    assert not keep_fused_attention(model), "nothing is left to drop"
+    assert not keep_fused_attention(model).modified, "nothing is left to drop"
 
 
 @pytest.mark.parametrize("off", [*POINTS, "dense"])
 def test_one_point_that_is_float_makes_all_float(off: str) -> None:
     model = attention()
     keep_pairs(model, {*POINTS, "dense"} - {off})
-    assert keep_fused_attention(model)
+    assert keep_fused_attention(model).modified
     assert not names(model) & set(POINTS) and set(dropped(model)) == {*POINTS} - {off}
     missing = "context" if off == "dense" else off
     assert set(dropped(model).values()) == {f"no int8 fused attention: float {missing}"}
@@ -108,20 +108,20 @@ def test_a_context_that_something_else_reads_in_float_makes_all_float() -> None:
     (softmax,) = (n for n in model.graph if n.op_type == "Softmax")
     context = next(n for n in model.graph if n.name == "context")
     model.graph.append(ir.node("Neg", [context.outputs[0]], name="reader"))
-    assert softmax.name == "soft" and keep_fused_attention(model)
+    assert softmax.name == "soft" and keep_fused_attention(model).modified
 
 
 def test_a_float_block_is_no_matter() -> None:
     model = attention(queries=4096)
     keep_pairs(model, {"dense"})
-    assert not keep_fused_attention(model) and dropped(model) == {}
+    assert not keep_fused_attention(model).modified and dropped(model) == {}
 
 
 @pytest.mark.parametrize(("longest", "stays"), [(128, True), (512, True), (513, False)])
 def test_a_dynamic_length_is_judged_by_its_bound(longest: int, stays: bool) -> None:
     model = attention("S", "S", 64)
     model.meta[BOUNDS] = {"S": longest}
-    assert keep_fused_attention(model) is not stays
+    assert keep_fused_attention(model).modified is not stays
     assert (set(POINTS) <= names(model)) is stays
 
 
@@ -154,7 +154,7 @@ def test_one_block_of_two_is_dropped_and_its_neighbour_stays() -> None:
         model.graph.register_initializer(constant)
     model.graph.inputs.extend(inputs)
     model.graph.extend(nodes)
-    assert keep_fused_attention(model)
+    assert keep_fused_attention(model).modified
     assert set(POINTS) <= names(model) and set(dropped(model)) == {f"b_{name}" for name in POINTS}
 
 
@@ -175,7 +175,7 @@ def test_every_product_reads_its_pairs_directly() -> None:
     assert dequantized(model, "context") == ["DequantizeLinear"] * 2
     perms = [list(n.attributes["perm"].as_ints()) for n in model.graph if n.op_type == "Transpose"]
     assert sorted(perms) == [[0, 2, 1, 3]] * 3 + [[0, 2, 3, 1]], "the keys are transposed once, for both reasons"
-    assert not sink_below_layout(model), "the second time there is nothing to do"
+    assert not sink_below_layout(model).modified, "the second time there is nothing to do"
 
 
 def test_hoisting_would_part_them() -> None:
@@ -255,8 +255,8 @@ def test_an_operand_too_fine_for_fp16_takes_the_whole_block_with_it() -> None:
     model = attention()
     usual = np.float32(0.02)
     set_scales(model, {**dict.fromkeys((*POINTS, "dense"), usual), "keys": np.float32(1e-6)})
-    assert half_scales(model)
+    assert half_scales(model).modified
     assert names(model) == {"probabilities", "values", "dense"}, "the first product has become float"
-    assert keep_fused_attention(model)
+    assert keep_fused_attention(model).modified
     assert names(model) == {"dense"} and set(dropped(model)) == set(POINTS)
     assert dropped(model)["queries"].startswith("stays float: the step of keys")

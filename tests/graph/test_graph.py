@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from calibration.arithmetic import Grid, scale_of
 from helpers.onnx_text import normal, operators, parse, run, same_after
-from pipeline.graph import BY_NAME, find_pairs, keep_pairs, set_scales
+from pipeline.graph import BY_NAME, apply, find_pairs, keep_pairs, set_scales
 from pipeline.graph.fold import fold_transposed_weights
 from pipeline.graph.hoist import hoist_above_layout
 from pipeline.graph.int8_weights import store_int8_weights
 from pipeline.graph.merge import merge_equal_pairs
 from pipeline.graph.pairs import QUANTIZER
+from pipeline.graph.passes import Result
 from pipeline.graph.tidy import SCOPES, tidy
 from pipeline.graph.unsigned import unsigned_activations
 from pipeline.recipe import Recipe
@@ -52,10 +53,10 @@ def test_pairs_are_found_with_names_sources_and_scales() -> None:
 
 def test_keep_pairs_removes_what_is_off() -> None:
     model = two_linears()
-    assert keep_pairs(model, {"b"})
+    assert keep_pairs(model, {"b"}).modified
     assert operators(model) == ["MatMul", "QuantizeLinear", "DequantizeLinear", "MatMul"]
-    assert not keep_pairs(model, {"b"}), "nothing left to remove"
-    assert keep_pairs(model, set()) and operators(model) == ["MatMul", "MatMul"]
+    assert not keep_pairs(model, {"b"}).modified, "nothing left to remove"
+    assert keep_pairs(model, set()).modified and operators(model) == ["MatMul", "MatMul"]
     assert sorted(model.graph.initializers) == ["w1", "w2"], "scales that nobody reads are gone"
     x = normal(5, 4)
     weights = [model.graph.initializers[w].const_value.numpy() for w in ("w1", "w2")]  # type: ignore[union-attr]
@@ -134,7 +135,7 @@ agraph (float[N, 4, 6] x) => (float{shape} y) {{
     assert same_after(hoist_above_layout, model, x=normal(3, 4, 6))
     assert operators(model) == ["Relu", "QuantizeLinear", "DequantizeLinear", *moved, "Neg"]
     assert [p.names for p in find_pairs(model)] == [("a",)]
-    assert not hoist_above_layout(model), "the second time there is nothing to do"
+    assert not hoist_above_layout(model).modified, "the second time there is nothing to do"
 
 
 def test_other_readers_of_a_layout_operator_keep_the_float_tensor() -> None:
@@ -191,7 +192,7 @@ def test_pairs_that_must_stay(body: str, why: str) -> None:
         constants = {"sc": np.full(4, 0.1, np.float32), "zc": np.zeros(4, np.int8)}  # type: ignore[dict-item]
     model = parse(f"agraph (float[6, 4] x) => (float[4, 6] y) {{ {body} }}", **constants)
     before = operators(model)
-    assert not hoist_above_layout(model), why
+    assert not hoist_above_layout(model).modified, why
     assert operators(model) == before
 
 
@@ -231,7 +232,7 @@ def test_equal_pairs_on_one_tensor_become_one() -> None:
     assert same_after(merge_equal_pairs, model, x=normal(3, 4))
     assert operators(model) == ["QuantizeLinear", "DequantizeLinear", "Neg", "Exp", "Add"]
     assert [p.names for p in find_pairs(model)] == [("a", "b")]
-    assert not merge_equal_pairs(model)
+    assert not merge_equal_pairs(model).modified
 
 
 @pytest.mark.parametrize(("scale", "zero"), [("s2", "z1"), ("s1", "z2")], ids=["scale", "zero-point"])
@@ -244,7 +245,7 @@ def test_pairs_that_differ_stay_apart(scale: str, zero: str) -> None:
 def test_equal_pairs_on_two_tensors_stay_apart() -> None:
     model = two_linears()
     set_scales(model, {"a": np.float32(0.1), "b": np.float32(0.1)})
-    assert not merge_equal_pairs(model)
+    assert not merge_equal_pairs(model).modified
 
 
 # --- int8 weights ---
@@ -330,7 +331,7 @@ agraph (float[N, 3] x) => (float[N, 4] y) {
 
 def test_activations_are_not_stored() -> None:
     model = two_linears()
-    assert not store_int8_weights(model) and operators(model).count("QuantizeLinear") == 2
+    assert not store_int8_weights(model).modified and operators(model).count("QuantizeLinear") == 2
 
 
 @settings(max_examples=40, deadline=None)
@@ -353,15 +354,15 @@ def test_activations_become_unsigned_around_128() -> None:
     x = np.concatenate([normal(50, 4), np.full((1, 4), 1e4, np.float32), np.full((1, 4), -1e4, np.float32)])
     assert same_after(unsigned_activations, model, x=x)
     assert {(p.zero_point.dtype.name, int(p.zero_point)) for p in find_pairs(model)} == {("uint8", 128)}
-    assert not unsigned_activations(model)
+    assert not unsigned_activations(model).modified
 
 
 def test_weights_and_channels_stay_signed() -> None:
     model = parse(LINEAR, **per_channel(normal(3, 5)))
-    assert not unsigned_activations(model)
+    assert not unsigned_activations(model).modified
     text = LINEAR.replace("<axis = 0>", "")
     model = parse(text, weight=normal(3, 5), s=np.float32(0.01), z=Z)
-    assert not unsigned_activations(model), "a weight with one scale is still a weight"
+    assert not unsigned_activations(model).modified, "a weight with one scale is still a weight"
 
 
 # --- fold ---
@@ -386,7 +387,7 @@ def test_a_transposed_float_weight_is_stored_transposed() -> None:
 )  # fmt: skip
 def test_other_transposes_stay(text: str, constants: dict[str, np.ndarray]) -> None:
     model = parse(text, **constants)
-    assert not fold_transposed_weights(model)
+    assert not fold_transposed_weights(model).modified
     assert "Transpose" in operators(model)
 
 
@@ -417,10 +418,9 @@ agraph (float[N, 4, 6] x) => (float[N, 4, 4] y) {
     constants = {"weight": weight["weight"], "s": weight["s"], "zw": weight["z"]}
     model = parse(text, **constants, s1=np.float32(0.02), s2=np.float32(0.03), z=Z)
 
-    def dialect(graph: ir.Model) -> bool:
-        for name in backends.get(backend).dialect(Recipe.load("bert", overrides={"lowering.any_cpu": False})):
-            BY_NAME[name](graph)
-        return True
+    def dialect(graph: ir.Model) -> Result:
+        names = backends.get(backend).dialect(Recipe.load("bert", overrides={"lowering.any_cpu": False}))
+        return Result(graph, bool(apply(graph, names)))
 
     assert same_after(dialect, model, x=normal(3, 4, 6))
     assert operators(model).count("QuantizeLinear") == 2, "b and c share one pair above the transpose"
@@ -475,7 +475,7 @@ def test_tidy_names_nodes_by_their_modules_and_keeps_quantizers_apart() -> None:
     model = traced()
     x = normal(5, 4)
     expected = run(model, x=x)[0]
-    model = tidy(model)
+    assert tidy(model).modified
     np.testing.assert_allclose(run(model, x=x)[0], expected, rtol=1e-6)
     names = {str(node.name) for node in model.graph}
     assert {"encoder.dense1/MatMul", "encoder.dense2/MatMul", "encoder.dense1/Add", "encoder.dense2/Add"} <= names
@@ -485,6 +485,6 @@ def test_tidy_names_nodes_by_their_modules_and_keeps_quantizers_apart() -> None:
 
 
 def test_tidy_removes_what_the_exporting_machine_left() -> None:
-    model = tidy(traced())
+    model = tidy(traced()).model
     assert b"secret" not in ir.to_proto(model).SerializeToString()
     assert all(set(node.metadata_props) <= {QUANTIZER} for node in model.graph)

@@ -69,7 +69,7 @@ def test_only_the_rows_that_are_read_are_dequantized() -> None:
     }
     names = [str(node.name) for node in model.graph]
     assert names == ["g/int8", "g/Cast", "g/scale", "g/Mul", "y"]
-    assert not gather_int8_rows(model), "the second time there is nothing to do"
+    assert not gather_int8_rows(model).modified, "the second time there is nothing to do"
 
 
 def test_it_computes_the_quantized_rows() -> None:
@@ -176,7 +176,7 @@ agraph (float[7, 5] x, int64[S] ids) => (float[S, 5] y) {
 }"""
     model = parse(text, weight=rows()["weight"], s=np.float32(0.1), z=np.int8(0))
     before = operators(model)
-    assert not gather_int8_rows(model) and operators(model) == before
+    assert not gather_int8_rows(model).modified and operators(model) == before
 
 
 # --- in the dialects, on a tiny BERT ---
@@ -278,7 +278,7 @@ def test_the_engine_file_holds_the_tables_once_and_in_int8(folder: Path) -> None
 @pytest.mark.parametrize("table", TABLES)
 def test_the_export_compares_every_row_with_pytorch(exported: Exported, table: str, tmp_path: Path) -> None:
     from calibration import CalibrationTable
-    from pipeline.graph.pairs import initializer
+    from pipeline.graph.build import initializer
     from pipeline.model import loading
     from pipeline.model.operator_parity import compare_operators
     from pipeline.quantization import apply_amax

@@ -21,7 +21,7 @@ from helpers.onnx_text import operators, parse, run
 from helpers.runs import recipe_for, run_stages
 from pipeline.artifacts import Workspace
 from pipeline.graph import find_pairs, keep_pairs, migrate, set_scales
-from pipeline.graph.migrate import Moved, migrate_outliers
+from pipeline.graph.migrate import Moved, migrate_outliers, migrations
 from pipeline.judge.reference import exact_session
 from pipeline.lowering import Candidates, Choice
 from pipeline.model import loading
@@ -83,7 +83,8 @@ def statistics(model: ir.Model, axes: dict[str, Axis], **feeds: np.ndarray) -> d
 def migrated(model: ir.Model, axes: dict[str, Axis], **feeds: np.ndarray) -> list[Moved]:
     """Migrates, asserts that the float outputs stay, and returns what was moved."""
     before = in_float(model, **feeds)
-    moved = migrate_outliers(model, statistics(model, axes, **feeds))
+    migrate_outliers(model, statistics(model, axes, **feeds))
+    moved = migrations(model)
     for a, b in zip(before, in_float(model, **feeds), strict=True):
         np.testing.assert_allclose(b, a, rtol=0, atol=1e-5 * np.abs(a).max())
     run(model, **feeds)  # and with its quantizers it is a valid graph
@@ -379,7 +380,7 @@ def test_a_convolution_takes_the_division_and_depthwise_ones_read_it(bias: str, 
             constant_of(model, "w2"), constants["w2"] * one.factors.reshape(shape_of_s), rtol=1e-6
         )
     else:
-        assert moved == [], "of grouped convolutions only depthwise ones"
+        assert moved == (), "of grouped convolutions only depthwise ones"
 
 
 def test_groups_of_two_input_channels_are_left_however_many_groups() -> None:
@@ -584,7 +585,8 @@ FLOAT = 1e-5  # what rounding may make; the migrated graphs are at a few 1e-7
 def test_the_float_outputs_of_a_model_stay(graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(migrate, "LEAST_GAIN", ALWAYS)
     model = graph.load()
-    moved = migrate_outliers(model, graph.channels)
+    migrate_outliers(model, graph.channels)
+    moved = migrations(model)
     names = [name for m in moved for name in m.quantizers]
     assert len(set(names)) == len(names) and set(names) <= set(graph.channels)
     assert len(names) > 0.9 * len(graph.channels), "nearly every tensor can be divided"
@@ -597,7 +599,8 @@ def test_the_float_outputs_of_a_model_stay(graph: Graph, tmp_path: Path, monkeyp
 def test_they_stay_for_any_factors(graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(migrate, "choose_factors", planted(99))
     model = graph.load()
-    moved = migrate_outliers(model, graph.channels)
+    migrate_outliers(model, graph.channels)
+    moved = migrations(model)
     assert {name for m in moved for name in m.quantizers} == set(graph.channels), "every tensor is divided"
     assert max(float(m.factors.max() / m.factors.min()) for m in moved) > 50
     assert float_difference(graph, model, tmp_path) < FLOAT
@@ -612,7 +615,8 @@ def test_divisions_are_folded_where_nothing_else_reads(graph: Graph, monkeypatch
     monkeypatch.setattr(migrate, "LEAST_GAIN", ALWAYS)
     model = graph.load()
     before = operators(model).count("Mul")
-    moved = migrate_outliers(model, graph.channels)
+    migrate_outliers(model, graph.channels)
+    moved = migrations(model)
     into = {name.removesuffix("._input_quantizer"): kind_of(m) for m in moved for name in m.quantizers}
     assert operators(model).count("Mul") - before == sum(kind_of(m) == "multiplication" for m in moved)
     if "bert.encoder.layer.0.attention.self.query" in into:
@@ -643,7 +647,7 @@ def test_divisions_are_folded_where_nothing_else_reads(graph: Graph, monkeypatch
 def test_only_what_pays_is_done(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     def made(fold: float, multiply: float) -> dict[tuple[str, ...], Moved]:
         monkeypatch.setattr(migrate, "LEAST_GAIN", {"fold": fold, "multiply": multiply})
-        return {m.quantizers: m for m in migrate_outliers(graph.load(), graph.channels)}
+        return {m.quantizers: m for m in migrations(migrate_outliers(graph.load(), graph.channels).model)}
 
     everything, some, nothing = made(0.0, 0.0), made(1.0, 2.0), made(np.inf, np.inf)
     assert nothing == {} and 0 < len(some) < len(everything)

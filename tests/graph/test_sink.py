@@ -61,7 +61,7 @@ def test_an_image_is_transposed_before_it_becomes_tokens() -> None:
     model = tokens()
     assert same_after(transpose_images, model, x=normal(2, 3, 4, 5))
     assert operators(model) == ["Transpose", "Reshape", "Relu"]
-    assert not transpose_images(model), "once is enough"
+    assert not transpose_images(model).modified, "once is enough"
 
 
 def test_tokens_become_an_image_before_it_is_transposed() -> None:
@@ -92,7 +92,7 @@ def test_every_image_made_of_the_same_tokens_is_edited_and_other_readers_keep_th
 )
 def test_what_is_no_flattening_of_known_planes_stays(model: ir.Model) -> None:
     before = operators(model)
-    assert not transpose_images(model)
+    assert not transpose_images(model).modified
     assert operators(model) == before
 
 
@@ -120,7 +120,7 @@ def convolution(attributes: str = "kernel_shape = [1, 1]", kernel: int = 1, inpu
 def test_an_int8_pointwise_convolution_becomes_a_linear_layer() -> None:
     model, x = convolution(), normal(3, 6, 4, 5)
     (before,) = run(model, x=x)
-    assert linear_pointwise(model)
+    assert linear_pointwise(model).modified
     (after,) = run(model, x=x)
     np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-5)  # the sums run in another order
     names = operators(model)
@@ -142,14 +142,14 @@ def test_an_int8_pointwise_convolution_becomes_a_linear_layer() -> None:
 )
 def test_other_convolutions_stay(attributes: str, kernel: int, inputs: int) -> None:
     model = convolution(attributes, kernel, inputs)
-    assert not linear_pointwise(model)
+    assert not linear_pointwise(model).modified
     assert "Conv" in operators(model) and "MatMul" not in operators(model)
 
 
 def test_a_float_convolution_stays() -> None:
     text = "agraph (float[B, 6, 4, 5] x) => (float[B, 8, 4, 5] y) { y = Conv<kernel_shape = [1, 1]>(x, w) }"
     model = parse(text, w=normal(8, 6, 1, 1))
-    assert not linear_pointwise(model) and operators(model) == ["Conv"]
+    assert not linear_pointwise(model).modified and operators(model) == ["Conv"]
 
 
 # --- sink_transposes ---
@@ -217,14 +217,14 @@ def resize(height: int, width: int) -> ir.Model:
 def test_a_resize_of_whole_factors_is_done_channels_last() -> None:
     model, x = resize(8, 15), normal(2, 4, 5, 3)
     (before,) = run(model, x=x)
-    assert sink_transposes(model)
+    assert sink_transposes(model).modified
     assert operators(model) == ["Resize"]
     np.testing.assert_allclose(run(model, x=x)[0], before, rtol=1e-5, atol=1e-6)
 
 
 def test_a_resize_to_a_size_without_an_exact_factor_stays() -> None:
     model = resize(7, 11)  # 11/5 is no float32
-    assert not sink_transposes(model)
+    assert not sink_transposes(model).modified
     assert operators(model) == ["Transpose", "Resize", "Transpose"]
 
 

@@ -20,7 +20,7 @@ from helpers import ROOT
 from pipeline import backends
 from pipeline.artifacts import Workspace
 from pipeline.graph import find_pairs, keep_pairs
-from pipeline.graph.pairs import initializer
+from pipeline.graph.build import initializer
 from pipeline.judge.reference import exact_session
 from pipeline.lowering import Candidates
 from pipeline.model import loading, operator_parity

@@ -20,10 +20,12 @@ from pipeline import backends, stages
 from pipeline.artifacts import Workspace
 from pipeline.errors import BackendUnavailable, InputError
 from pipeline.graph import BY_NAME, dropped, find_pairs
-from pipeline.graph.attention import find_blocks, keep_fused_attention
+from pipeline.graph.attention import keep_fused_attention
+from pipeline.graph.blocks import blocks as attention_blocks
 from pipeline.graph.hoist import hoist_above_layout
+from pipeline.graph.nodes import producer
 from pipeline.graph.pairs import scales_of
-from pipeline.graph.walks import producer
+from pipeline.graph.view import View
 from pipeline.graph.write import write_checked
 from pipeline.judge.reference import exact_session
 from pipeline.lint import lint
@@ -292,17 +294,17 @@ def test_a_sequence_that_may_be_longer_than_512_keeps_attention_float(exported: 
 def test_images_of_512_pixels_keep_attention_int8_in_the_last_stage_alone(exported: Exported) -> None:
     # The tiny model's graph with the lengths of 512×512 pixels in its attention; they are 256 to 4 here.
     graph = ir.load(exported("segformer").folder / "candidates.onnx")
-    blocks = list(find_blocks(graph))
+    blocks = list(attention_blocks(View(graph)))
     lengths = [value.shape[2] for block in blocks if (value := block.scores.inputs[0]) is not None and value.shape]
     assert lengths == [256, 64, 16, 4], "the longest first"
-    assert not keep_fused_attention(graph), "of 64 pixels all stages stay"
+    assert not keep_fused_attention(graph).modified, "of 64 pixels all stages stay"
     for block, length in zip(blocks, (16384, 4096, 1024, 256), strict=True):
         queries, keys = block.scores.inputs
         assert queries is not None and keys is not None and queries.shape is not None and keys.shape is not None
         queries.shape = ir.Shape([*queries.shape[:2], length, queries.shape[3]])
         keys.shape = ir.Shape([*keys.shape[:3], 256])  # at every stage, by the reduction of the sequence
-    assert keep_fused_attention(graph)
-    assert [any(block.points.values()) for block in find_blocks(graph)] == [False, False, False, True]
+    assert keep_fused_attention(graph).modified
+    assert [block.quantized for block in attention_blocks(View(graph))] == [False, False, False, True]
     assert {why.split(": ")[1] for why in dropped(graph).values()} == {
         f"{length} queries, 512 at most" for length in (16384, 4096, 1024)
     }

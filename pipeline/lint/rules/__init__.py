@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from pipeline.graph.view import View
 from pipeline.lint.findings import SEVERITIES, TARGETS, TENSORRT, Finding, Place, Severity, Target
-from pipeline.lint.view import View
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from pipeline.lint.attention import blocks, late_scaling, late_transpose, too_large
-from pipeline.lint.nodes import Q, op
+from pipeline.graph.blocks import POINTS, blocks
+from pipeline.graph.nodes import Q, op
+from pipeline.graph.view import View
+from pipeline.lint.attention import late_scaling, late_transpose, too_large
 from pipeline.lint.rules import Hit, rule
-
-if TYPE_CHECKING:
-    from pipeline.lint.view import View
 
 
 @rule(
@@ -23,7 +21,7 @@ def partly_quantized(view: View) -> Iterator[Hit]:
     """A Q behind the second product alone belongs to the layer that follows: that attention is float."""
     for block in blocks(view):
         if block.quantized and block.missing:
-            there = ", ".join(name for name in ("query", "key", "softmax", "value", "output") if name in block.points)
+            there = ", ".join(name for name in POINTS if name in block.points)
             yield Hit(block.softmax, f"has {there}; lacks {', '.join(block.missing)}")
         for node in block.between:
             if op(node) == Q:

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import prod
-from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from pipeline.lint.nodes import WEIGHTED, given, number, op
+from pipeline.graph.nodes import PRODUCTS, given, number, op
+from pipeline.graph.view import Dim, View
 from pipeline.lint.rules import Hit, rule
-
-if TYPE_CHECKING:
-    from pipeline.lint.findings import Dim
-    from pipeline.lint.view import View
 
 BLOCKERS = frozenset(
     {"Mul", "Div", "Add", "Sub", "Cast", "Neg", "Pow", "Sqrt", "Relu", "LeakyRelu", "Clip", "Sigmoid", "Tanh", "Erf"}
@@ -32,7 +28,7 @@ SMALL, TILE = 16, 16
 def half_quantized(view: View) -> Iterator[Hit]:
     """Products where something stands between the other DQ and the product are Q19's."""
     blocked = {id(node) for node, _, _ in blockers(view)}
-    for node in view.of(*WEIGHTED):
+    for node in view.of(*PRODUCTS):
         known = [bool(view.dequantizers(value)) for value in view.operands(node)]
         if known[0] != known[1] and id(node) not in blocked:
             yield Hit(node, f"{'second' if known[0] else 'first'} factor is float")
@@ -53,7 +49,7 @@ def something_in_between(view: View) -> Iterator[Hit]:
 def blockers(view: View) -> list[tuple[ir.Node, ir.Node, tuple[ir.Node, ...]]]:
     """Returns (product, operator, the DQ behind it) wherever an operator keeps DQ from its product."""
     found = []
-    for node in view.of(*WEIGHTED):
+    for node in view.of(*PRODUCTS):
         between = [_blocker(view, value) for value in view.operands(node)]
         straight = [bool(view.dequantizers(value)) for value in view.operands(node)]
         if all(there or blocked for there, blocked in zip(straight, between, strict=True)):
@@ -100,7 +96,7 @@ def small_products(view: View) -> Iterator[Hit]:
     """A warning below 16 and for a single row or column; info where a size is no multiple of 16. The products of
     attention are Q21's, convolutions in groups Q29's.
     """
-    for node in view.of(*WEIGHTED):
+    for node in view.of(*PRODUCTS):
         if not view.runs_int8(node) or (number(node, "group") or 1) > 1:
             continue
         sizes = _sizes(view, node)

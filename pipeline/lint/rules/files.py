@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from pipeline.graph.nodes import PRODUCTS, given, op, word
+from pipeline.graph.view import View
 from pipeline.lint.coverage import coverage
-from pipeline.lint.nodes import WEIGHTED, given, op, word
 from pipeline.lint.rules import Hit, rule
-
-if TYPE_CHECKING:
-    from pipeline.lint.view import View
 
 LARGEST_FILE = 2**31 - 1  # bytes of one protobuf message
 
@@ -25,7 +22,7 @@ def unknown_shapes(view: View) -> Iterator[Hit]:
     """Not in the reference: a linter has to say what it did not look at."""
     if view.inference is not None:
         yield Hit(None, view.inference)
-    for node in view.of(*WEIGHTED):
+    for node in view.of(*PRODUCTS):
         if any(view.dims(value) is None for value in view.operands(node)):
             yield Hit(node, op(node))
 
@@ -40,7 +37,7 @@ def float_products(view: View) -> Iterator[Hit]:
     """The products that stay float, the largest first; the share in int8 is in the report's own section."""
     found = coverage(view)
     total = found.int8_macs + found.float_macs
-    nodes = {view.label(node): node for node in view.of(*WEIGHTED)}
+    nodes = {view.label(node): node for node in view.of(*PRODUCTS)}
     for name, macs in found.float_nodes:
         if macs:
             yield Hit(nodes[name], f"{macs / total:.1%}")
@@ -58,7 +55,7 @@ def worth_knowing(view: View) -> Iterator[Hit]:
         yield Hit(None, f"weights in {len(view.external)} other files: {listed}")
     if view.bytes > LARGEST_FILE:
         yield Hit(None, f"{view.bytes / 2**30:.1f} GiB with its weights: more than one protobuf message holds")
-    for node in view.of(*WEIGHTED):
+    for node in view.of(*PRODUCTS):
         for value in view.operands(node):
             resize = view.back(value).node
             if resize is not None and op(resize) == "Resize" and view.dequantizers(given(resize, 0)):

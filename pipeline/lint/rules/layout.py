@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
 
-from pipeline.lint.nodes import Q, given, is_layout
+from pipeline.graph.nodes import Q, given, is_layout
+from pipeline.graph.view import View
 from pipeline.lint.quantizers import parameters
 from pipeline.lint.rules import Hit, rule
-
-if TYPE_CHECKING:
-    from pipeline.lint.view import View
 
 
 @rule(

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import onnx
 import onnx_ir as ir
 
-from pipeline.lint.nodes import DQ, Q, given, maker, numbers, op, producer
+from pipeline.graph.nodes import DQ, Q, given, maker, numbers, op, producer
+from pipeline.graph.view import View
 from pipeline.lint.quantizers import parameters
 from pipeline.lint.rules import Hit, rule
-
-if TYPE_CHECKING:
-    from pipeline.lint.view import View
 
 LAST_OPSET_86, LAST_OPSET_100 = 17, 20
 INTEGER_OPERATORS = frozenset({"QGemm", "QAttention", "DynamicQuantizeLinear", "DynamicQuantizeMatMul"})

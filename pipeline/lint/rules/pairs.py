@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from pipeline.graph.nodes import DQ, PRODUCTS, Q, given, is_layout, op, producer
+from pipeline.graph.view import View
 from pipeline.lint.gelu import inside_gelu
-from pipeline.lint.nodes import DQ, WEIGHTED, Q, given, is_layout, op, producer
 from pipeline.lint.pairs import feeds_normalization_after_conv, only_float
 from pipeline.lint.quantizers import same_parameters, same_scale
 from pipeline.lint.rules import Hit, rule
 from pipeline.lint.rules.compute import blockers
 from pipeline.lint.rules.operators import is_integer_operator
 from pipeline.lint.rules.residual import quantized_before_activation
-
-if TYPE_CHECKING:
-    from pipeline.lint.view import View
 
 AFTER_SCORES = frozenset({"Softmax", "LogSoftmax", "Sigmoid", "ArgMax", "Resize", "Cast", "Gather"})
 
@@ -125,7 +122,7 @@ def pairs_at_the_ends(view: View) -> Iterator[Hit]:
         for use in reach.uses:
             if op(use.node) == "Gather" and use.slot == 0 and view.is_constant(node.outputs[0]):
                 yield Hit(node, f"embedding {view.label(use.node)}")
-    for node in view.of(*WEIGHTED):
+    for node in view.of(*PRODUCTS):
         stored = any(view.is_constant(value) for value in view.operands(node))
         if stored and view.runs_int8(node) and _makes_output(view, node):
             yield Hit(node, "final classifier")

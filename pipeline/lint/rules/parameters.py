@@ -8,10 +8,10 @@ import numpy as np
 import onnx_ir as ir
 
 from calibration.arithmetic import usable
-from pipeline.lint.nodes import DQ, Q, given, number, op, producer
+from pipeline.graph.nodes import DQ, Q, given, number, op, producer
+from pipeline.graph.view import HALF, View
 from pipeline.lint.quantizers import ONNX_DEFAULT_AXIS, parameters, quantized_type, quantizers
 from pipeline.lint.rules import Hit, rule
-from pipeline.lint.view import HALF, View
 
 WRONG_TYPES = frozenset({"UINT8", "INT16", "UINT16", "INT32"})
 SMALLEST_SCALE = 1e-7

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from pipeline.lint.attention import mask_adds
+from pipeline.graph.blocks import mask_adds
+from pipeline.graph.nodes import Q, maker, op
+from pipeline.graph.view import View
+from pipeline.lint.findings import Severity
 from pipeline.lint.gelu import scales_into_erf
-from pipeline.lint.nodes import Q, maker, op
 from pipeline.lint.pairs import is_sum
 from pipeline.lint.quantizers import dequantizers_of
 from pipeline.lint.residual import quantized_behind, residuals
 from pipeline.lint.rules import Hit, rule
-
-if TYPE_CHECKING:
-    from pipeline.lint.findings import Severity
-    from pipeline.lint.view import View
 
 AFTER_CONV = frozenset(
     {"Relu", "LeakyRelu", "PRelu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Gelu", "Elu", "Selu"}

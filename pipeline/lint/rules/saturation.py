@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from pipeline.graph.saturation_risk import risks
+from pipeline.graph.view import View
 from pipeline.lint.rules import Hit, rule
-
-if TYPE_CHECKING:
-    from pipeline.lint.view import View
 
 
 @rule(

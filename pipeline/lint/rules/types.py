@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
-from pipeline.lint.nodes import DQ, WEIGHTED, Q, given, number, op, producer
+from pipeline.graph.nodes import DQ, PRODUCTS, Q, given, number, op, producer
+from pipeline.graph.view import HALF, View
 from pipeline.lint.rules import Hit, rule
-from pipeline.lint.view import HALF, View
 
 INTEGERS = frozenset({"INT8", "UINT8", "INT16", "UINT16", "INT32", "UINT32", "INT64", "UINT64", "BOOL"})
 FLOATS = HALF | {ir.DataType.FLOAT}
@@ -41,7 +41,7 @@ def integers_and_attributes(view: View) -> Iterator[Hit]:
 def no_half_precision(view: View) -> Iterator[Hit]:
     """Only where there are products, quantized or not: a graph without them gains nothing."""
     types = {view.dtype(value) for value in view.values()}
-    if not types & HALF and ir.DataType.FLOAT in types and view.of(*WEIGHTED):
+    if not types & HALF and ir.DataType.FLOAT in types and view.of(*PRODUCTS):
         yield Hit(None, "float32 throughout")
 
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from pipeline.lint.nodes import DQ, LAYOUT, WEIGHTED, Q, given, number, numbers, op, producer
+from pipeline.graph.nodes import DQ, LAYOUT, PRODUCTS, Q, given, number, numbers, op, producer
+from pipeline.graph.view import View
 from pipeline.lint.quantizers import parameters, quantizers
 from pipeline.lint.rules import Hit, rule
-
-if TYPE_CHECKING:
-    from pipeline.lint.view import View
 
 BIASED = ("Conv", "ConvTranspose", "Gemm")
 
@@ -52,7 +49,7 @@ def axis_is_written(view: View) -> Iterator[Hit]:
 )
 def output_channels(view: View) -> Iterator[Hit]:
     """Traced through Transpose and Identity. Behind a Reshape, and where the rank is unknown, nothing is said."""
-    for node in view.of(*WEIGHTED):
+    for node in view.of(*PRODUCTS):
         for index in (0, 1):
             value = given(node, index)
             axis = _output_channel(view, node, index)
@@ -97,7 +94,7 @@ def _before(layout: ir.Node, axis: int, rank: int) -> int:
 )
 def weight_path(view: View) -> Iterator[Hit]:
     """A Transpose or Reshape before Q is a warning: the tensor is then no stored one, but constant folding mends it."""
-    for node in view.of(*WEIGHTED):
+    for node in view.of(*PRODUCTS):
         for value in view.operands(node):
             if not view.is_constant(value):
                 continue

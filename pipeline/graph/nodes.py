@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 Q, DQ = "QuantizeLinear", "DequantizeLinear"
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 LAYOUT = frozenset({"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
 MOVES = LAYOUT | {"MaxPool", "Slice", "Split", "Pad", "Expand", "DepthToSpace", "SpaceToDepth"}
 

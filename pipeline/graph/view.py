@@ -5,36 +5,23 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.traversal import RecursiveGraphIterator
 
 from pipeline.errors import InputError
-from pipeline.lint.nodes import DQ, WEIGHTED, commutes, given, maker, op, producer
+from pipeline.graph.nodes import DQ, PRODUCTS, commutes, given, maker, op
+from pipeline.graph.walks import Path, back
 
-if TYPE_CHECKING:
-    from pipeline.lint.findings import Dim
+Dim = int | str | None  # known, a symbol, unknown
 
 NEVER_FOLDED = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
     | {"If", "Loop", "Scan"}  # their bodies may read anything
 )
 HALF = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
-
-
-@dataclass(frozen=True)
-class Path:
-    """A walk from a reader back towards the inputs."""
-
-    passed: tuple[ir.Node, ...]  # the nearest to the reader first
-    end: ir.Value | None
-
-    @property
-    def node(self) -> ir.Node | None:
-        """The operator at which the walk stopped; None: at an input, an initializer or nothing."""
-        return producer(self.end)
 
 
 class Use(NamedTuple):
@@ -71,7 +58,7 @@ class View:
             self._by_op[op(node)].append(node)
         self._constants = _constants(self.nodes)
         self._arrays: dict[int, np.ndarray | None] = {}
-        self._int8 = frozenset(id(n) for n in self.of(*WEIGHTED) if all(map(self.dequantizers, self.operands(n))))
+        self._int8 = frozenset(id(n) for n in self.of(*PRODUCTS) if all(map(self.dequantizers, self.operands(n))))
 
     def of(self, *types: str) -> list[ir.Node]:
         """Returns the nodes of some types, in graph order within a type."""
@@ -123,14 +110,7 @@ class View:
 
     def back(self, value: ir.Value | None, through: Callable[[ir.Node], bool] = commutes) -> Path:
         """Returns the walk from `value` back along first inputs, as long as `through` allows the operator."""
-        passed: list[ir.Node] = []
-        while value is not None:  # ends: `load` refuses cycles
-            node = value.producer()
-            if node is None or not node.inputs or not through(node):
-                break
-            passed.append(node)
-            value = node.inputs[0]
-        return Path(tuple(passed), value)
+        return back(value, through)
 
     def dequantizers(self, value: ir.Value | None) -> tuple[ir.Node, ...]:
         """Returns the DQ that a value comes from, several for a Concat of quantized parts, none for a float value."""

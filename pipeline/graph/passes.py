@@ -1,0 +1,86 @@
+"""The contract of a graph edit, after onnx-ir's PassResult, requires and ensures.
+
+    @graph_pass(ensures=_left)
+    def merge_equal_pairs(model: ir.Model) -> bool: ...
+
+    model, modified = merge_equal_pairs(model)
+
+An edit works in place and returns whether it changed anything; where it did not, the file would have the same bytes. It
+is drawn `before -> after` in its docstring. A second run finds nothing to do.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Concatenate, Generic, NamedTuple, ParamSpec
+
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+
+P = ParamSpec("P")
+Edit = Callable[Concatenate[ir.Model, P], bool]
+Condition = Callable[Concatenate[ir.Model, P], Iterable[str]]
+
+
+class Result(NamedTuple):
+    """What a pass returns. It has no truth value: `modified` has."""
+
+    model: ir.Model
+    modified: bool
+
+    def __bool__(self) -> bool:
+        raise TypeError("a pass returns (model, modified): ask for .modified")
+
+
+@dataclass(frozen=True)
+class GraphPass(Generic[P]):
+    """An edit with what holds behind it.
+
+    ensures: yields a sentence for each fault that the edit left, whether it changed the graph or not. tolerance: by how
+    much outputs may differ, as a share of the largest; 0: bit for bit.
+    """
+
+    name: str
+    edit: Edit[P]
+    ensures: Condition[P]
+    tolerance: float
+
+    def __call__(self, model: ir.Model, *args: P.args, **kwargs: P.kwargs) -> Result:
+        """Returns the edited model, without what nothing reads any more. Raises PostconditionError for any fault."""
+        interface = _interface(model)
+        modified = self.edit(model, *args, **kwargs)
+        if modified:
+            common.RemoveUnusedNodesPass()(model)
+        faults = [*_faults(model), *self.ensures(model, *args, **kwargs)]
+        if _interface(model) != interface:
+            faults.insert(0, f"inputs and outputs were {interface}, now they are {_interface(model)}")
+        if faults:
+            more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+            raise ir.passes.PostconditionError(f"{self.name}: {faults[0]}{more}")
+        return Result(model, modified)
+
+
+def graph_pass(*, ensures: Condition[P], tolerance: float = 0.0) -> Callable[[Edit[P]], GraphPass[P]]:
+    """Returns the decorator that makes a pass of an edit."""
+    return lambda edit: GraphPass(edit.__name__, edit, ensures, tolerance)
+
+
+def _interface(model: ir.Model) -> list[list[str]]:
+    return [
+        [f"{value.name}: {value.dtype}" for value in values] for values in (model.graph.inputs, model.graph.outputs)
+    ]
+
+
+def _faults(model: ir.Model) -> Iterator[str]:
+    """Yields what no graph may have: a value that is read before it is made, a name given twice."""
+    graph = model.graph
+    made = {*graph.inputs, *graph.initializers.values()}
+    for node in graph:
+        early = (value for value in node.inputs if value is not None and value not in made)
+        yield from (f"{node.name} reads {value.name}, which nothing before it makes" for value in early)
+        made.update(node.outputs)
+    yield from (f"the output {value.name} is made by nothing" for value in graph.outputs if value not in made)
+    for kind, names in (("values", (v.name for v in made)), ("operators", (n.name for n in graph))):
+        yield from (f"{count} {kind} are named {name}" for name, count in Counter(names).items() if name and count > 1)
