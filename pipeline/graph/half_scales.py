@@ -29,7 +29,7 @@ def _no_half(model: ir.Model) -> Iterator[str]:
     return (f"{p.names[0]}: fp16 has no {p.scale}" for p in find_pairs(model) if (to_half(p.scale) != p.scale).any())
 
 
-@graph_pass(ensures=_no_half, tolerance=0.05)
+@graph_pass(ensures=_no_half, requantizes=True)
 def half_scales(model: ir.Model) -> bool:
     """Gives every pair a scale that is a normal number of fp16.
 

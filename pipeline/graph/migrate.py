@@ -87,7 +87,7 @@ def _unusable(model: ir.Model, channels: Mapping[str, ChannelStatistic]) -> Iter
             yield f"{migration.quantizers[0]} was divided by {migration.factors.min()}"
 
 
-@graph_pass(ensures=_unusable, tolerance=1e-5)
+@graph_pass(ensures=_unusable, requantizes=True, tolerance=1e-5)
 def migrate_outliers(model: ir.Model, channels: Mapping[str, ChannelStatistic]) -> bool:
     """Divides tensors where that reduces the quantization error that `channels` predict; `migrations` tells which.
 

@@ -88,21 +88,31 @@ def pair_of(quantize: ir.Node, dequantize: ir.Node) -> Pair:
     return Pair(tuple(quantize.metadata_props.get(QUANTIZER, quantize.name or "").split()), quantize, dequantize)
 
 
-def _others(model: ir.Model, enabled: set[str]) -> Iterator[Pair]:
-    return (pair for pair in find_pairs(model) if not enabled.intersection(pair.names))
+def _off(model: ir.Model, enabled: set[str]) -> Iterator[str]:
+    return (f"{pair.names[0]} is there" for pair in find_pairs(model) if not enabled.intersection(pair.names))
 
 
-@graph_pass(ensures=lambda model, enabled: (f"{pair.names[0]} is still there" for pair in _others(model, enabled)))
+@graph_pass(ensures=_off, requantizes=True)
 def keep_pairs(model: ir.Model, enabled: set[str]) -> bool:
     """Removes every pair none of whose quantizers is enabled:  x → Q → DQ → y   ->   x → y."""
-    removed = list(_others(model, enabled))
+    removed = [pair for pair in find_pairs(model) if not enabled.intersection(pair.names)]
     for pair in removed:
         assert not pair.output.is_graph_output(), "a graph output is never quantized"
         pair.output.replace_all_uses_with(pair.source)
     return bool(removed)
 
 
-@graph_pass(ensures=lambda model, scales: _without_their_own(model, scales))
+def _foreign(model: ir.Model, scales: Mapping[str, np.ndarray]) -> Iterator[str]:
+    """Yields the quantizers whose nodes have another scale or zero point than their own."""
+    for pair in find_pairs(model):
+        name = pair.names[0]
+        own = [model.graph.initializers.get(f"{name}.{kind}") for kind in ("scale", "zero_point")]
+        shared = all(list(node.inputs[1:]) == own for node in (pair.quantize, pair.dequantize))
+        if not (shared and np.array_equal(pair.scale, scales[name]) and pair.zero_point.dtype == np.int8):
+            yield f"{name} has another scale than its own"
+
+
+@graph_pass(ensures=_foreign, requantizes=True)
 def set_scales(model: ir.Model, scales: Mapping[str, np.ndarray]) -> bool:
     """Gives every pair its own scale and zero-point initializers, named after the quantizer:
 
@@ -113,7 +123,7 @@ def set_scales(model: ir.Model, scales: Mapping[str, np.ndarray]) -> bool:
     missing = [p.names[0] for p in find_pairs(model) if p.names[0] not in scales]
     if missing:
         raise ValueError(f"no scale for {len(missing)} quantizers, the first is {missing[0]}")
-    stale = list(_without_their_own(model, scales))
+    stale = any(_foreign(model, scales))
     for pair in find_pairs(model):
         name, scale = pair.names[0], np.asarray(scales[pair.names[0]], dtype=np.float32)
         if not usable(scale).all():
@@ -123,18 +133,7 @@ def set_scales(model: ir.Model, scales: Mapping[str, np.ndarray]) -> bool:
             scale=initializer(model, f"{name}.scale", scale),
             zero_point=initializer(model, f"{name}.zero_point", zero_point),
         )
-    return bool(stale)
-
-
-def _without_their_own(model: ir.Model, scales: Mapping[str, np.ndarray]) -> Iterator[str]:
-    """Yields the quantizers whose nodes have another scale or zero point than their own."""
-    for pair in find_pairs(model):
-        name = pair.names[0]
-        scale, zero_point = (model.graph.initializers.get(f"{name}.{kind}") for kind in ("scale", "zero_point"))
-        own = all(tuple(node.inputs[1:]) == (scale, zero_point) for node in (pair.quantize, pair.dequantize))
-        expected = np.asarray(scales[name], np.float32)
-        if not (own and np.array_equal(pair.scale, expected) and pair.zero_point.dtype == np.int8):
-            yield f"{name} has another scale than its own"
+    return stale
 
 
 def insert_pair(model: ir.Model, names: tuple[str, ...], source: ir.Value, like: Pair, before: ir.Node) -> Pair:

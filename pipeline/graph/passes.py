@@ -38,13 +38,15 @@ class Result(NamedTuple):
 class GraphPass(Generic[P]):
     """An edit with what holds behind it.
 
-    ensures: yields a sentence for each fault that the edit left, whether it changed the graph or not. tolerance: by how
-    much outputs may differ, as a share of the largest; 0: bit for bit.
+    ensures: yields a sentence for each fault that the edit left, whether it changed the graph or not. requantizes:
+    whether it changes what is rounded, or how: outputs are then compared without Q/DQ. tolerance: by how much they may
+    differ, as a share of the largest; 0: bit for bit.
     """
 
     name: str
     edit: Edit[P]
     ensures: Condition[P]
+    requantizes: bool
     tolerance: float
 
     def __call__(self, model: ir.Model, *args: P.args, **kwargs: P.kwargs) -> Result:
@@ -62,9 +64,11 @@ class GraphPass(Generic[P]):
         return Result(model, modified)
 
 
-def graph_pass(*, ensures: Condition[P], tolerance: float = 0.0) -> Callable[[Edit[P]], GraphPass[P]]:
+def graph_pass(
+    *, ensures: Condition[P], requantizes: bool = False, tolerance: float = 0.0
+) -> Callable[[Edit[P]], GraphPass[P]]:
     """Returns the decorator that makes a pass of an edit."""
-    return lambda edit: GraphPass(edit.__name__, edit, ensures, tolerance)
+    return lambda edit: GraphPass(edit.__name__, edit, ensures, requantizes, tolerance)
 
 
 def _interface(model: ir.Model) -> list[list[str]]:

@@ -24,7 +24,7 @@ def _saturating(model: ir.Model) -> Iterator[str]:
             yield f"{product.node.name} may still saturate"
 
 
-@graph_pass(ensures=_saturating, tolerance=0.05)
+@graph_pass(ensures=_saturating, requantizes=True)
 def saturation_free(model: ir.Model) -> bool:
     """Raises weight scales until no pair of products can leave 16 bits; products of two activations become float.
 
@@ -45,7 +45,7 @@ def _of_activations(model: ir.Model) -> list[ir.Node]:
     return [product.node for product in byte_products(model) if product.codes is None]
 
 
-@graph_pass(ensures=lambda model: (f"{node.name} is still int8" for node in _of_activations(model)), tolerance=0.05)
+@graph_pass(ensures=lambda model: (f"{node.name} is still int8" for node in _of_activations(model)), requantizes=True)
 def keep_activation_products_float(model: ir.Model) -> bool:
     """Removes the pairs in front of products of two activations; `dropped` tells which and why.
 

@@ -17,15 +17,15 @@ ONE_OPERAND = frozenset({"Relu", "Gelu", "Erf", Q, DQ})
 TWO_OPERANDS = frozenset({"Add", "Sub", "Mul", "Div"})
 
 
-def _inverses(model: ir.Model) -> Iterator[str]:
-    """Yields the transposes that undo the one they read."""
-    for node in model.graph:
-        above = producer(node.inputs[0]) if is_transpose(node, TO_CHANNELS_LAST) else None
-        if above is not None and is_transpose(above, TO_CHANNELS_FIRST) and not _is_renaming(above, node):
-            yield f"{node.name} undoes {above.name}"
+def _passable(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Node]]:
+    """Yields (transpose to channels first, a reader that it can pass)."""
+    for node in [n for n in model.graph if is_transpose(n, TO_CHANNELS_FIRST)]:
+        for reader in list(node.outputs[0].consumers()):
+            if _can_pass(node, reader):
+                yield node, reader
 
 
-@graph_pass(ensures=_inverses)
+@graph_pass(ensures=lambda model: (f"{a.name} can pass {b.name}" for a, b in _passable(model)))
 def sink_transposes(model: ir.Model) -> bool:
     """Computes on channels-last tensors what does not care where the channels are.
 
@@ -37,62 +37,58 @@ def sink_transposes(model: ir.Model) -> bool:
     channels-last images is several times faster than its Resize of planes.
     """
     edited = False
-    moved = True
-    while moved:
-        moved = False
-        for node in [n for n in model.graph if is_transpose(n, TO_CHANNELS_FIRST)]:
-            for reader in list(node.outputs[0].consumers()):
-                moved |= _pass_below(model, node, reader)
-        edited |= moved
-        if moved:  # a transpose that nothing reads any more would be found again
-            common.RemoveUnusedNodesPass()(model)
+    while any(_passable(model)):
+        for above, reader in _passable(model):
+            _pass_below(model, above, reader)
+        common.RemoveUnusedNodesPass()(model)  # a transpose that nothing reads any more would be found again
+        edited = True
     return edited
 
 
-def _pass_below(model: ir.Model, above: ir.Node, reader: ir.Node) -> bool:
-    """Moves one transpose below one of its readers; returns whether it could."""
+def _can_pass(above: ir.Node, reader: ir.Node) -> bool:
+    """Returns whether a reader can compute with its channels last, without another transpose in its place."""
+    first, output = above.inputs[0], reader.outputs[0]
+    assert first is not None
+    if is_transpose(reader, TO_CHANNELS_LAST):  # they cancel, if that does not give one value two names
+        return not (output.is_graph_output() and (first.producer() is None or first.is_graph_output()))
+    if output.shape is None or len(output.shape) != 4:
+        return False
+    if reader.op_type in ONE_OPERAND and reader.inputs[0] is above.outputs[0]:
+        scales = [v.shape for v in reader.inputs[1:2] if v is not None]
+        return all(shape is not None and len(shape) == 0 for shape in scales)  # else per channel
+    if reader.op_type in TWO_OPERANDS:
+        return all(map(_has_channels_last, reader.inputs))
+    return reader.op_type == "Resize" and reader.inputs[0] is above.outputs[0] and _factors(above, reader) is not None
+
+
+def _pass_below(model: ir.Model, above: ir.Node, reader: ir.Node) -> None:
+    """Moves a transpose below one of its readers, or removes both where that is the inverse."""
     last, output = above.inputs[0], reader.outputs[0]
     assert last is not None
     if is_transpose(reader, TO_CHANNELS_LAST):
-        if _is_renaming(above, reader):
-            return False
         replace_value(output, last)
-        return True
-    if output.shape is None or len(output.shape) != 4:
-        return False
-    inputs = _channels_last_inputs(model, above, reader)
-    if inputs is None:
-        return False
+        return
+    assert output.shape is not None
     batch, channels, height, width = output.shape.dims
+    inputs = _channels_last_inputs(model, above, reader)
     new = described(copy_of(reader, inputs), (batch, height, width, channels), f"{reader.name}/channels_last")
     below = transpose(new.outputs[0], TO_CHANNELS_FIRST, output.shape.dims, f"{reader.name}/channels_first")
     new.outputs[0].type = below.outputs[0].type = output.type  # int8 between a Q and its DQ
     new.metadata_props.update(reader.metadata_props)
     model.graph.insert_before(reader, [new, below])
     replace_value(output, below.outputs[0])
-    return True
 
 
-def _is_renaming(above: ir.Node, below: ir.Node) -> bool:
-    """Returns whether two transposes that cancel keep apart values of two names: an output, and an input or output."""
-    first = above.inputs[0]
-    assert first is not None
-    return below.outputs[0].is_graph_output() and (first.producer() is None or first.is_graph_output())
-
-
-def _channels_last_inputs(model: ir.Model, above: ir.Node, reader: ir.Node) -> list[ir.Value | None] | None:
-    """Returns what the reader takes when its images are channels last, None for a reader that cannot."""
-    if reader.op_type in ONE_OPERAND and reader.inputs[0] is above.outputs[0]:
-        scales = [v.shape for v in reader.inputs[1:2] if v is not None]
-        per_tensor = all(shape is not None and len(shape) == 0 for shape in scales)
-        return [above.inputs[0], *reader.inputs[1:]] if per_tensor else None
+def _channels_last_inputs(model: ir.Model, above: ir.Node, reader: ir.Node) -> list[ir.Value | None]:
+    """Returns what the reader takes when its images are channels last."""
     if reader.op_type in TWO_OPERANDS:
-        return (
-            [_channels_last(model, v) for v in reader.inputs] if all(map(_has_channels_last, reader.inputs)) else None
-        )
-    if reader.op_type == "Resize" and reader.inputs[0] is above.outputs[0]:
-        return _resize_inputs(model, above, reader)
-    return None
+        return [_channels_last(model, value) for value in reader.inputs]
+    if reader.op_type == "Resize":
+        # not sizes: ONNX Runtime takes the channels-last kernel only where it sees that the channels stay
+        factors = _factors(above, reader)
+        assert factors is not None
+        return [above.inputs[0], None, initializer(model, f"{reader.name}.scales", factors)]
+    return [above.inputs[0], *reader.inputs[1:]]
 
 
 def _has_channels_last(value: ir.Value | None) -> bool:
@@ -113,19 +109,15 @@ def _channels_last(model: ir.Model, value: ir.Value | None) -> ir.Value | None:
     return initializer(model, f"{value.name}.channels_last", np.ascontiguousarray(array.transpose(TO_CHANNELS_LAST)))
 
 
-def _resize_inputs(model: ir.Model, above: ir.Node, reader: ir.Node) -> list[ir.Value | None] | None:
-    """Returns image, roi and scales of a Resize whose height and width grow by known factors.
-
-    Scales rather than sizes: ONNX Runtime takes the channels-last kernel only where it sees that the channels stay.
-    """
-    last, output = above.inputs[0], reader.outputs[0]
-    if last is None or last.shape is None or output.shape is None or "axes" in reader.attributes:
+def _factors(above: ir.Node, resize: ir.Node) -> np.ndarray | None:
+    """Returns the scales of a Resize by axis, channels last; None unless height and width grow by known factors."""
+    last, output = above.inputs[0], resize.outputs[0]
+    if last is None or last.shape is None or output.shape is None or "axes" in resize.attributes:
         return None
-    _, height, width, _ = last.shape.dims
-    _, _, to_height, to_width = output.shape.dims
-    if not all(isinstance(d, int) for d in (height, width, to_height, to_width)):
+    sizes = (*last.shape.dims[1:3], *output.shape.dims[2:])
+    if not all(isinstance(d, int) for d in sizes):
         return None
-    scales = np.array([1, int(to_height) / int(height), int(to_width) / int(width), 1], dtype=np.float32)  # type: ignore[arg-type]
-    if not np.array_equal(scales[1:3] * (int(height), int(width)), (int(to_height), int(to_width))):  # type: ignore[arg-type]
-        return None  # sizes that no float32 factor gives exactly
-    return [last, None, initializer(model, f"{reader.name}.scales", scales)]
+    height, width, to_height, to_width = (int(d) for d in sizes)  # type: ignore[arg-type]
+    scales = np.array([1, to_height / height, to_width / width, 1], dtype=np.float32)
+    exact = np.array_equal(scales[1:3] * (height, width), (to_height, to_width))
+    return scales if exact else None  # sizes that no float32 factor gives exactly

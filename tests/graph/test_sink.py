@@ -6,6 +6,7 @@ from collections import Counter
 
 import numpy as np
 import onnx_ir as ir
+import onnx_ir.passes.common as common
 import pytest
 
 from helpers.onnx_text import normal, operators, parse, run, same_after
@@ -184,6 +185,7 @@ def sandwich(body: str) -> ir.Model:
     constants = {"s": np.float32(0.02), "u": U8, "c4": normal(1, 3, 1, 1), "c1": normal(5), "c0": np.float32(2)}
     constants |= {"cs": np.full(3, 0.02, np.float32), "cu": np.full(3, 128, np.uint8)}
     model = parse(text, **{name: value for name, value in constants.items() if name in body.replace("y0", "")})
+    common.RemoveUnusedNodesPass()(model)
     planes = (2, 3, 4, 5)
     return shaped(
         model, **{str(v.name): planes for node in model.graph for v in node.outputs if v.name not in ("h", "y")}
