@@ -76,9 +76,9 @@ class _Fold:
     between: tuple[Pair, ...] = ()
 
 
-def migrations(model: ir.Model) -> tuple[Moved, ...]:
+def migrations(model: ir.Model) -> list[Moved]:
     """Returns what `migrate_outliers` did in a graph."""
-    return tuple(model.meta.get(MOVED, ()))
+    return list(model.meta.get(MOVED, []))
 
 
 def _unusable(model: ir.Model, channels: Mapping[str, ChannelStatistic]) -> Iterator[str]:
@@ -100,7 +100,7 @@ def migrate_outliers(model: ir.Model, channels: Mapping[str, ChannelStatistic]) 
     before = migrations(model)
     done = {name for migration in before for name in migration.quantizers}
     made = list(_migrate(model, {name: c for name, c in channels.items() if name not in done}))
-    model.meta[MOVED] = (*before, *made)
+    model.meta[MOVED] = [*before, *made]
     return bool(made)
 
 

@@ -380,7 +380,7 @@ def test_a_convolution_takes_the_division_and_depthwise_ones_read_it(bias: str, 
             constant_of(model, "w2"), constants["w2"] * one.factors.reshape(shape_of_s), rtol=1e-6
         )
     else:
-        assert moved == (), "of grouped convolutions only depthwise ones"
+        assert moved == [], "of grouped convolutions only depthwise ones"
 
 
 def test_groups_of_two_input_channels_are_left_however_many_groups() -> None:
