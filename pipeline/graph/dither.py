@@ -25,7 +25,7 @@ def _exact(model: ir.Model) -> Iterator[Pair]:
 
 
 def _undithered(model: ir.Model, seed: int) -> Iterator[str]:
-    return (f"{pair.names[0]} is exact" for pair in _exact(model))
+    return (f"{pair.name} is exact" for pair in _exact(model))
 
 
 @graph_pass(ensures=_undithered, requantizes=True, tolerance=1e-2)

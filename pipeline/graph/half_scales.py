@@ -26,7 +26,7 @@ def to_half(scale: np.ndarray) -> np.ndarray:
 
 
 def _no_half(model: ir.Model) -> Iterator[str]:
-    return (f"{p.names[0]}: fp16 has no {p.scale}" for p in find_pairs(model) if (to_half(p.scale) != p.scale).any())
+    return (f"{p.name}: fp16 has no {p.scale}" for p in find_pairs(model) if (to_half(p.scale) != p.scale).any())
 
 
 @graph_pass(ensures=_no_half, requantizes=True)
@@ -46,7 +46,7 @@ def half_scales(model: ir.Model) -> bool:
     if beyond:
         raise InputError(
             f"{len(beyond)} tensors reach beyond {LARGEST:.0f}, the largest number of fp16: "
-            + ", ".join(f"{pair.names[0]} ({_reach(pair):.3g})" for pair in beyond[:5])
+            + ", ".join(f"{pair.name} ({_reach(pair):.3g})" for pair in beyond[:5])
             + ". Build for TensorRT 8.6 (--set tensorrt.target=8.6) or another backend."
         )
     reasons = _too_fine(model)
@@ -55,7 +55,7 @@ def half_scales(model: ir.Model) -> bool:
         scale = to_half(pair.scale)
         shared = pair.dequantize.inputs[1] is pair.quantize.inputs[1]
         if not (shared and np.array_equal(scale, pair.scale)):
-            pair.set_inputs(scale=initializer(model, f"{pair.names[0]}.scale_half", scale))
+            pair.set_inputs(scale=initializer(model, f"{pair.name}.scale_half", scale))
             changed = True
     return changed
 
@@ -73,7 +73,7 @@ def _too_fine(model: ir.Model) -> dict[str, str]:
         if step < LEAST:
             products = [node for node in readers(pair.output) if node.op_type in PRODUCTS]
             partners = [pair, *(p for node in products for v in node.inputs if (p := pair_above(v)) is not None)]
-            why = f"stays float: the step of {pair.names[0]}, {step:.1e}, is too fine for a scale in fp16"
+            why = f"stays float: the step of {pair.name}, {step:.1e}, is too fine for a scale in fp16"
             reasons.update({name: why for partner in partners for name in partner.names})
     return reasons
 

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from pipeline.graph.build import Dims, described, initializer, replace_value
 from pipeline.graph.nodes import numbers, producer
-from pipeline.graph.passes import graph_pass
+from pipeline.graph.passes import rewrite
 
 TO_CHANNELS_LAST = (0, 2, 3, 1)
 TO_CHANNELS_FIRST = (0, 3, 1, 2)
@@ -28,8 +28,8 @@ def _flattenings(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Node]]:
                 yield rows, below
 
 
-@graph_pass(ensures=lambda model: (f"{b.name} behind {a.name} copies planes" for a, b in _flattenings(model)))
-def transpose_images(model: ir.Model) -> bool:
+@rewrite(_flattenings)
+def transpose_images(model: ir.Model, first: ir.Node, second: ir.Node) -> None:
     """Exchanges the transpose and the reshape between an image and its tokens.
 
         x [B, C, H, W] → Reshape [B, C, HW] → Transpose → y    ->    x → Transpose [B, H, W, C] → Reshape [B, HW, C] → y
@@ -38,13 +38,9 @@ def transpose_images(model: ir.Model) -> bool:
     Exact: no element changes its place. Runtimes keep a convolution's tensors channels last in memory; the transpose
     then changes the names of the axes and nothing else, where the reshape of planes forced a copy into planes first.
     """
-    edited = False
-    for first, second in _flattenings(model):
-        nodes = _to_tokens(model, first, second) if first.op_type == "Reshape" else _to_image(model, first, second)
-        model.graph.insert_before(second, nodes)
-        replace_value(second.outputs[0], nodes[-1].outputs[0])
-        edited = True
-    return edited
+    nodes = _to_tokens(model, first, second) if first.op_type == "Reshape" else _to_image(model, first, second)
+    model.graph.insert_before(second, nodes)
+    replace_value(second.outputs[0], nodes[-1].outputs[0])
 
 
 def is_transpose(node: ir.Node | None, order: Sequence[int]) -> bool:

@@ -9,31 +9,7 @@ import onnx_ir as ir
 
 from pipeline.graph.build import constant, described, initializer
 from pipeline.graph.nodes import DQ, given, number, producer
-from pipeline.graph.passes import graph_pass
-
-
-def _lookups(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Node]]:
-    """Yields (Gather, DQ) of every lookup in a table that is dequantized whole."""
-    return ((node, table) for node in model.graph if (table := _table(node)) is not None)
-
-
-@graph_pass(ensures=lambda model: (f"{n.name} reads a table that is dequantized whole" for n, _ in _lookups(model)))
-def gather_int8_rows(model: ir.Model) -> bool:
-    """Moves the dequantization of a stored int8 table behind the Gather that reads its rows.
-
-        W int8 [V, H] → DQ(s [V], axis 0) → Gather(ids) → y
-
-            ->     W int8 [V, H] → Gather(ids) → Cast → Mul → y        [*ids, H]
-                        s [V, 1] → Gather(ids) ————————↗               [*ids, 1]
-
-    Exact: the same int8 values times the same scales, for the rows that are read: ONNX Runtime would dequantize the
-    whole table at every run. Behind `store_int8_weights`. Left as they are: zero points other than 0, other axes, rows
-    that are an output of the graph.
-    """
-    found = list(_lookups(model))
-    for gather, dequantize in found:
-        _move(model, gather, dequantize)
-    return bool(found)
+from pipeline.graph.passes import rewrite
 
 
 def _table(gather: ir.Node) -> ir.Node | None:
@@ -54,7 +30,24 @@ def _table(gather: ir.Node) -> ir.Node | None:
     return node if by_row or scale.ndim == 0 else None
 
 
-def _move(model: ir.Model, gather: ir.Node, dequantize: ir.Node) -> None:
+def _lookups(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Node]]:
+    """Yields (Gather, DQ) of every lookup in a table that is dequantized whole."""
+    return ((node, table) for node in model.graph if (table := _table(node)) is not None)
+
+
+@rewrite(_lookups)
+def gather_int8_rows(model: ir.Model, gather: ir.Node, dequantize: ir.Node) -> None:
+    """Moves the dequantization of a stored int8 table behind the Gather that reads its rows.
+
+        W int8 [V, H] → DQ(s [V], axis 0) → Gather(ids) → y
+
+            ->     W int8 [V, H] → Gather(ids) → Cast → Mul → y        [*ids, H]
+                        s [V, 1] → Gather(ids) ————————↗               [*ids, 1]
+
+    Exact: the same int8 values times the same scales, for the rows that are read: ONNX Runtime would dequantize the
+    whole table at every run. Behind `store_int8_weights`. Left as they are: zero points other than 0, other axes, rows
+    that are an output of the graph.
+    """
     table, ids, old = dequantize.inputs[0], gather.inputs[1], gather.outputs[0]
     assert table is not None and ids is not None
     rows, *inner = constant(table).shape

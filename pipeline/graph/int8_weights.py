@@ -9,15 +9,15 @@ import onnx_ir as ir
 
 from pipeline.graph.build import constant, initializer
 from pipeline.graph.pairs import Pair, find_pairs
-from pipeline.graph.passes import graph_pass
+from pipeline.graph.passes import rewrite
 
 
-def _float_weights(model: ir.Model) -> Iterator[Pair]:
-    return (pair for pair in list(find_pairs(model)) if pair.stored)
+def _float_weights(model: ir.Model) -> Iterator[tuple[Pair]]:
+    return ((pair,) for pair in list(find_pairs(model)) if pair.stored)
 
 
-@graph_pass(ensures=lambda model: (f"the weight of {pair.names[0]} is float" for pair in _float_weights(model)))
-def store_int8_weights(model: ir.Model) -> bool:
+@rewrite(_float_weights)
+def store_int8_weights(model: ir.Model, pair: Pair) -> None:
     """Replaces a float weight and its Q by the int8 weight; a Transpose behind the DQ is applied to the stored bytes.
 
         W float [N, K] → Q → DQ(axis 0) → Transpose → MatMul     ->     W int8 [K, N] → DQ(axis 1) → MatMul
@@ -25,14 +25,6 @@ def store_int8_weights(model: ir.Model) -> bool:
 
     Exact: the same int8 values times the same scales.
     """
-    changed = False
-    for pair in _float_weights(model):
-        _store(model, pair)
-        changed = True
-    return changed
-
-
-def _store(model: ir.Model, pair: Pair) -> None:
     array = pair.grid.quantize(constant(pair.source))
     axis, output = pair.axis, pair.output
     readers = list(output.consumers())
@@ -42,7 +34,7 @@ def _store(model: ir.Model, pair: Pair) -> None:
         axis = None if axis is None else order.index(axis)
         readers[0].outputs[0].replace_all_uses_with(output)
         output.shape = ir.Shape(array.shape)
-    stored = initializer(model, f"{pair.names[0].removesuffix('._weight_quantizer')}.weight_int8", array)
+    stored = initializer(model, f"{pair.name.removesuffix('._weight_quantizer')}.weight_int8", array)
     pair.dequantize.replace_input_with(0, stored)
     if axis is not None:
         pair.dequantize.attributes["axis"] = ir.AttrInt64("axis", axis)

@@ -10,25 +10,34 @@ import onnx_ir as ir
 from pipeline.graph.build import constant, described, initializer, replace_value
 from pipeline.graph.images import TO_CHANNELS_FIRST, TO_CHANNELS_LAST, transpose
 from pipeline.graph.nodes import DQ, given, producer
-from pipeline.graph.passes import graph_pass
+from pipeline.graph.passes import rewrite
 
 
-def _pointwise(model: ir.Model) -> Iterator[ir.Node]:
-    return (node for node in model.graph if node.op_type == "Conv" and _is_pointwise(node))
+def _pointwise(model: ir.Model) -> Iterator[tuple[ir.Node]]:
+    return ((node,) for node in model.graph if node.op_type == "Conv" and _is_pointwise(node))
 
 
-@graph_pass(ensures=lambda model: (f"{node.name} is a convolution" for node in _pointwise(model)), tolerance=1e-6)
-def linear_pointwise(model: ir.Model) -> bool:
+@rewrite(_pointwise, tolerance=1e-6)
+def linear_pointwise(model: ir.Model, node: ir.Node) -> None:
     """Replaces 1×1 convolutions of stride 1 and one group whose weight is stored as int8.
 
         x [B, C, H, W] → Conv(W [N, C, 1, 1] → DQ, b)   ->   x → Transpose → MatMul(W [C, N] → DQ) → Add(b) → Transpose
 
     Exact up to the order of the products' sums; `sink_transposes` then removes the transposes between such layers.
     """
-    found = list(_pointwise(model))
-    for node in found:
-        _replace(model, node)
-    return bool(found)
+    x, output = node.inputs[0], node.outputs[0]
+    assert x is not None and output.shape is not None
+    batch, outputs, height, width = shape = output.shape.dims
+    weight, channels = _linear_weight(model, node.inputs[1])
+    pixels = transpose(x, TO_CHANNELS_LAST, (batch, height, width, channels), f"{node.name}/pixels")
+    nodes = [weight, pixels, ir.node("MatMul", [pixels.outputs[0], weight.outputs[0]])]
+    if (bias := given(node, 2)) is not None:
+        nodes.append(ir.node("Add", [nodes[-1].outputs[0], bias]))
+    for new in nodes[2:]:
+        described(new, (batch, height, width, outputs), f"{node.name}/{new.op_type}")
+    nodes.append(transpose(nodes[-1].outputs[0], TO_CHANNELS_FIRST, shape, f"{node.name}/channels_first"))
+    model.graph.insert_before(node, nodes)
+    replace_value(output, nodes[-1].outputs[0])
 
 
 def _is_pointwise(node: ir.Node) -> bool:
@@ -45,22 +54,6 @@ def _is_pointwise(node: ir.Node) -> bool:
         and set(node.attributes.get_ints("strides", (1, 1))) == {1}
         and set(node.attributes.get_ints("pads", (0,))) == {0}
     )
-
-
-def _replace(model: ir.Model, node: ir.Node) -> None:
-    x, output = node.inputs[0], node.outputs[0]
-    assert x is not None and output.shape is not None
-    batch, outputs, height, width = shape = output.shape.dims
-    weight, channels = _linear_weight(model, node.inputs[1])
-    pixels = transpose(x, TO_CHANNELS_LAST, (batch, height, width, channels), f"{node.name}/pixels")
-    nodes = [weight, pixels, ir.node("MatMul", [pixels.outputs[0], weight.outputs[0]])]
-    if (bias := given(node, 2)) is not None:
-        nodes.append(ir.node("Add", [nodes[-1].outputs[0], bias]))
-    for new in nodes[2:]:
-        described(new, (batch, height, width, outputs), f"{node.name}/{new.op_type}")
-    nodes.append(transpose(nodes[-1].outputs[0], TO_CHANNELS_FIRST, shape, f"{node.name}/channels_first"))
-    model.graph.insert_before(node, nodes)
-    replace_value(output, nodes[-1].outputs[0])
 
 
 def _linear_weight(model: ir.Model, weight: ir.Value | None) -> tuple[ir.Node, int]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import onnx_ir as ir
 
 from pipeline.graph.pairs import QUANTIZER, Pair, find_pairs
-from pipeline.graph.passes import graph_pass
+from pipeline.graph.passes import rewrite
 
 
 def _equal_pairs(model: ir.Model) -> Iterator[tuple[Pair, Pair]]:
@@ -19,8 +19,8 @@ def _equal_pairs(model: ir.Model) -> Iterator[tuple[Pair, Pair]]:
             yield first[key], pair
 
 
-@graph_pass(ensures=lambda model: (f"{b.names[0]} equals {a.names[0]}" for a, b in _equal_pairs(model)))
-def merge_equal_pairs(model: ir.Model) -> bool:
+@rewrite(_equal_pairs)
+def merge_equal_pairs(model: ir.Model, kept: Pair, other: Pair) -> None:
     """Shares one pair between quantizers that read the same tensor with the same scale.
 
         x → Q₁ → DQ₁ → a            x → Q₁ → DQ₁ → a
@@ -28,11 +28,7 @@ def merge_equal_pairs(model: ir.Model) -> bool:
 
     Exact. Pairs on the same tensor with different scales stay apart.
     """
-    merged = False
-    for kept, pair in _equal_pairs(model):
-        pair.output.replace_all_uses_with(kept.output)
-        names = dict.fromkeys((*kept.quantize.metadata_props[QUANTIZER].split(), *pair.names))
-        for node in (kept.quantize, kept.dequantize):
-            node.metadata_props[QUANTIZER] = " ".join(names)
-        merged = True
-    return merged
+    other.output.replace_all_uses_with(kept.output)
+    names = dict.fromkeys((*kept.quantize.metadata_props[QUANTIZER].split(), *other.names))
+    for node in (kept.quantize, kept.dequantize):
+        node.metadata_props[QUANTIZER] = " ".join(names)

@@ -110,7 +110,7 @@ def _migrate(model: ir.Model, channels: Mapping[str, ChannelStatistic]) -> Itera
         weights = [r.array() for r in readers]
         fold = _fold(root, readers, channels)
         passed = [channels[name] for pair in (fold.between if fold else ()) for name in pair.names]
-        migration = choose_factors(channels[readers[0].pair.names[0]], weights, also=passed)
+        migration = choose_factors(channels[readers[0].pair.name], weights, also=passed)
         if migration.gain_db < LEAST_GAIN["fold" if fold else "multiply"]:
             continue
         for reader in readers:
@@ -129,7 +129,7 @@ def _groups(model: ir.Model, channels: Mapping[str, ChannelStatistic]) -> Iterat
     """Yields (tensor, its readers): the tensor as it is made, before any layout operator on the way to a reader."""
     groups: dict[int, tuple[ir.Value, list[_Reader]]] = {}
     for pair in find_pairs(model):
-        reader = _reader(pair, channels) if pair.names[0] in channels else None
+        reader = _reader(pair, channels) if pair.name in channels else None
         if reader is not None:
             root = _root(pair.source)
             groups.setdefault(id(root), (root, []))[1].append(reader)
@@ -145,7 +145,7 @@ def _reader(pair: Pair, channels: Mapping[str, ChannelStatistic]) -> _Reader | N
         return None
     reader = _Reader(pair, users[0], weight)
     grouped = users[0].attributes.get_int("group", 1) > 1
-    depthwise = reader.array().shape[:2] == (channels[pair.names[0]].channels, 1)
+    depthwise = reader.array().shape[:2] == (channels[pair.name].channels, 1)
     return None if grouped and not depthwise else reader  # of grouped convolutions only depthwise ones
 
 
@@ -178,7 +178,7 @@ def _fold(root: ir.Value, readers: list[_Reader], channels: Mapping[str, Channel
     node = root.producer()
     if node is None or not _read_only_by(root, {id(r.pair.quantize) for r in readers}):
         return None
-    count = channels[readers[0].pair.names[0]].channels
+    count = channels[readers[0].pair.name].channels
     if node.op_type == "MatMul":
         found = _through_attention(node, channels)
     elif node.op_type == "LayerNormalization":
@@ -243,7 +243,7 @@ def _insert_multiplications(model: ir.Model, readers: list[_Reader], factors: np
         key = (id(source), reader.node.op_type)
         if key not in made:
             shape = (-1, *(1,) * reader.spatial)
-            name = f"{reader.pair.names[0].removesuffix('._input_quantizer')}.migration"
+            name = f"{reader.pair.name.removesuffix('._input_quantizer')}.migration"
             inverse = initializer(model, name, (1.0 / factors).astype(np.float32).reshape(shape))
             node = described(ir.node("Mul", [source, inverse]), source.shape, f"{name}/Mul")
             model.graph.insert_before(quantize, node)

@@ -26,6 +26,11 @@ class Pair:
     dequantize: ir.Node
 
     @property
+    def name(self) -> str:
+        """The first of its quantizers."""
+        return self.names[0]
+
+    @property
     def source(self) -> ir.Value:
         """The float tensor that is quantized."""
         value = self.quantize.inputs[0]
@@ -89,7 +94,7 @@ def pair_of(quantize: ir.Node, dequantize: ir.Node) -> Pair:
 
 
 def _off(model: ir.Model, enabled: set[str]) -> Iterator[str]:
-    return (f"{pair.names[0]} is there" for pair in find_pairs(model) if not enabled.intersection(pair.names))
+    return (f"{pair.name} is there" for pair in find_pairs(model) if not enabled.intersection(pair.names))
 
 
 @graph_pass(ensures=_off, requantizes=True)
@@ -105,7 +110,7 @@ def keep_pairs(model: ir.Model, enabled: set[str]) -> bool:
 def _foreign(model: ir.Model, scales: Mapping[str, np.ndarray]) -> Iterator[str]:
     """Yields the quantizers whose nodes have another scale or zero point than their own."""
     for pair in find_pairs(model):
-        name = pair.names[0]
+        name = pair.name
         own = [model.graph.initializers.get(f"{name}.{kind}") for kind in ("scale", "zero_point")]
         shared = all(list(node.inputs[1:]) == own for node in (pair.quantize, pair.dequantize))
         if not (shared and np.array_equal(pair.scale, scales[name]) and pair.zero_point.dtype == np.int8):
@@ -120,12 +125,12 @@ def set_scales(model: ir.Model, scales: Mapping[str, np.ndarray]) -> bool:
 
     scales: {quantizer: float32 scalar or [C]}. Raises ValueError for a pair without one.
     """
-    missing = [p.names[0] for p in find_pairs(model) if p.names[0] not in scales]
+    missing = [p.name for p in find_pairs(model) if p.name not in scales]
     if missing:
         raise ValueError(f"no scale for {len(missing)} quantizers, the first is {missing[0]}")
     stale = any(_foreign(model, scales))
     for pair in find_pairs(model):
-        name, scale = pair.names[0], np.asarray(scales[pair.names[0]], dtype=np.float32)
+        name, scale = pair.name, np.asarray(scales[pair.name], dtype=np.float32)
         if not usable(scale).all():
             raise ValueError(f"{name}: a scale must be positive and finite, got {scale.min()}")
         zero_point = np.zeros(scale.shape, dtype=np.int8)

@@ -1,12 +1,15 @@
 """The contract of a graph edit, after onnx-ir's PassResult, requires and ensures.
 
-    @graph_pass(ensures=_left)
-    def merge_equal_pairs(model: ir.Model) -> bool: ...
-
     model, modified = merge_equal_pairs(model)
 
-An edit works in place and returns whether it changed anything; where it did not, the file would have the same bytes. It
-is drawn `before -> after` in its docstring. A second run finds nothing to do.
+A pass works in place and says whether it changed anything; where it did not, the file would have the same bytes. It is
+drawn `before -> after` in its docstring, and checks what it promises. A second run finds nothing to do. Written as
+
+    @rewrite(_equal_pairs)                               what is done to each match, until nothing matches
+    def merge_equal_pairs(model, kept, other): ...
+
+    @graph_pass(ensures=_faults)                         or as a whole, with its own condition
+    def half_precision(model) -> bool: ...
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Concatenate, Generic, NamedTuple, ParamSpec
+from functools import update_wrapper
+from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec
 
 import onnx_ir as ir
 import onnx_ir.passes.common as common
@@ -22,6 +26,8 @@ import onnx_ir.passes.common as common
 P = ParamSpec("P")
 Edit = Callable[Concatenate[ir.Model, P], bool]
 Condition = Callable[Concatenate[ir.Model, P], Iterable[str]]
+
+MOST_SWEEPS = 100  # more than the operators that anything moves past
 
 
 class Result(NamedTuple):
@@ -69,6 +75,34 @@ def graph_pass(
 ) -> Callable[[Edit[P]], GraphPass[P]]:
     """Returns the decorator that makes a pass of an edit."""
     return lambda edit: GraphPass(edit.__name__, edit, ensures, requantizes, tolerance)
+
+
+def rewrite(
+    matches: Callable[[ir.Model], Iterable[tuple[Any, ...]]], *, tolerance: float = 0.0
+) -> Callable[[Callable[..., None]], GraphPass[[]]]:
+    """Returns the decorator that makes a pass of what is done to one match.
+
+    matches: yields the places, (node or pair, …), while they are rewritten; none is left.
+    """
+
+    def left(model: ir.Model) -> Iterator[str]:
+        return (f"there is more to do at {place.name}" for place, *_ in matches(model))
+
+    def of_one(edit: Callable[..., None]) -> GraphPass[[]]:
+        def every(model: ir.Model) -> bool:
+            for sweep in range(MOST_SWEEPS):
+                found = False
+                for match in matches(model):
+                    edit(model, *match)
+                    found = True
+                if not found:
+                    return sweep > 0
+                common.RemoveUnusedNodesPass()(model)  # what nothing reads any more would match again
+            return True
+
+        return graph_pass(ensures=left, tolerance=tolerance)(update_wrapper(every, edit))
+
+    return of_one
 
 
 def _interface(model: ir.Model) -> list[list[str]]:

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 import onnx_ir as ir
-import onnx_ir.passes.common as common
 
 from pipeline.graph.build import constant, copy_of, described, initializer, replace_value
 from pipeline.graph.images import TO_CHANNELS_FIRST, TO_CHANNELS_LAST, is_transpose, transpose
 from pipeline.graph.nodes import DQ, Q, producer
-from pipeline.graph.passes import graph_pass
+from pipeline.graph.passes import rewrite
 
 ONE_OPERAND = frozenset({"Relu", "Gelu", "Erf", Q, DQ})
 TWO_OPERANDS = frozenset({"Add", "Sub", "Mul", "Div"})
@@ -25,8 +24,8 @@ def _passable(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Node]]:
                 yield node, reader
 
 
-@graph_pass(ensures=lambda model: (f"{a.name} can pass {b.name}" for a, b in _passable(model)))
-def sink_transposes(model: ir.Model) -> bool:
+@rewrite(_passable)
+def sink_transposes(model: ir.Model, above: ir.Node, reader: ir.Node) -> None:
     """Computes on channels-last tensors what does not care where the channels are.
 
         x → Transpose(0, 3, 1, 2) → op → y                           ->    x → op → Transpose(0, 3, 1, 2) → y
@@ -36,13 +35,20 @@ def sink_transposes(model: ir.Model) -> bool:
     width. Exact. Between two linear layers nothing is transposed any more, and ONNX Runtime's bilinear Resize of
     channels-last images is several times faster than its Resize of planes.
     """
-    edited = False
-    while any(_passable(model)):
-        for above, reader in _passable(model):
-            _pass_below(model, above, reader)
-        common.RemoveUnusedNodesPass()(model)  # a transpose that nothing reads any more would be found again
-        edited = True
-    return edited
+    last, output = above.inputs[0], reader.outputs[0]
+    assert last is not None
+    if is_transpose(reader, TO_CHANNELS_LAST):
+        replace_value(output, last)
+        return
+    assert output.shape is not None
+    batch, channels, height, width = output.shape.dims
+    inputs = _channels_last_inputs(model, above, reader)
+    new = described(copy_of(reader, inputs), (batch, height, width, channels), f"{reader.name}/channels_last")
+    below = transpose(new.outputs[0], TO_CHANNELS_FIRST, output.shape.dims, f"{reader.name}/channels_first")
+    new.outputs[0].type = below.outputs[0].type = output.type  # int8 between a Q and its DQ
+    new.metadata_props.update(reader.metadata_props)
+    model.graph.insert_before(reader, [new, below])
+    replace_value(output, below.outputs[0])
 
 
 def _can_pass(above: ir.Node, reader: ir.Node) -> bool:
@@ -59,24 +65,6 @@ def _can_pass(above: ir.Node, reader: ir.Node) -> bool:
     if reader.op_type in TWO_OPERANDS:
         return all(map(_has_channels_last, reader.inputs))
     return reader.op_type == "Resize" and reader.inputs[0] is above.outputs[0] and _factors(above, reader) is not None
-
-
-def _pass_below(model: ir.Model, above: ir.Node, reader: ir.Node) -> None:
-    """Moves a transpose below one of its readers, or removes both where that is the inverse."""
-    last, output = above.inputs[0], reader.outputs[0]
-    assert last is not None
-    if is_transpose(reader, TO_CHANNELS_LAST):
-        replace_value(output, last)
-        return
-    assert output.shape is not None
-    batch, channels, height, width = output.shape.dims
-    inputs = _channels_last_inputs(model, above, reader)
-    new = described(copy_of(reader, inputs), (batch, height, width, channels), f"{reader.name}/channels_last")
-    below = transpose(new.outputs[0], TO_CHANNELS_FIRST, output.shape.dims, f"{reader.name}/channels_first")
-    new.outputs[0].type = below.outputs[0].type = output.type  # int8 between a Q and its DQ
-    new.metadata_props.update(reader.metadata_props)
-    model.graph.insert_before(reader, [new, below])
-    replace_value(output, below.outputs[0])
 
 
 def _channels_last_inputs(model: ir.Model, above: ir.Node, reader: ir.Node) -> list[ir.Value | None]:

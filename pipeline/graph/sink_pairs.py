@@ -19,7 +19,7 @@ def _layout_below(pair: Pair) -> list[ir.Node]:
 
 
 def _above(model: ir.Model) -> Iterator[str]:
-    return (f"{pair.names[0]} is above {n.name}" for pair in find_pairs(model) for n in _layout_below(pair))
+    return (f"{pair.name} is above {n.name}" for pair in find_pairs(model) for n in _layout_below(pair))
 
 
 @graph_pass(ensures=_above)

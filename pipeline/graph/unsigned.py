@@ -10,21 +10,21 @@ import onnx_ir as ir
 from pipeline.graph.build import initializer
 from pipeline.graph.nodes import DQ, LAYOUT, Q
 from pipeline.graph.pairs import Pair, find_pairs
-from pipeline.graph.passes import graph_pass
+from pipeline.graph.passes import rewrite
 from pipeline.graph.walks import back, only_read_by
 
 
-def _signed(model: ir.Model) -> Iterator[Pair]:
+def _signed(model: ir.Model) -> Iterator[tuple[Pair]]:
     """Yields the int8 pairs of activations that are better unsigned."""
     for pair in list(find_pairs(model)):
         if pair.axis is not None or pair.stored or pair.zero_point.dtype != np.int8:
             continue  # a weight, or unsigned already
         if not only_read_by(pair.output, _multiplies_activations):
-            yield pair
+            yield (pair,)
 
 
-@graph_pass(ensures=lambda model: (f"{pair.names[0]} is signed" for pair in _signed(model)))
-def unsigned_activations(model: ir.Model) -> bool:
+@rewrite(_signed)
+def unsigned_activations(model: ir.Model, pair: Pair) -> None:
     """Shifts activation pairs from int8 around 0 to uint8 around 128, products of two activations excepted.
 
         Q(s, 0: int8) → DQ(s, 0: int8)     ->     Q(s, 128: uint8) → DQ(s, 128: uint8)
@@ -34,13 +34,9 @@ def unsigned_activations(model: ir.Model) -> bool:
     operands of a product of two activations (attention) stay signed: a zero point there would need sums over the
     other operand at run time, for which OpenVINO falls back to float.
     """
-    changed = False
-    for pair in _signed(model):
-        shifted = (pair.zero_point.astype(np.int16) + 128).astype(np.uint8)
-        pair.set_inputs(zero_point=initializer(model, f"{pair.names[0]}.zero_point_uint8", shifted))
-        pair.quantize.outputs[0].dtype = ir.DataType.UINT8
-        changed = True
-    return changed
+    shifted = (pair.zero_point.astype(np.int16) + 128).astype(np.uint8)
+    pair.set_inputs(zero_point=initializer(model, f"{pair.name}.zero_point_uint8", shifted))
+    pair.quantize.outputs[0].dtype = ir.DataType.UINT8
 
 
 def _multiplies_activations(node: ir.Node) -> bool:

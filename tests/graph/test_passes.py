@@ -15,7 +15,7 @@ from helpers.pass_samples import SAMPLES, Sample, feeds
 from pipeline import backends
 from pipeline.artifacts import Workspace
 from pipeline.graph import BY_NAME, keep_pairs
-from pipeline.graph.passes import GraphPass
+from pipeline.graph.passes import GraphPass, rewrite
 from pipeline.lowering import Candidates, Choice
 from pipeline.recipe import Recipe
 
@@ -146,6 +146,15 @@ def test_a_pass_that_damages_the_graph_is_caught(name: str, damage: Callable[[ir
 
     with pytest.raises(Broken, match=f"(?s)^{name}: .*{message}"):
         replace(BY_NAME[name], edit=edit)(SAMPLES[name].build(), *SAMPLES[name].arguments)
+
+
+def test_a_rewrite_that_never_ends_is_caught() -> None:
+    @rewrite(lambda model: [(node,) for node in model.graph])
+    def nothing(model: ir.Model, node: ir.Node) -> None:
+        """x -> x"""
+
+    with pytest.raises(Broken, match=r"^nothing: there is more to do at y \(and 1 more\)"):
+        nothing(Sample("agraph (float[4] x) => (float[4] z) { y = Neg(x) z = Exp(y) }").build())
 
 
 def test_the_result_of_a_pass_has_no_truth_value() -> None:
