@@ -11,11 +11,14 @@ makes a histogram of width w turn into the one of width 2w without a second look
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import numpy as np
 import numpy.typing as npt
+
+from calibration.errors import CalibrationError
 
 if TYPE_CHECKING:
     import torch
@@ -56,13 +59,13 @@ def extremes(flat: Any) -> tuple[float, float]:
     return low, high
 
 
-def exponent_for(amax: float, bins: int) -> int:
-    """Returns the smallest k ≥ −126 with amax ≤ bins · 2^k: the bin width is 2^k.
+def exponent_for(amax: float | npt.NDArray[np.float32], bins: int) -> npt.NDArray[np.int64]:
+    """Returns for every amax the smallest k ≥ −126 with amax ≤ bins · 2^k: the bin width is 2^k.
 
     The lower bound keeps 2^−k in float32. amax is a float32 and bins a power of two: the division is exact.
     """
-    mantissa, exponent = np.frexp(amax / bins)
-    return max(int(exponent) - int(mantissa == 0.5), -126) if amax > 0 else -126
+    mantissa, exponent = np.frexp(np.asarray(amax, np.float64) / bins)
+    return np.where(mantissa > 0, np.maximum(exponent.astype(np.int64) - (mantissa == 0.5), -126), -126)
 
 
 def count(flat: Any, exponent: int, bins: int) -> Counts:
@@ -76,16 +79,27 @@ def count(flat: Any, exponent: int, bins: int) -> Counts:
     return counts
 
 
-def coarsen(counts: Counts, steps: int) -> Counts:
-    """Returns the counts for bins 2^`steps` times as wide, in an array of the same length."""
-    bins = len(counts) - 1
-    factor = 1 << min(steps, bins.bit_length())
-    body = np.zeros(-(-bins // factor) * factor, np.int64)
-    body[:bins] = counts[1:]
+def coarsen(counts: Counts, steps: npt.ArrayLike) -> Counts:
+    """Returns the counts of each row for bins 2^steps times as wide: bin i falls into bin i // 2^steps.
+
+    counts: int64 [C, bins]; steps: [C].
+    """
+    rows_steps, bins = np.asarray(steps), counts.shape[1]
     result = np.zeros_like(counts)
-    result[0] = counts[0]
-    result[1 : 1 + len(body) // factor] = body.reshape(-1, factor).sum(axis=1)
+    for step in np.unique(rows_steps):
+        rows = rows_steps == step
+        factor = 1 << min(int(step), bins.bit_length())
+        padded = np.zeros((int(rows.sum()), -(-bins // factor) * factor), np.int64)
+        padded[:, :bins] = counts[rows]
+        result[rows, : padded.shape[1] // factor] = padded.reshape(len(padded), -1, factor).sum(axis=2)
     return result
+
+
+def require(arrays: Mapping[str, npt.NDArray[Any]], fields: set[str], label: str) -> None:
+    """Raises CalibrationError that names the fields which a stored statistic lacks."""
+    missing = sorted(fields - set(arrays))
+    if missing:
+        raise CalibrationError(f"{label}: {', '.join(missing)} missing; found {', '.join(sorted(arrays))}")
 
 
 def is_torch(x: object) -> bool:

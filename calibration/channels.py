@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from calibration.binning import ArrayLike, Counts, UnusableValues, check_floats
+from calibration.binning import ArrayLike, Counts, UnusableValues, check_floats, coarsen, exponent_for, require
 from calibration.channel_binning import Axis, channel_amax, channels_along, count_channels
 from calibration.errors import CalibrationError
 
@@ -68,7 +68,7 @@ class ChannelStatistic:
         if other.channels != self.channels:
             raise CalibrationError(f"{self!r} cannot be merged with {other!r}: the numbers of channels differ")
         self._grow(other.amax)
-        self.counts += _coarsen(other.counts, self._exponents - other._exponents)
+        self.counts += coarsen(other.counts, self._exponents - other._exponents)
         return self
 
     def second_moment(self) -> npt.NDArray[np.float64]:
@@ -85,9 +85,7 @@ class ChannelStatistic:
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]], *, name: str | None = None) -> ChannelStatistic:
         """Returns the statistic that `to_arrays` described; others are refused."""
         label = f"channel statistic of quantizer {name!r}" if name else "channel statistic"
-        missing = sorted({"amax", "counts"} - set(arrays))
-        if missing:
-            raise CalibrationError(f"{label}: {', '.join(missing)} missing; found {', '.join(sorted(arrays))}")
+        require(arrays, {"amax", "counts"}, label)
         amax, counts = np.asarray(arrays["amax"]), np.asarray(arrays["counts"])
         if amax.ndim != 1 or not len(amax) or amax.dtype != np.float32 or counts.dtype != np.int64:
             raise CalibrationError(f"{label}: amax is {amax.dtype}{list(amax.shape)}, counts {counts.dtype}")
@@ -113,14 +111,14 @@ class ChannelStatistic:
 
     @property
     def _exponents(self) -> npt.NDArray[np.int64]:
-        mantissa, exponent = np.frexp(self.amax.astype(np.float64) / self.bins)
-        fitting = exponent.astype(np.int64) - (mantissa == 0.5)
-        return np.where(self.amax > 0, np.maximum(fitting, -126), -126)
+        return exponent_for(self.amax, self.bins)
 
     def _grow(self, amax: Floats) -> None:
         before = self._exponents
         self.amax = np.maximum(self.amax, amax)
-        self.counts = _coarsen(self.counts, self._exponents - before)
+        steps = self._exponents - before
+        if steps.any():
+            self.counts = coarsen(self.counts, steps)
 
     def _broken_invariant(self) -> str | None:
         if not (np.isfinite(self.amax).all() and (self.amax >= 0).all()) or (self.counts < 0).any():
@@ -139,18 +137,3 @@ def bins_for(channels: int) -> int:
     """Returns the number of bins per channel, a power of two."""
     power_of_two = 1 << max((_CELLS // channels).bit_length() - 1, 0)
     return min(max(power_of_two, _FEWEST_BINS), _MOST_BINS)
-
-
-def _coarsen(counts: Counts, steps: npt.NDArray[np.int64]) -> Counts:
-    """Returns the counts for bins 2^`steps` times as wide, per channel: (i·w, (i+1)·w] falls into bin i // 2^steps."""
-    if not steps.any():
-        return counts.copy()
-    bins = counts.shape[1]
-    result = np.zeros_like(counts)
-    for step in np.unique(steps):
-        rows = steps == step
-        factor = 1 << min(int(step), bins.bit_length())
-        padded = np.zeros((int(rows.sum()), -(-bins // factor) * factor), np.int64)
-        padded[:, :bins] = counts[rows]
-        result[rows, : padded.shape[1] // factor] = padded.reshape(len(padded), -1, factor).sum(axis=2)
-    return result

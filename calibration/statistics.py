@@ -18,6 +18,7 @@ from calibration.binning import (
     exponent_for,
     extremes,
     flatten,
+    require,
 )
 from calibration.errors import CalibrationError
 
@@ -54,7 +55,7 @@ class Statistic:
     @property
     def width(self) -> float:
         """Width of a bin, a power of two; bin i ≥ 1 holds the values in ((i − 1)·width, i·width]."""
-        return float(2.0 ** exponent_for(self.amax, self.bins))
+        return float(2.0**self._exponent)
 
     @property
     def is_degenerate(self) -> str | None:
@@ -91,7 +92,7 @@ class Statistic:
                 "Look at this batch of the calibration data, then at the layer in front of the quantizer."
             ) from None
         self._grow(max(-low, high))
-        self.counts += count(flat, exponent_for(self.amax, self.bins), self.bins)
+        self.counts += count(flat, self._exponent, self.bins)
         self.has_negative |= low < 0.0
         self.batches += 1
 
@@ -102,7 +103,8 @@ class Statistic:
                 f"{self.label}: {self.bins} bins cannot be merged with {other.bins}; use the same number"
             )
         self._grow(other.amax)
-        self.counts += coarsen(other.counts, self._exponent - other._exponent)
+        self.counts[0] += other.counts[0]
+        self.counts[1:] += coarsen(other.counts[None, 1:], [self._exponent - other._exponent])[0]
         self.has_negative |= other.has_negative
         self.batches += other.batches
         return self
@@ -120,9 +122,7 @@ class Statistic:
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]], *, name: str | None = None) -> Statistic:
         """Returns the statistic that `to_arrays` described; others are refused."""
         label = f"statistic of quantizer {name!r}" if name else "statistic"
-        missing = sorted({"counts", "amax", "has_negative", "batches"} - set(arrays))
-        if missing:
-            raise CalibrationError(f"{label}: {', '.join(missing)} missing; found {', '.join(sorted(arrays))}")
+        require(arrays, {"counts", "amax", "has_negative", "batches"}, label)
         counts = np.asarray(arrays["counts"])
         if counts.ndim != 1 or counts.dtype != np.int64 or counts.size < 3:
             raise CalibrationError(f"{label}: counts is {counts.dtype}{list(counts.shape)}, not int64[bins + 1]")
@@ -156,13 +156,13 @@ class Statistic:
 
     @property
     def _exponent(self) -> int:
-        return exponent_for(self.amax, self.bins)
+        return int(exponent_for(self.amax, self.bins))
 
     def _grow(self, amax: float) -> None:
         if amax > self.amax:
             before = self._exponent
             self.amax = amax
-            self.counts = coarsen(self.counts, self._exponent - before)
+            self.counts[1:] = coarsen(self.counts[None, 1:], [self._exponent - before])[0]
 
     def _broken_invariant(self) -> str | None:
         if not (np.isfinite(self.amax) and self.amax >= 0.0 and self.amax == np.float32(self.amax)):

@@ -8,7 +8,7 @@ import torch
 from transformers.models.segformer.modeling_segformer import SegformerLayer
 
 from pipeline.families._segformer_rewrites import SummedDecodeHead
-from pipeline.quantization.modules import add_residual_quantizers, add_sum_quantizer
+from pipeline.quantization.modules import add_input_quantizers, add_residual_quantizers
 
 
 class QuantSegformerLayer(SegformerLayer):
@@ -39,7 +39,7 @@ class QuantSummedDecodeHead(SummedDecodeHead):
 
     def add_quantizers(self) -> None:
         for stage in range(1, len(self.projections)):
-            add_sum_quantizer(self, f"sum_{stage}")
+            add_input_quantizers(self, f"sum_{stage}")
 
     def upsampled(self, stage: int, x: torch.Tensor) -> torch.Tensor:
         return getattr(self, f"sum_{stage}_input_quantizer")(x)  # type: ignore[no-any-return]

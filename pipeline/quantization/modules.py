@@ -87,13 +87,15 @@ WEIGHTED: dict[type[nn.Module], type[Any]] = {
 MATMULS = ("matmul_q", "matmul_k", "matmul_a", "matmul_v")
 
 
-def add_attention_quantizers(module: nn.Module) -> None:
-    """Gives an attention module the four quantizers of its two matrix products.
+def add_input_quantizers(module: nn.Module, *names: str) -> None:
+    """Gives a module an input quantizer for each name, of the linear layers' input descriptor, as in QDQBERT."""
+    for name in names:
+        setattr(module, f"{name}_input_quantizer", TensorQuantizer(QuantLinear.default_quant_desc_input))
 
-    Their descriptor is the linear layers' input descriptor, as in QDQBERT; so it is for residual adds.
-    """
-    for matmul in MATMULS:
-        setattr(module, f"{matmul}_input_quantizer", TensorQuantizer(QuantLinear.default_quant_desc_input))
+
+def add_attention_quantizers(module: nn.Module) -> None:
+    """Gives an attention module the four quantizers of its two matrix products."""
+    add_input_quantizers(module, *MATMULS)
     # values [B, H, T, D]: their channels are those of the context, and of the projection that makes them
     values: Any = module.matmul_v_input_quantizer
     values.calibrate_channels((1, 3))
@@ -101,13 +103,7 @@ def add_attention_quantizers(module: nn.Module) -> None:
 
 def add_residual_quantizers(module: nn.Module, prefix: str = "") -> None:
     """Gives a module the two quantizers of one residual add."""
-    for side in ("local", "residual"):
-        setattr(module, f"{prefix}add_{side}_input_quantizer", TensorQuantizer(QuantLinear.default_quant_desc_input))
-
-
-def add_sum_quantizer(module: nn.Module, name: str) -> None:
-    """Gives a module the quantizer of one summand, whose other summands may be float."""
-    setattr(module, f"{name}_input_quantizer", TensorQuantizer(QuantLinear.default_quant_desc_input))
+    add_input_quantizers(module, f"{prefix}add_local", f"{prefix}add_residual")
 
 
 def quantized_attention(
