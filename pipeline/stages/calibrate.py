@@ -227,7 +227,7 @@ def activation_record(name: str, statistic: Statistic, samples: int, percentiles
 
 
 def weight_records(model: nn.Module) -> list[QuantizerRecord]:
-    """Returns the records of every weight: per-channel max, and the mse-optimal amax as an option."""
+    """Returns the records of every weight: its per-channel max."""
     from pipeline.quantization import quantizers
 
     weights = [(name, q.axis, model.get_submodule(name.rpartition(".")[0])) for name, q in quantizers(model)]
@@ -239,5 +239,5 @@ def weight_record(name: str, axis: int, owner: Any) -> QuantizerRecord:
     from calibration import QuantizerRecord, weight_amax
 
     weight = owner.weight.detach().numpy()
-    amax = {method: weight_amax(weight, axis, method).tolist() for method in ("max", "mse")}
+    amax = {"max": weight_amax(weight, axis, name=name).tolist()}
     return QuantizerRecord(name=name, kind="weight", axis=axis, amax=amax, elements=int(weight.size))

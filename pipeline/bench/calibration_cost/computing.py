@@ -27,7 +27,7 @@ def ours_and_library(work: Workload) -> dict[str, Any]:
     with PeakMemory() as memory:
         # first of all, with nothing prepared: the tables that the searches share are made here
         on_activations = timed(statistics.values(), compute_all)
-        on_weights = timed(weights, lambda w: [weight_amax(w[0], w[1], m) for m in ("max", "mse")])
+        on_weights = timed(weights, lambda w: weight_amax(*w))
         peak = memory.peak()
     few = some(list({id(s): name for name, s in reversed(statistics.items())}.values())[::-1])
     entropy: dict[str, float] = {}

@@ -100,7 +100,7 @@ def computing(found: dict[str, Any]) -> list[dict[str, Any]]:
     case = found["computing"]
     parts = [case["activations"], case["weights"]]
     everything = {
-        "label": f"ours, everything: 6 amax of {parts[0]['tensors']} activations, 2 of {parts[1]['tensors']} weights",
+        "label": f"ours, everything: 6 amax of {parts[0]['tensors']} activations, 1 of {parts[1]['tensors']} weights",
         "skipped": None,
         **{key: sum(part[key] for part in parts) for key in ("tensors", "seconds")},
         "each": None,
