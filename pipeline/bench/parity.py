@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 SIZES = (0.01, 0.02, 0.05, 0.1)
 Array = np.ndarray[Any, Any]
 Arrays = dict[str, Array]
-Model = Callable[[Mapping[str, Any]], Mapping[str, Array]]
 
 
 def rms(x: Array) -> float:
@@ -81,21 +79,11 @@ def run(
     samples = [reference.take(range(i * PROBES, (i + 1) * PROBES)) for i in range(groups)]
     threads = sorted({1, machine.usable_cores()})
     alarms = Tally()
-    misses = {kind: {size: Tally() for size in SIZES} for kind in (*OUTPUT_FAULTS, *GRAPH_FAULTS)}
+    misses = {(kind, size): Tally() for kind in (*OUTPUT_FAULTS, *GRAPH_FAULTS) for size in SIZES}
     for name in names:
+        engines = [backends.load_checked(workspace, name, n) for n in threads]
         graph = workspace.path(f"{name}/model.qdq.onnx")
-        engines = {n: backends.load_checked(workspace, name, n) for n in threads}
-        with tempfile.TemporaryDirectory(prefix="parity-") as scratch:
-            wrong = list(corrupted(graph, Path(scratch), groups))
-            for i, group in enumerate(track(samples, f"parity of {name}", groups)):
-                expected = Expected.computed(graph, group, None)
-                for engine in engines.values():
-                    for found in faults_by_way(engine, expected, group):
-                        alarms.add(bool(found))
-                sound = engines[max(threads)](group.inputs)
-                for kind, size, outputs in faulty(sound, wrong[i], group.inputs, seed=i):
-                    refused = any(p.reason for p in compare(expected.outputs, outputs, expected.limits))
-                    misses[kind][size].add(refused)
+        count(graph, engines, track(samples, f"parity of {name}", groups), alarms, misses)
     table = results.document(
         command,
         max(threads),
@@ -104,62 +92,68 @@ def run(
         backends=names,
         samples=PROBES,
         false_alarms=vars(alarms),
-        faults=[{"fault": k, "size": s, **vars(t)} for k, sizes in misses.items() for s, t in sizes.items()],
+        faults=[{"fault": k, "size": s, **vars(t)} for (k, s), t in misses.items()],
     )
     results.add(table, record, same=("model",))
     return table
 
 
-def faults_by_way(engine: Any, expected: Expected, group: Reference) -> list[list[str]]:
-    """Returns what is wrong with an engine, one list for samples alone and one for them as a batch."""
-    return [faults({way: found}) for way, found in check(engine, expected, group, PROBES).items()]
+def count(
+    graph: Path,
+    engines: Sequence[backends.Engine],
+    groups: Iterable[Reference],
+    alarms: Tally,
+    misses: Mapping[tuple[str, float], Tally],
+) -> None:
+    """Adds what parity says of sound engines of a graph, and of the last one's outputs and the graph made faulty."""
+    with tempfile.TemporaryDirectory(prefix="parity-") as scratch:
+        for seed, group in enumerate(groups):
+            expected = Expected.computed(graph, group, None)
+            for engine in engines:
+                for way, found in check(engine, expected, group, PROBES).items():  # samples alone, then as a batch
+                    alarms.add(bool(faults({way: found})))
+            faulty = (
+                *wrong_outputs(engines[-1](group.inputs), seed),
+                *misread_scales(graph, group.inputs, Path(scratch) / "wrong.onnx", seed),
+            )
+            for kind, size, outputs in faulty:
+                misses[kind, size].add(any(p.reason for p in compare(expected.outputs, outputs, expected.limits)))
 
 
-def faulty(
-    sound: Mapping[str, Array], wrong: Mapping[tuple[str, float], Model], inputs: Arrays, seed: int
-) -> Iterator[tuple[str, float, Arrays]]:
-    """Yields (fault, size, outputs) of every fault: of a sound engine's outputs, and of corrupted graphs."""
+def wrong_outputs(sound: Mapping[str, Array], seed: int) -> Iterator[tuple[str, float, Arrays]]:
+    """Yields (fault, size, outputs) of every fault in a sound engine's outputs."""
     rng = np.random.default_rng(seed)
     for kind, change in OUTPUT_FAULTS.items():
         for size in SIZES:
             yield kind, size, {name: change(x, size, rng) for name, x in sound.items()}
-    for (kind, size), model in wrong.items():
-        yield kind, size, dict(model(inputs))
 
 
-def corrupted(graph: Path, area: Path, count: int) -> Iterator[dict[tuple[str, float], Model]]:
-    """Yields, `count` times, the graph with one scale misread, by fault and size: another place every time.
+def misread_scales(graph: Path, inputs: Arrays, file: Path, seed: int) -> Iterator[tuple[str, float, Arrays]]:
+    """Yields (fault, size, outputs) of the graph with one scale misread: another place with every seed.
 
-    What is misread is the scale of a DequantizeLinear: its tensor is too large by the fault's size from there on.
+    What is misread is the scale of a DequantizeLinear: its tensor is too large by the fault's size from there on. file:
+    where the graph is written.
     """
-    import onnx
-
-    model = onnx.load(graph)
-    stored = {tensor.name for tensor in model.graph.initializer}
-    places: dict[str, list[int]] = {kind: [] for kind in GRAPH_FAULTS}
-    for i, node in enumerate(model.graph.node):
-        if node.op_type == "DequantizeLinear":
-            places[GRAPH_FAULTS[node.input[0] in stored]].append(i)
-    for n in range(count):
-        rng = np.random.default_rng(n)
-        at = {kind: int(rng.choice(found)) for kind, found in places.items() if found}
-        yield {
-            (kind, size): partial(_run_corrupted, graph, area, place, size)
-            for kind, place in at.items()
-            for size in SIZES
-        }
-
-
-def _run_corrupted(graph: Path, area: Path, place: int, size: float, inputs: Arrays) -> Mapping[str, Array]:
     import onnx
     from onnx import numpy_helper
 
     model = onnx.load(graph)
-    node = model.graph.node[place]
-    (scale,) = (t for t in model.graph.initializer if t.name == node.input[1])
-    values = numpy_helper.to_array(scale)
-    node.input[1] = f"{scale.name}.misread"
-    misread = numpy_helper.from_array((values * (1 + size)).astype(values.dtype), node.input[1])
-    model.graph.initializer.append(misread)
-    onnx.save(model, area / "wrong.onnx")
-    return float_session(area / "wrong.onnx")(inputs)
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    places: dict[str, list[onnx.NodeProto]] = {kind: [] for kind in GRAPH_FAULTS}
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear":
+            places[GRAPH_FAULTS[node.input[0] in stored]].append(node)
+    rng = np.random.default_rng(seed)
+    for kind, nodes in places.items():
+        if not nodes:
+            continue
+        node = nodes[int(rng.choice(len(nodes)))]
+        right, misread = node.input[1], model.graph.initializer.add()
+        values = numpy_helper.to_array(stored[right])
+        node.input[1] = f"{right}.misread"
+        for size in SIZES:
+            misread.CopyFrom(numpy_helper.from_array((values * (1 + size)).astype(values.dtype), node.input[1]))
+            onnx.save(model, file)
+            yield kind, size, dict(float_session(file)(inputs))
+        node.input[1] = right
+        del model.graph.initializer[-1]
