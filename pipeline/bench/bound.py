@@ -9,6 +9,7 @@ layout or fusion can reach with this runtime's kernels.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import tempfile
 from collections import defaultdict
@@ -37,6 +38,8 @@ LINKS = 4  # an even number ends at the width it began with
 MEMORY_BYTES = 256 << 20  # per array of the bandwidth test: more than any processor's cache
 SCALE = 0.02
 
+Probe = tuple[Callable[[], object], float]  # a call, and what it does: operations, or bytes moved
+
 
 def run(
     recipe: Recipe, *, batch: int, rounds: int = 30, record: Path | None = None, command: str = ""
@@ -54,18 +57,17 @@ def run(
     profile = engine.precision_report(feeds)
     weights = weight_bytes(workspace.path(f"{backend}/model.qdq.onnx"))
     with tempfile.TemporaryDirectory(prefix="bound-") as scratch:
+        probes: dict[str, Probe] = {}
+        for kind, chain in itertools.product(("int8", "float"), CHAINS):
+            name = f"{kind} {'×'.join(map(str, chain))}"
+            probes[name] = products(chain, kind, backend, recipe, Path(scratch) / name, threads)
+        probes |= memory(threads)
         # the second call of a round finds the caches as a served model does, the first one as the other work left them
         calls: dict[str, Callable[[], object]] = {name: partial(engine, feeds) for name in ("cold engine", "engine")}
-        work: dict[str, float] = {}
-        for kind in ("int8", "float"):
-            for chain in CHAINS:
-                name = f"{kind} {'×'.join(map(str, chain))}"
-                calls[name], work[name] = products(chain, kind, backend, recipe, Path(scratch) / name, threads)
-        for name, (call, moved) in memory(threads).items():
-            calls[name], work[name] = call, moved
+        calls |= {name: call for name, (call, _) in probes.items()}
         times = timing.in_turns(calls, warmup=WARMUP, runs=rounds)
     ms = {name: latency.summary(seconds)["p50"] for name, seconds in times.items()}
-    rates = {name: work[name] / ms[name] * 1e3 for name in work}
+    rates = {name: work / ms[name] * 1e3 for name, (_, work) in probes.items()}
     limits = [
         limit("int8 products", flops(profile, "int8"), "int8", rates),
         limit("float products", flops(profile, "float"), "float", rates),
@@ -130,9 +132,7 @@ def weight_bytes(graph: Path) -> int:
     return found
 
 
-def products(
-    chain: tuple[int, int, int], kind: str, backend: str, recipe: Recipe, area: Path, threads: int
-) -> tuple[Callable[[], object], float]:
+def products(chain: tuple[int, int, int], kind: str, backend: str, recipe: Recipe, area: Path, threads: int) -> Probe:
     """Returns (a call of an engine of nothing but products, its operations). Raises PipelineError: see `run`."""
     import numpy as np
     import onnx
@@ -190,7 +190,7 @@ def chain_of_products(rows: int, width: int, inner: int, *, quantized: bool) -> 
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
 
-def memory(threads: int) -> dict[str, tuple[Callable[[], object], float]]:
+def memory(threads: int) -> dict[str, Probe]:
     """Returns calls that read, and copy, arrays larger than the caches on all threads, with the bytes they move."""
     import numpy as np
 
