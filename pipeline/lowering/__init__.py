@@ -145,35 +145,30 @@ class Candidates:
         return Lowered(graph, decisions, {n: amax[n] for n in names}, {n: left[n] for n in names}, moved)
 
     def _amax(self, graph: ir.Model, choice: Choice, moved: Sequence[Moved], names: set[str]) -> dict[str, list[float]]:
-        """Returns what the choice reads from the table, of divided tensors from their statistics, of weights from
-        the graph where they were multiplied."""
-        from calibration import compute_amax, rescale
+        """Returns what the choice reads from the table, of divided tensors from their statistics, of weights from the
+        graph where they were multiplied. Weights take their maximum, whatever the choice.
+        """
+        from calibration import compute_amax, rescale, weight_amax
         from pipeline.graph import find_pairs
+        from pipeline.graph.build import constant
 
-        amax = {name: table_amax(self.table, name, choice) for name in names}
+        amax: dict[str, Any] = {}
+        for name in names:
+            record = self.table.records[name]
+            method = choice.method if record.axis is None else "max"
+            amax[name] = record.amax_for(method, choice.percentile)
         for migration in moved:
             for name in migration.quantizers:
                 divided = rescale(self.histograms[0][name], self.histograms[1][name], migration.factors)
                 amax[name] = [compute_amax(divided, choice.method, percentile=choice.percentile)]
         if moved:  # weights were multiplied
-            weights = {p.names[0]: p for p in find_pairs(graph) if p.source.const_value is not None}
-            amax.update({name: weight_amax_of(pair).tolist() for name, pair in weights.items()})
+            for pair in find_pairs(graph):
+                if pair.stored:
+                    weight, name = constant(pair.source), pair.names[0]
+                    amax[name] = weight_amax(weight, pair.axis, name=name).tolist()
         return amax
 
 
 def enabled(decisions: Sequence[placement.Decision]) -> set[str]:
     """Returns the names of the quantizers that are on."""
     return {d.name for d in decisions if d.enabled}
-
-
-def table_amax(table: CalibrationTable, name: str, choice: Choice) -> Any:
-    """Returns a quantizer's amax by the chosen method; weights take their per-channel maximum."""
-    record = table.records[name]
-    return record.amax_for("max") if record.axis is not None else record.amax_for(choice.method, choice.percentile)
-
-
-def weight_amax_of(pair: Any) -> np.ndarray:
-    """Returns the per-channel maximum of a stored weight in front of a pair."""
-    from calibration import weight_amax
-
-    return weight_amax(pair.source.const_value.numpy(), pair.axis, name=pair.names[0])

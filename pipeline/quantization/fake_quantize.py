@@ -100,10 +100,11 @@ def onnx_translation() -> dict[Any, Any]:
     import onnx_ir as ir
     from onnxscript import opset20 as op
 
+    from calibration.arithmetic import HIGH, LOW
     from pipeline.graph.pairs import QUANTIZER
 
     def translate(x: Any, scale: Any, axis: int, low: int, high: int, name: str, amax: Any = None) -> Any:
-        if (low, high) != (-128, 127):
+        if (low, high) != (LOW, HIGH):
             raise ValueError(f"{name}: QuantizeLinear of this export is signed 8-bit, the range is [{low}, {high}]")
         if len(scale.shape) != (axis != PER_TENSOR):
             raise ValueError(f"{name}: QuantizeLinear has one scale, or one per channel of an axis; not {scale.shape}")
