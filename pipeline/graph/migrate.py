@@ -154,18 +154,15 @@ def _stored(value: ir.Value | None) -> ir.Value | None:
 
     None for a weight that something else reads on the way, and for one that is stored in another layout.
     """
-    transposed = False
-    while value is not None and value.const_value is None:
-        node = value.producer()
-        if node is None or node.op_type not in (Q, DQ, "Transpose"):
-            return None
-        if len(value.uses()) != 1 or value.is_graph_output():
-            return None
-        transposed |= node.op_type == "Transpose"
-        value = node.inputs[0]
-    if value is None or value.const_value is None or len(value.const_value.shape) < 2 or len(value.uses()) != 1:
+    path = back(value, lambda node: node.op_type in (Q, DQ, "Transpose"))
+    on_the_way = [value, *(node.inputs[0] for node in path.passed)]
+    if any(v is None or len(v.uses()) != 1 or v.is_graph_output() for v in on_the_way):
         return None
-    return value if transposed or len(value.const_value.shape) > 2 else None  # [C, N] stored as it is read: not ours
+    if path.end is None or path.end.const_value is None:
+        return None
+    rank = len(path.end.const_value.shape)
+    transposed = any(node.op_type == "Transpose" for node in path.passed)
+    return path.end if rank > 2 or (rank == 2 and transposed) else None  # [C, N] stored as it is read: not ours
 
 
 def _root(value: ir.Value) -> ir.Value:
@@ -221,7 +218,7 @@ def _through_attention(product: ir.Node, channels: Mapping[str, ChannelStatistic
         quantize = node.inputs[0].producer()
         if quantize is None or len(node.outputs[0].uses()) != 1 or len(quantize.outputs[0].uses()) != 1:
             return None
-        between = tuple(p for p in pairs_of(quantize))
+        between = tuple(pairs_of(quantize))
         if any(name not in channels for pair in between for name in pair.names):
             return None
         value = quantize.inputs[0]

@@ -15,13 +15,12 @@ activation is no help: the kernels shift it to an unsigned one.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import NDArray
 
-    Floats = NDArray[np.float32]
+Floats = NDArray[np.float32]
 
 LIMIT = 128  # of |w₁| + |w₂|, in quantization steps
 
@@ -43,8 +42,6 @@ def neighbours(weight: NDArray[Any]) -> Iterator[tuple[NDArray[Any], NDArray[Any
 
 def pair_sums(weight: NDArray[Any]) -> Floats:
     """Returns |w₁| + |w₂| of every pair of like sign, max(|w₁|, |w₂|) of the others, [N, pairs]; see `neighbours`."""
-    import numpy as np
-
     found = [np.zeros((len(weight), 1), np.float32)]
     for left, right in neighbours(weight):
         a, b = left.astype(np.float32), right.astype(np.float32)
@@ -55,8 +52,6 @@ def pair_sums(weight: NDArray[Any]) -> Floats:
 
 def may_saturate(codes: NDArray[np.int8]) -> NDArray[np.bool_]:
     """Returns for each of N output channels whether some activations saturate, [N]; codes: int8 [N, P, C]."""
-    import numpy as np
-
     return np.asarray((pair_sums(codes) > LIMIT).any(1))
 
 
@@ -69,8 +64,6 @@ def bounded_scale(weight: Floats, scale: Floats) -> Floats:
     number 128, half to even never rounds both up beyond it. Clipping the largest pairs at a smaller scale would gain
     next to nothing: what rounding wins, the few clipped weights lose.
     """
-    import numpy as np
-
     largest = pair_sums(weight).max(1) / np.float32(LIMIT)
     # the next float32 above: the rounding of the quotient must not put a pair beyond the bound
     return np.maximum(scale, np.nextafter(largest, np.float32(np.inf)))  # type: ignore[no-any-return]
@@ -81,8 +74,6 @@ def multiply_add(u: NDArray[np.uint8], w: NDArray[np.int8]) -> NDArray[np.int32]
 
     u: uint8 [.., K], w: int8 [.., K], broadcast against each other; an odd K has a zero behind it.
     """
-    import numpy as np
-
     products = u.astype(np.int32) * w.astype(np.int32)
     if products.shape[-1] % 2:
         products = np.concatenate([products, np.zeros_like(products[..., :1])], axis=-1)

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
-from pipeline.graph.nodes import DQ, Q, given, op, producer
+from pipeline.graph.nodes import DQ, Q, given, op
 from pipeline.graph.view import View
+from pipeline.graph.walks import back
 
 
 def inside_gelu(view: View) -> Iterator[tuple[ir.Node, ir.Node]]:
@@ -86,12 +87,8 @@ def _forward(value: ir.Value) -> tuple[list[ir.Node], list[ir.Node]]:
 
 def _backward(value: ir.Value | None) -> tuple[list[ir.Node], ir.Node | None]:
     """Returns the Q passed and the operator that made a value, behind Q/DQ pairs."""
-    pairs: list[ir.Node] = []
-    node = producer(value)
-    while node is not None and op(node) in (Q, DQ):
-        pairs += [node] if op(node) == Q else []
-        node = producer(given(node, 0))
-    return pairs, node
+    path = back(value, lambda node: op(node) in (Q, DQ))
+    return [node for node in path.passed if op(node) == Q], path.node
 
 
 def _constant_factor(view: View, node: ir.Node) -> bool:
