@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,13 @@ from helpers import tiny
 from helpers.command_line import Cli, call_cli
 from helpers.runs import recipe_for, run_stages
 from pipeline.recipe import Recipe
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_placements_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        yield
 
 
 @pytest.fixture

@@ -1,10 +1,11 @@
-"""What works on this machine: backends, the one thing to install for each, and the processor's int8."""
+"""What works on this machine: backends, the one thing to install for each, the processor's int8, placements."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from pipeline import backends
+from pipeline import backends, families
+from pipeline.lowering import placement
 from pipeline.measure import machine
 from pipeline.measure.processor import caution
 
@@ -34,6 +35,16 @@ def processor() -> dict[str, Any]:
     return facts if warning is None else {**facts, "caution": warning}
 
 
+def placements() -> list[dict[str, Any]]:
+    """Returns {family, backend, default_of, measured_on, said} of every default placement on this processor."""
+    pairs = [(family, backend) for family in families.names() for backend in backends.names()]
+    found = [(family, backend, placement.default(backend, family)) for family, backend in pairs]
+    return [
+        {"family": f, "backend": b, "default_of": d.origin, "measured_on": d.measured_on, "said": str(d)}
+        for f, b, d in found
+    ]
+
+
 def examine() -> dict[str, Any]:
-    """Returns {machine, backends}."""
-    return {"machine": processor(), "backends": rows()}
+    """Returns {machine, backends, placements}."""
+    return {"machine": processor(), "backends": rows(), "placements": placements()}

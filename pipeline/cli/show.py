@@ -35,6 +35,9 @@ def _outcome(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "engine", f"{report['backend']}, {report['precision']}, {share:.0%} of the FLOPs in int8"
     if made:
         yield "right on", f"{made['right_on']}; built and timed on {made['built_on']}"
+    placement = report["calibration"]["placement"]
+    if placement["default_of"] == "user":
+        yield "placement", f"yours, measured on {placement['measured_on']}"
     yield (
         accuracy["metric"],
         f"{accuracy['engine']:.4f}, float {accuracy['float']:.4f} (drop {accuracy['relative_drop']:+.2%}, 95 % "
@@ -94,6 +97,7 @@ def doctor(facts: dict[str, Any], *, as_json: bool) -> None:
     rows += [
         (row["backend"], f"works, {row['version']}" if row["available"] else row["reason"]) for row in facts["backends"]
     ]
+    rows += [("placement", f"{row['family']} on {row['backend']}: {row['said']}") for row in facts["placements"]]
     _print(facts, [_pairs(rows)], as_json=as_json)
 
 

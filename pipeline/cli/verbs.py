@@ -274,6 +274,9 @@ def place(
     store: Annotated[
         bool, typer.Option("--store/--no-store", help="make the winner the family's default on this backend")
     ] = True,
+    project: Annotated[
+        bool, typer.Option("--project", help="store it as the project's own, in a source checkout; default: as yours")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Search the groups of quantizers for the fastest placement within the accuracy budgets, by measuring."""
@@ -288,7 +291,7 @@ def place(
     if table["missed"]:
         raise BudgetMissed(f"no placement that was tried meets the budgets ({table['missed']}); nothing is stored.")
     if store:
-        announce(f"place: stored in {placing.store(table)}")
+        announce(f"place: stored in {placing.store(table, project=project)}")
 
 
 @app.command("gpu-pack")

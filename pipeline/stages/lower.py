@@ -89,6 +89,8 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     default = placement.default(name, recipe.family)
     if default.note:
         log.info("placement: %s", default.note)
+    if default.origin == "user":
+        log.info("placement: %s on %s is %s", recipe.family, name, default)
     lowered = Candidates(recipe, workspace).lower(choice)
     (area / name).mkdir()
     graph = area / name / "model.qdq.onnx"
@@ -101,6 +103,7 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
         "backend": name,
         "calibration": vars(choice),
         "measured_on": default.measured_on,
+        "default_of": default.origin,
         "saturation": None if backends.on_gpu(name) else at_risk(lowered.graph),
         **lowered.to_json(),
     }

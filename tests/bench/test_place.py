@@ -21,8 +21,8 @@ from pipeline.bench.place import engines as placement_engines
 from pipeline.bench.place.search import moves, search, toggled
 from pipeline.bench.place.trials import CURRENT, Candidate, Trial, equally_fast, misses
 from pipeline.errors import EngineRefused, InputError
-from pipeline.lowering import Choice, placement, selection
-from pipeline.lowering.placement import in_order
+from pipeline.lowering import Choice, placement, selection, stored
+from pipeline.lowering.stored import in_order
 from pipeline.measure import machine, processor
 from pipeline.recipe import Budgets, Recipe
 
@@ -218,9 +218,10 @@ DEFAULT = frozenset({"linear", "scores", "context", "embedding"})
 
 @pytest.fixture
 def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Returns the file that takes the place of ONNX Runtime's stored placements; it holds DEFAULT for BERT."""
-    monkeypatch.setattr(placement, "FOLDER", tmp_path / "placements")
-    return placement.store("onnxruntime", "bert", machine.processor_class(), Policy(DEFAULT), {})
+    """Returns the user's file of ONNX Runtime's placements; it holds DEFAULT for BERT, and the project has none."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setattr(stored, "PROJECT", tmp_path / "project")
+    return stored.store(stored.user_folder(), "onnxruntime", "bert", machine.processor_class(), Policy(DEFAULT), {})
 
 
 @pytest.fixture
@@ -262,7 +263,7 @@ def test_a_search_measures_prints_its_table_and_stores_the_winner(cli: Cli, reci
     assert "bert on onnxruntime, accuracy of" in answer.out and "winner:" in answer.out
     for line in ("0  default", "1  linear on -> off", "1  local + residual off -> on"):
         assert line in answer.out
-    measured = placement.stored("onnxruntime")["bert"][machine.processor_class()]["measured"]
+    measured = stored.read(stored.user_folder(), "onnxruntime")["bert"][machine.processor_class()]["measured"]
     assert measured["command"] == table["command"] and measured["latency"]["winner"]["p50"] > 0
     assert [t["toggled"] for t in measured["tried"]] == [r["toggled"] for r in table["rows"] if r["round"]]
 
@@ -271,7 +272,7 @@ def test_another_default_makes_the_graph_stale(recipe: Recipe) -> None:
     stages.run("lower", recipe)
     assert stages.why_stale("lower", recipe) == []
     changed = Policy(DEFAULT - {"context"} | {"head"})
-    placement.store("onnxruntime", "bert", machine.processor_class(), changed, {})
+    stored.store(stored.user_folder(), "onnxruntime", "bert", machine.processor_class(), changed, {})
     changes = ["context by default changed: on -> off", "head by default changed: off -> on"]
     assert stages.why_stale("lower", recipe) == changes
     automatic = selection.automatic(recipe)
@@ -418,6 +419,18 @@ def test_no_store_and_json(cli: Cli, shelf: Path, table: dict[str, Any]) -> None
     assert shelf.read_bytes() == before
 
 
+def test_the_projects_own_are_changed_in_a_checkout_alone(
+    cli: Cli, shelf: Path, table: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored, "PROJECT", tmp_path / "pipeline" / "backends" / "placements")
+    before = shelf.read_bytes()
+    answer = cli("place", "bert", "--project")
+    assert answer.code == 2 and "belongs to an installed package" in answer.err
+    (tmp_path / "pyproject.toml").touch()
+    assert cli("place", "bert", "--project").code == 0 and (stored.PROJECT / "onnxruntime.json").exists()
+    assert shelf.read_bytes() == before
+
+
 def test_missed_budgets_are_exit_code_1_and_nothing_is_stored(cli: Cli, shelf: Path, table: dict[str, Any]) -> None:
     before = shelf.read_bytes()
     table["missed"] = "agreement 0.9, budget 0.95"
@@ -426,13 +439,13 @@ def test_missed_budgets_are_exit_code_1_and_nothing_is_stored(cli: Cli, shelf: P
     assert "meets the budgets (agreement 0.9, budget 0.95); nothing is stored" in answer.err
 
 
-def test_a_package_that_cannot_be_written_is_said_after_the_table(
+def test_a_folder_that_cannot_be_written_is_said_after_the_table(
     cli: Cli, shelf: Path, table: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(path: Path, content: bytes) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(placement, "write_atomic", refuse)
+    monkeypatch.setattr(stored, "write_atomic", refuse)
     answer = cli("place", "bert")
     assert answer.code == 2 and "winner:" in answer.out
     assert f"{shelf} cannot be written (Permission denied)" in answer.err and "--no-store" in answer.err

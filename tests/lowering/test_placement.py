@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline import backends, families
+from pipeline import backends
 from pipeline.backends._policy import KINDS, Policy
 from pipeline.errors import InputError
-from pipeline.lowering import placement
-from pipeline.lowering.placement import Decision, Default, decide
-from pipeline.measure import processor
+from pipeline.lowering.placement import Decision, decide
 from pipeline.recipe import Placement
 
 PRODUCTS = Policy(kinds=frozenset({"linear", "conv", "depthwise", "embedding", "scores", "context"}))
@@ -143,123 +139,3 @@ def test_every_backends_policy_names_kinds_that_exist() -> None:
     for name in USABLE:
         kinds = backends.get(name).PLACEMENT.kinds
         assert kinds and kinds <= set(KINDS), name
-
-
-# --- stored defaults ---
-
-
-@pytest.fixture
-def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Returns the file that takes the place of OpenVINO's stored placements; it is not there yet."""
-    monkeypatch.setattr(placement, "FOLDER", tmp_path / "placements")
-    return tmp_path / "placements" / "openvino.json"
-
-
-def entry(*kinds: Any, **more: Any) -> dict[str, Any]:
-    return {"kinds": list(kinds), "measured": {}, **more}
-
-
-@pytest.mark.parametrize("family", families.names())
-@pytest.mark.parametrize("backend", USABLE)
-def test_what_the_package_stores_can_be_used(backend: str, family: str) -> None:
-    found = placement.stored(backend).get(family, {})
-    for name in processor.CLASSES:
-        kinds = placement.default(backend, family, name).policy.kinds
-        assert kinds and kinds <= set(KINDS)
-        entries = [found[other]["kinds"] for other in processor.stand_ins(name) if other in found]
-        assert kinds == (frozenset(entries[0]) if entries else backends.get(backend).PLACEMENT.kinds)
-
-
-def test_every_stored_file_is_a_backends() -> None:
-    assert {path.stem for path in placement.FOLDER.glob("*")} <= set(backends.names())
-
-
-def test_without_an_entry_the_backends_own_placement_holds(shelf: Path) -> None:
-    own = Default(backends.get("openvino").PLACEMENT, None, None)
-    assert placement.default("openvino", "bert") == own
-    placement.store("openvino", "segformer", "vnni", Policy(frozenset({"conv"})), {})
-    assert placement.default("openvino", "bert", "vnni") == own
-    assert placement.default("openvino", "segformer", "vnni") == Default(Policy(frozenset({"conv"})), "vnni", None)
-    assert placement.default("onnxruntime", "segformer", "vnni").policy == backends.get("onnxruntime").PLACEMENT
-
-
-def test_a_class_without_an_entry_takes_the_nearest_below_and_says_so(shelf: Path) -> None:
-    own = backends.get("openvino").PLACEMENT
-    placement.store("openvino", "bert", "vnni", Policy(frozenset({"linear"})), {})
-    placement.store("openvino", "bert", "avx2", Policy(frozenset({"conv"})), {})
-    found = {name: placement.default("openvino", "bert", name) for name in processor.CLASSES}
-    assert {name: default.measured_on for name, default in found.items()} == {
-        "amx": "vnni", "vnni": "vnni", "avx512": "avx2", "avx2": "avx2", "x86": None, "arm": None, "other": None,
-    }  # fmt: skip
-    assert found["amx"].policy == Policy(frozenset({"linear"})) and found["avx512"].policy == Policy(
-        frozenset({"conv"})
-    )
-    assert found["amx"].note == "bert on openvino was not measured on amx processors; taken from vnni"
-    assert found["vnni"].note is None and found["arm"].policy == own
-    assert found["arm"].note == (
-        "bert on openvino was measured on avx2, vnni alone, not on arm; the backend's own is taken"
-    )
-
-
-def test_storing_replaces_one_class_of_one_family_and_keeps_the_others(shelf: Path) -> None:
-    assert (
-        placement.store("openvino", "segformer", "vnni", Policy(frozenset({"conv", "linear"})), {"cpu": "A"}) == shelf
-    )
-    placement.store("openvino", "bert", "vnni", Policy(frozenset({"linear"})), {})
-    placement.store("openvino", "segformer", "avx2", Policy(frozenset({"sum"})), {})
-    placement.store("openvino", "segformer", "vnni", Policy(frozenset({"head", "conv"})), {"cpu": "B"})
-    assert json.loads(shelf.read_text()) == {
-        "bert": {"vnni": {"kinds": ["linear"], "measured": {}}},
-        "segformer": {
-            "avx2": {"kinds": ["sum"], "measured": {}},
-            "vnni": {"kinds": ["conv", "head"], "measured": {"cpu": "B"}},
-        },
-    }
-    assert [path.name for path in shelf.parent.iterdir()] == ["openvino.json"], "nothing is left beside it"
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ({"brt": {"avx2": entry("linear")}}, "unknown model 'brt'. Did you mean bert? Available: bert, segformer."),
-        ({"bert": {"avx3": entry("linear")}}, "bert: unknown processor class 'avx3'. Did you mean avx2"),
-        ({"bert": {"avx2": entry("linear", "heads")}}, "bert, avx2: unknown kind 'heads'. Did you mean head"),
-        ({"bert": {"avx2": entry("linear", 7)}}, "bert, avx2: unknown kind 7."),
-        ({"bert": {"avx2": entry()}}, "bert, avx2: 'kinds' must be a list of at least one of linear, "),
-        ({"bert": {"avx2": {"kinds": "linear", "measured": {}}}}, "bert, avx2: 'kinds' must be a list"),
-        ({"bert": {"avx2": {"kinds": ["linear"]}}}, "'measured' is expected, found an object with 'kinds'."),
-        ({"bert": {"avx2": entry("linear", mesured={})}}, "found an object with 'kinds', 'measured', 'mesured'."),
-        ({"bert": {"avx2": ["linear"]}}, "bert, avx2: an object with 'kinds' and 'measured' is expected, found ['li"),
-        ({"bert": ["linear"]}, "bert: an object of processor classes is expected, found ['linear']."),
-        ({"bert": entry("linear")}, "bert: unknown processor class 'kinds'."),
-        (["bert"], "an object of families is expected, found list."),
-    ],
-)
-def test_a_file_that_cannot_be_used_names_what_is_wrong(shelf: Path, content: Any, said: str) -> None:
-    shelf.parent.mkdir()
-    shelf.write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(InputError) as error:
-        placement.default("openvino", "segformer")
-    assert str(shelf) in str(error.value) and said in str(error.value)
-
-
-def test_all_faults_of_a_file_are_in_one_message(shelf: Path) -> None:
-    shelf.parent.mkdir()
-    shelf.write_text(json.dumps({"brt": {}, "bert": {"vnni": entry("lnear", "hed")}}), encoding="utf-8")
-    with pytest.raises(InputError) as error:
-        placement.stored("openvino")
-    assert str(error.value).count("\n") == 3
-
-
-@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b""], ids=["half", "no text", "empty"])
-def test_a_file_that_is_no_json_is_named(shelf: Path, content: bytes) -> None:
-    shelf.parent.mkdir()
-    shelf.write_bytes(content)
-    with pytest.raises(InputError, match=r"openvino\.json cannot be read"):
-        placement.default("openvino", "bert")
-
-
-def test_a_folder_that_cannot_be_written_is_named(shelf: Path) -> None:
-    shelf.parent.write_text("a file where the folder should be", encoding="utf-8")
-    with pytest.raises(InputError, match=r"openvino\.json cannot be written .*--no-store"):
-        placement.store("openvino", "bert", "vnni", Policy(frozenset({"linear"})), {})

@@ -22,8 +22,8 @@ from pipeline.bench.place.search import moves, search
 from pipeline.bench.place.trials import Candidate, Kinds, Trial, misses
 from pipeline.errors import InputError
 from pipeline.judge import verdict
-from pipeline.lowering import placement, selection
-from pipeline.lowering.placement import in_order
+from pipeline.lowering import placement, selection, stored
+from pipeline.lowering.stored import in_order
 from pipeline.measure import latency, machine
 from pipeline.model import loading
 from pipeline.recipe import Budgets, Recipe
@@ -155,8 +155,11 @@ def row(trial: Trial) -> dict[str, Any]:
     }
 
 
-def store(table: Mapping[str, Any]) -> Path:
-    """Returns the file of the backend's placements, which now holds the winner with the measurement behind it."""
+def store(table: Mapping[str, Any], *, project: bool = False) -> Path:
+    """Returns the file of the backend's placements, which now holds the winner with the measurement behind it.
+
+    project: among the project's own, in a source checkout; else among the user's.
+    """
     environment = table["environment"]
     tried = [
         {key: r[key] for key in ("round", "toggled", "on", "speedup", "taken", "why")}
@@ -172,7 +175,8 @@ def store(table: Mapping[str, Any]) -> Path:
         "tried": tried,
     }
     policy = Policy(frozenset(table["winner"]))
-    return placement.store(table["backend"], table["family"], environment["processor"], policy, measured)
+    folder = stored.PROJECT if project else stored.user_folder()
+    return stored.store(folder, table["backend"], table["family"], environment["processor"], policy, measured)
 
 
 def command_of(recipe: Recipe, shape: str | None) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.bench.place.trials import CURRENT, Candidate, Engines, Kinds, Move, Trial, decide
 from pipeline.errors import EngineRefused
-from pipeline.lowering.placement import in_order
+from pipeline.lowering.stored import in_order
 from pipeline.measure.latency import Times, speedup, summary
 
 if TYPE_CHECKING:
