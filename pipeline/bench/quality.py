@@ -85,11 +85,7 @@ def migration_cost(
         name: scorer.engine(Choice(row["method"], row["percentile"], moved), scratch / name)
         for name, moved in (("without", False), ("with", True))
     }
-    for engine in engines.values():
-        timing.prepare(engine, feeds)
-    times = timing.in_turns(
-        {name: partial(engine, feeds) for name, engine in engines.items()}, warmup=WARMUP, runs=RUNS
-    )
+    times = timing.on_same(feeds, engines, warmup=WARMUP, runs=RUNS)
     return {
         "method": row["label"],
         "runs": RUNS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from pipeline.measure import latency
@@ -16,6 +17,16 @@ def prepare(runner: Runner, feeds: Mapping[str, Any]) -> Mapping[str, Any]:
     if hasattr(runner, "prepare"):
         runner.prepare({name: value.shape for name, value in feeds.items()})
     return runner(feeds)
+
+
+def on_same(
+    feeds: Mapping[str, Any], runners: Mapping[str, Runner], *, warmup: int, runs: int, what: str = "timing"
+) -> latency.Times:
+    """Returns the seconds of every timed run of runners on the same inputs, each prepared first."""
+    for runner in runners.values():
+        prepare(runner, feeds)
+    calls = {name: partial(runner, feeds) for name, runner in runners.items()}
+    return in_turns(calls, warmup=warmup, runs=runs, what=what)
 
 
 def in_turns(

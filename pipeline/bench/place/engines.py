@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -101,10 +100,8 @@ class BuiltEngines:
     def time(self, candidates: Mapping[str, Candidate]) -> Times:
         """Returns the seconds of interleaved runs on one sample."""
         runners = {name: self._sides[-1].load(c.graphs[-1]) for name, c in candidates.items()}
-        for runner in runners.values():
-            timing.prepare(runner, self.feeds)
-        calls = {name: partial(runner, self.feeds) for name, runner in runners.items()}
-        return timing.in_turns(calls, warmup=WARMUP, runs=self._rounds, what=f"timing {len(runners)} placements")
+        what = f"timing {len(runners)} placements"
+        return timing.on_same(self.feeds, runners, warmup=WARMUP, runs=self._rounds, what=what)
 
     def keep(self, candidate: Candidate) -> None:
         """Forgets all other engines: one of BERT-base has a hundred megabytes."""
