@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import subprocess
@@ -74,6 +75,12 @@ def test_every_method_is_ours_or_a_peer() -> None:
     assert sorted([*PEERS, *OWN]) == list(methods.found())
     assert not set(PEERS) & set(OWN)
     assert set(PEERS) == set(PACKAGES) == set(COSINE)
+
+
+def test_no_two_files_have_a_method_of_one_name() -> None:
+    files = [file.stem for file in Path(methods.__file__).parent.glob("[!_]*.py")]
+    lists = [importlib.import_module(f"pipeline.bench.methods.{file}").METHODS for file in files]
+    assert sorted(name for names in lists for name in names) == list(methods.found())
 
 
 @pytest.mark.parametrize(("name", "package"), [(n, p) for n, needed in PACKAGES.items() for p in needed])
