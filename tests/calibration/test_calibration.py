@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import calibration
+from helpers.command_line import python
 
 WITHOUT_TORCH = """
-import sys
-for blocked in ("torch", "pytorch_quantization", "transformers"):
-    sys.modules[blocked] = None
 import numpy as np
 from calibration import CalibrationTable, QuantizerRecord, Statistic, compute_all, weight_amax
 from calibration.histograms import read_histograms, write_histograms
@@ -45,8 +41,7 @@ else:
 
 
 def run(code: str, *arguments: str) -> None:
-    root = Path(calibration.__file__).parents[1]
-    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=root, capture_output=True, text=True)
+    done = python(code, *arguments, absent=("torch", "pytorch_quantization", "transformers"))
     assert done.returncode == 0, done.stderr
 
 

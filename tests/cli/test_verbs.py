@@ -155,20 +155,6 @@ def test_a_stage_that_is_up_to_date_does_nothing_and_says_so(
     assert snapshot(folder) == before
 
 
-WITHOUT_TORCH = f"""
-import sys
-
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {TORCH_SIDE!r}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-
-sys.meta_path.insert(0, Absent())
-from pipeline.cli.verbs import main
-main()
-"""
-
-
 @pytest.mark.parametrize(("name", "backend"), [("bert", "onnxruntime"), ("segformer", "openvino")])
 def test_from_export_to_verdict_without_torch(
     name: str, backend: str, exported: Callable[[str], Recipe], cli: Cli, tmp_path: Path
@@ -180,7 +166,7 @@ def test_from_export_to_verdict_without_torch(
     shutil.copytree(exported(name).folder, folder)
     recipe = exported(name).model_copy(update={"folder": folder})
     call = ("engine", name, *options_of(recipe), "--backend", backend, "--from", "lower", *FAST, *EASY)
-    done = python(WITHOUT_TORCH, *call)
+    done = python("from pipeline.cli.verbs import main\nmain()", *call, absent=TORCH_SIDE)
     assert done.returncode == 0, done.stderr
     for stage in ("lower", "engine", "verify"):
         assert f"{stage}: running" in done.stderr

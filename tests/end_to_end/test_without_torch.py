@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from helpers import ROOT
 from helpers import qdq_models as models
+from helpers.command_line import python
 from helpers.usable import USABLE
 
 ABSENT = ("torch", "transformers", "onnx_ir", "onnx", "onnxscript", "pytorch_quantization")
-SCRIPT = """
-import sys
-
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {absent}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-
-sys.meta_path.insert(0, Absent())
-from pathlib import Path
-{body}
-loaded = sorted(set({absent}) & {{name.split(".")[0] for name in sys.modules}})
-assert not loaded, loaded
-"""
 STAGES = """
+from pathlib import Path
 import numpy as np
 import pipeline
 from pipeline import stages
@@ -49,9 +34,8 @@ assert {{row["backend"] for row in doctor.rows()}} >= {{backend}}
 
 
 def run(body: str, *more: str) -> None:
-    script = SCRIPT.format(absent={*ABSENT, *more}, body=body)
-    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0, result.stderr[-2000:]
+    done = python(body, absent=(*ABSENT, *more))
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.parametrize("backend", USABLE)
@@ -75,13 +59,3 @@ def test_the_blocking_works() -> None:
     """Otherwise the tests above would pass whatever is imported."""
     with pytest.raises(AssertionError, match="No module named 'torch'"):
         run("import torch")
-
-
-def test_runtimes_come_with_their_first_use() -> None:
-    run(
-        "import pipeline.backends, pipeline.cli.verbs\n"
-        "import pipeline.stages.engine_api, pipeline.stages.engine, pipeline.stages.verify\n"
-        "pipeline.backends.names()\n"
-        "heavy = {'openvino', 'onnxruntime', 'matplotlib', 'sklearn'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
-    )

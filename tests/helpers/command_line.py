@@ -9,7 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -73,9 +73,21 @@ def recipe_of(words: list[str]) -> Recipe:
     return options.make_recipe(**{name: given[name] for name in asked})  # type: ignore[no-any-return]
 
 
-def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs Python code in a fresh process."""
+WITHOUT = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {absent!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Absent())
+"""
+
+
+def python(code: str, *arguments: str, absent: Iterable[str] = ()) -> subprocess.CompletedProcess[str]:
+    """Runs Python code in a fresh process, which finds none of the packages that are to be absent."""
     return subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=ROOT, timeout=300,
-        env={**os.environ, "COLUMNS": "200"},
+        [sys.executable, "-c", WITHOUT.format(absent=tuple(absent)) + code, *arguments],
+        capture_output=True, text=True, cwd=ROOT, timeout=300, env={**os.environ, "COLUMNS": "200"},
     )  # fmt: skip

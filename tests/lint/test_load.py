@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -239,39 +238,25 @@ def test_attention_blocks_that_differ_in_name_alone_are_one_line(tmp_path: Path)
 
 
 BLOCKED = ("torch", "transformers", "tensorrt", "onnxruntime", "openvino", "onnxscript", "modelopt", "nncf")
-ALONE = """
-import sys
-
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {absent!r}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-
-sys.meta_path.insert(0, Absent())
-{body}
-"""
-
-
-def run(absent: tuple[str, ...], body: str) -> subprocess.CompletedProcess[str]:
-    return python(ALONE.format(absent=absent, body=body))
 
 
 def test_it_needs_onnx_and_numpy_alone(tmp_path: Path) -> None:
     path = write(tmp_path / "model.onnx", attention())
     body = f"from pipeline.lint import lint\nassert lint({str(path)!r}).attention\nprint('pydantic' in sys.modules)"
-    done = run((*BLOCKED, "typer", "rich", "yaml", "PIL"), body)
+    done = python(body, absent=(*BLOCKED, "typer", "rich", "yaml", "PIL"))
     assert done.returncode == 0, done.stderr
     assert done.stdout == "False\n"
 
 
 def test_importing_it_loads_no_onnx() -> None:
-    done = run(("onnx", "onnx_ir"), "import pipeline.lint, pipeline.cli.show, pipeline.cli.verbs")
+    done = python("import pipeline.lint, pipeline.cli.show, pipeline.cli.verbs", absent=("onnx", "onnx_ir"))
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(("absent", "package"), [("onnx", "onnx"), ("onnx_ir", "onnx-ir"), ("ml_dtypes", "ml_dtypes")])
 def test_without_onnx_it_says_what_to_install(absent: str, package: str, tmp_path: Path) -> None:
     path = write(tmp_path / "model.onnx", linear())
-    done = run((absent,), f"sys.argv = ['x', 'lint', {str(path)!r}]\nfrom pipeline.cli.verbs import main\nmain()")
+    code = f"sys.argv = ['x', 'lint', {str(path)!r}]\nfrom pipeline.cli.verbs import main\nmain()"
+    done = python(code, absent=[absent])
     assert done.returncode == 3 and f"run `pip install {package}`" in done.stderr
     assert sys.executable not in done.stderr and "Traceback" not in done.stderr
