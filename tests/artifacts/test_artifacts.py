@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +16,7 @@ import pytest
 
 from helpers import ROOT
 from helpers.command_line import printed
+from helpers.messages import all_of
 from helpers.runs import snapshot
 from pipeline import stages
 from pipeline.artifacts import MANIFEST, Workspace
@@ -74,14 +74,17 @@ def test_a_fault_inside_a_stage_leaves_everything_as_it_was(fault: str, workspac
     before = snapshot(workspace.folder)
     error = FAULTS[fault]()
     expected = InputError if fault in FULL else type(error)
-    with pytest.raises(expected) as caught, workspace.staging("export", {}, {}) as area:
-        (area / "a.txt").write_text("half", encoding="utf-8")
-        raise error
+    said = ("the disk is full", "'export'", "Earlier artifacts are unchanged") if fault in FULL else (str(error),)
+
+    def write_half() -> None:
+        with workspace.staging("export", {}, {}) as area:
+            (area / "a.txt").write_text("half", encoding="utf-8")
+            raise error
+
+    with pytest.raises(expected, match=all_of(*said)):
+        write_half()
     assert snapshot(workspace.folder) == before
     assert not list(workspace.folder.glob(".*")), "the staging folder is gone"
-    if fault in FULL:
-        assert "the disk is full" in str(caught.value) and "'export'" in str(caught.value)
-        assert "Earlier artifacts are unchanged" in str(caught.value)
 
 
 # everything that the commit asks of the file system
@@ -205,7 +208,7 @@ def test_nothing_altered_is_read(damage: Callable[[Path], object], message: str,
     with pytest.raises(ArtifactError, match=message) as error:
         workspace.path("a.txt")
     assert "run again the command that made the folder" in str(error.value), "which nothing says here"
-    with pytest.raises(ArtifactError) as error:
+    with pytest.raises(ArtifactError, match=message) as error:
         Workspace(workspace.folder, Recipe.load("bert", overrides={"folder": workspace.folder})).path("a.txt")
     assert printed(error.value) == [["engine", "bert", "--output", str(workspace.folder)]]
     assert not workspace.intact("a.txt") and workspace.intact("b.txt")
@@ -280,10 +283,8 @@ def test_a_second_run_in_the_same_folder_is_refused_at_once(tmp_path: Path) -> N
     recipe = Recipe.load("bert", overrides={"folder": tmp_path / "bert"})
     other = Recipe.load("bert", overrides={"folder": tmp_path / "other"})
     with locked(recipe):
-        start = time.perf_counter()
         with pytest.raises(InputError, match="another run is working in"), locked(recipe):
-            pass
-        assert time.perf_counter() - start < 1
+            pass  # one that waited would wait for ever
         with locked(other):
             pass
     with locked(recipe):
@@ -294,7 +295,7 @@ def test_the_second_run_does_not_remove_the_first_ones_staging(tmp_path: Path) -
     recipe = Recipe.load("bert", overrides={"folder": tmp_path / "bert"})
     with locked(recipe), Workspace(recipe.folder).staging("export", {}, {}) as area:
         (area / "a.txt").write_text("x", encoding="utf-8")
-        with pytest.raises(InputError), locked(recipe):
+        with pytest.raises(InputError, match="another run is working in"), locked(recipe):
             pass
         assert (area / "a.txt").exists()
     assert Workspace(recipe.folder).intact("a.txt")

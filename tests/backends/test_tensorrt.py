@@ -344,11 +344,11 @@ def test_tactic_sources_of_the_environment(tmp_path: Path, monkeypatch: pytest.M
 def test_parser_errors_name_every_node(version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trt = fake_tensorrt.install(monkeypatch, tmp_path, version)
     trt.state.refused_operators = ("Relu", "Add")
-    with pytest.raises(EngineRefused) as caught:
+    with pytest.raises(EngineRefused, match="cannot import 3 nodes") as caught:
         built(tmp_path, "linear")
     nodes = onnx.load(tmp_path / "tensorrt/model.qdq.onnx").graph.node
     refused = [node for node in nodes if node.op_type in ("Relu", "Add")]
-    assert f"cannot import {len(refused)} nodes" in str(caught.value) and len(refused) == 3
+    assert len(refused) == 3
     for node in refused:
         assert f"{node.name} ({node.op_type}): No importer registered" in str(caught.value)
 
@@ -376,7 +376,7 @@ def test_a_builder_that_gives_nothing_says_why(version: str, tmp_path: Path, mon
     with pytest.raises(EngineRefused, match=f"TensorRT {version} builds no int8 plan(.|\n)*Could not find any impl"):
         built(tmp_path, "linear")
     trt.state.build_fault = "another"
-    with pytest.raises(EngineRefused) as caught:  # what was said before is not said again
+    with pytest.raises(EngineRefused, match="builds no int8 plan") as caught:  # what was said before is not said again
         built(tmp_path, "linear")
     assert "Could not find" not in str(caught.value)
     assert not (tmp_path / "tensorrt/model.plan").exists()

@@ -17,6 +17,7 @@ from calibration import CalibrationError, ChannelStatistic, Statistic
 from calibration.channel_binning import Axis, channels_along
 from calibration.channels import bins_for
 from calibration.histograms import histograms_to_bytes, read_histograms
+from helpers.messages import all_of
 
 RNG = np.random.default_rng(0)
 WIDE = st.floats(width=32, allow_nan=False, allow_infinity=False)  # subnormal to nearly the largest float32
@@ -286,10 +287,8 @@ def test_an_unusable_batch_is_named_and_leaves_no_trace(case: str) -> None:
     good = np.array([[1.0, -3.0, 0.0]], np.float32)
     statistic = ChannelStatistic(3, name="encoder.0.query.input")
     statistic.collect(good, -1)
-    with pytest.raises(CalibrationError) as caught:
+    with pytest.raises(CalibrationError, match=all_of("'encoder.0.query.input'", said, "Nothing of it was counted")):
         statistic.collect(x, axis)
-    message = str(caught.value)
-    assert "'encoder.0.query.input'" in message and said in message and "Nothing of it was counted" in message
     assert same(statistic, fed(good))
 
 
@@ -354,9 +353,8 @@ def test_arrays_that_break_an_invariant_are_refused(case: str) -> None:
     changes, said = BROKEN[case]
     arrays = {**good_arrays(), **changes}
     ChannelStatistic.from_arrays(good_arrays(), name="key.input")
-    with pytest.raises(CalibrationError) as caught:
+    with pytest.raises(CalibrationError, match=all_of("'key.input'", said)):
         ChannelStatistic.from_arrays({k: v for k, v in arrays.items() if v is not None}, name="key.input")
-    assert "'key.input'" in str(caught.value) and said in str(caught.value)
 
 
 def test_a_file_holds_shared_statistics_once_and_a_changed_byte_is_refused(tmp_path: Path) -> None:

@@ -272,7 +272,7 @@ def test_every_command_is_taken_for_the_same_folder_and_settings(
         manifest = Manifest.read(folder)
         manifest.recipe = recipe.recorded()
         (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
-    with pytest.raises(PipelineError) as error:
+    with pytest.raises(PipelineError, match="-m pipeline ") as error:
         use(folder, recipe)
     (words,) = printed(error.value)
     assert words[0] == verb and recipe_of(words) == recipe
@@ -385,12 +385,14 @@ def test_nothing_is_written_through_a_link_that_leads_out(copy: Path, tmp_path: 
     outside = Path(shutil.move(copy / BACKEND, tmp_path / "outside"))
     (copy / BACKEND).symlink_to(outside)
     before = snapshot(outside)
-    with (
-        pytest.raises(ArtifactError, match="outside of the folder"),
-        Workspace(copy).staging(f"lower/{BACKEND}", {}, {}) as area,
-    ):
-        (area / BACKEND).mkdir()
-        (area / BACKEND / "model.qdq.onnx").write_text("x")
+
+    def write() -> None:
+        with Workspace(copy).staging(f"lower/{BACKEND}", {}, {}) as area:
+            (area / BACKEND).mkdir()
+            (area / BACKEND / "model.qdq.onnx").write_text("x")
+
+    with pytest.raises(ArtifactError, match="outside of the folder"):
+        write()
     assert snapshot(outside) == before and not list(copy.glob(".*.partial"))
 
 

@@ -13,10 +13,13 @@ import numpy as np
 import onnx
 import pytest
 
-from pipeline import load_engine
+from pipeline import backends, load_engine
 from pipeline.artifacts import Workspace, sealed
 from pipeline.files import sha256
+from pipeline.judge.evaluation import Reference, one_by_one
+from pipeline.judge.reference import exact_session
 from pipeline.measure import machine, processor
+from pipeline.recipe import Recipe
 from pipeline.report import schema
 
 pytestmark = pytest.mark.slow
@@ -141,16 +144,23 @@ def test_the_engine_answers_from_python(built: tuple[str, Path]) -> None:
         assert engine.run(image).shape == (1, 256, 256)
 
 
-def test_the_original_head_is_right_or_refused(tmp_path: Path) -> None:
-    """OpenVINO is silently wrong on SegFormer's own decode head in signed int8: such an engine must never be kept."""
+def test_the_original_head_is_refused_where_the_runtime_computes_it_wrong(tmp_path: Path) -> None:
+    """OpenVINO is silently wrong on SegFormer's own decode head on some processors: there no engine is kept."""
     folder = tmp_path / "segformer"
     small = ("shapes.image_size=128", "calibration.samples=8", "verification.samples=4", "verification.runs=5")
     options = [word for setting in small for word in ("--set", setting)]
     done = run("engine", "segformer", "--no-rewrites", "--backend", "openvino", "--output", str(folder), *options)
-    if done.returncode == 1 and "refused" in done.stderr:
+    backend, graph = backends.get("openvino"), folder / "openvino" / "model.qdq.onnx"
+    unchecked = tmp_path / "unchecked"
+    unchecked.mkdir()
+    backend.build(graph, unchecked, Recipe.load("segformer"), "int8")
+    inputs = Reference.read(Workspace(folder)).inputs
+    exact, found = (one_by_one(m, inputs)["logits"] for m in (exact_session(graph, 1), backend.load(unchecked, 1)))
+    if np.mean(found.argmax(1) == exact.argmax(1)) < 0.98:
+        assert done.returncode == 1 and "refused" in done.stderr
         assert not (folder / "openvino/model.xml").exists()
-        return
-    assert "verdict" in done.stdout, done.stderr
-    report = report_of(folder)
-    assert report["accuracy"]["agreement"] >= 0.98
-    assert all(o["passed"] for o in report["parity"]["outputs"])
+    else:
+        assert "verdict" in done.stdout, done.stderr
+        report = report_of(folder)
+        assert report["accuracy"]["agreement"] >= 0.98
+        assert all(o["passed"] for o in report["parity"]["outputs"])

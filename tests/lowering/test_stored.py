@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from helpers.messages import all_of
+from helpers.usable import USABLE
 from pipeline import backends, families
 from pipeline.backends._policy import KINDS, Policy
 from pipeline.errors import InputError
@@ -15,7 +17,6 @@ from pipeline.lowering import placement, stored
 from pipeline.lowering.placement import Default
 from pipeline.measure import processor
 
-USABLE = [n for n in backends.names() if backends.get(n).unavailable_reason() is None]
 LINEAR, CONV = Policy(frozenset({"linear"})), Policy(frozenset({"conv"}))
 
 
@@ -120,17 +121,15 @@ def test_storing_replaces_one_class_of_one_family_and_keeps_the_others(shelf: Pa
 def test_a_file_that_cannot_be_used_names_what_is_wrong(shelf: Path, content: Any, said: str) -> None:
     shelf.parent.mkdir(parents=True)
     shelf.write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(InputError) as error:
+    with pytest.raises(InputError, match=all_of(shelf, said)):
         placement.default("openvino", "segformer")
-    assert str(shelf) in str(error.value) and said in str(error.value)
 
 
 def test_all_faults_of_a_file_are_in_one_message(shelf: Path) -> None:
     shelf.parent.mkdir(parents=True)
     shelf.write_text(json.dumps({"brt": {}, "bert": {"vnni": entry("lnear", "hed")}}), encoding="utf-8")
-    with pytest.raises(InputError) as error:
+    with pytest.raises(InputError, match=r"^([^\n]+\n){3}[^\n]+$"):
         stored.read(stored.user_folder(), "openvino")
-    assert str(error.value).count("\n") == 3
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b""], ids=["half", "no text", "empty"])

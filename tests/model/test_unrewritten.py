@@ -38,8 +38,8 @@ def test_an_input_error_of_the_process_is_raised_here(tmp_path: Path) -> None:
 def test_a_fault_here_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = started(monkeypatch)
     recipe = Recipe.load("bert", overrides={"folder": tmp_path})
-    with pytest.raises(KeyboardInterrupt), unrewritten.exported_beside(recipe, tmp_path):
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt, match="by hand"), unrewritten.exported_beside(recipe, tmp_path):
+        raise KeyboardInterrupt("by hand")
     assert [process.returncode for process in found] == [-9]
     assert not list(tmp_path.glob("*.onnx"))
 
@@ -66,7 +66,7 @@ def fault(kind: str, **more: Any) -> Callable[[], None]:
 def test_faults_keep_their_class(
     answer: Callable[[], None], expected: type[Exception], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as end:
+    with pytest.raises(SystemExit, match=r"^\d+$") as end:
         answer()
     with pytest.raises(expected, match="what happened") as caught:
         unrewritten._raise(capsys.readouterr().out, int(str(end.value)))

@@ -258,16 +258,15 @@ def test_patterns_switch_exactly_what_they_match(checkpoints: dict[str, Path]) -
 
 def test_a_pattern_that_matches_nothing_is_an_error_with_near_names(checkpoints: dict[str, Path]) -> None:
     model = quantized("bert", checkpoints)
-    with pytest.raises(InputError) as error:
+    said = r"'qa_outputs\._inputquantizer' matches no quantizer.* Did you mean qa_outputs\._input_quantizer"
+    with pytest.raises(InputError, match=said):
         quantization.set_enabled(model, ["qa_outputs._inputquantizer"], False)
-    assert "'qa_outputs._inputquantizer' matches no quantizer" in str(error.value)
-    assert "Did you mean qa_outputs._input_quantizer" in str(error.value)
     assert all(q.is_enabled for _, q in quantization.quantizers(model))
 
 
 def test_a_typo_switches_nothing_even_after_a_good_pattern(checkpoints: dict[str, Path]) -> None:
     model = quantized("bert", checkpoints)
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=r"'nothing\.like\.this' matches no quantizer"):
         quantization.set_enabled(model, ["*add_local*", "nothing.like.this"], False)
     assert all(q.is_enabled for _, q in quantization.quantizers(model))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -392,6 +393,5 @@ def test_targets_are_read_as_numbers_too(value: Any) -> None:
     ],
 )
 def test_unknown_values_are_errors(name: str, value: Any, message: str) -> None:
-    with pytest.raises(InputError) as refusal:
+    with pytest.raises(InputError, match=re.escape(message)):
         Recipe.load("bert", overrides={f"tensorrt.{name}": value})
-    assert message in str(refusal.value)

@@ -222,26 +222,29 @@ def test_a_runtimes_own_error_is_explained(
 
 
 @pytest.mark.parametrize("backend", USABLE)
-def test_signed_concat_is_never_shipped_wrong(backend: str, tmp_path: Path) -> None:
-    """SegFormer's own head in signed int8: the engine is right, or there is none."""
+def test_signed_concat_ships_where_the_runtime_computes_it(backend: str, tmp_path: Path) -> None:
+    """SegFormer's own head in signed int8: OpenVINO is silently wrong on some processors: there is no engine there."""
     folder = tmp_path / "small"
     workspace = Workspace(folder)
     models.export(folder, "openvino", models.concat_head)  # the signed dialect, whoever builds it
     models.lower(workspace, backend, models.concat_head, signed=True)
     recipe = models.recipe(folder, backend)
-    files = {f"{backend}/{f}" for f in backends.get(backend).FILES}
-    try:
+    graph, feeds = folder / backend / "model.qdq.onnx", models.feeds(folder / backend / "model.qdq.onnx", 2, seed=5)
+    exact = exact_session(graph, 1)(feeds)["logits"]
+    noise = np.square(float_session(folder / "model.onnx", 1)(feeds)["logits"] - exact).sum()
+
+    def is_right(area: Path) -> bool:
+        return bool(np.square(backends.get(backend).load(area, 1)(feeds)["logits"] - exact).sum() <= 4 * noise)
+
+    (tmp_path / "unchecked").mkdir()
+    backends.get(backend).build(graph, tmp_path / "unchecked", recipe, "int8")
+    if is_right(tmp_path / "unchecked"):
         stages.run("engine", recipe)
-    except EngineRefused as refusal:
-        assert "does not compute its QDQ graph" in str(refusal)
-        assert not any((folder / f).exists() for f in files)
-        return
-    assert files <= workspace.manifest.files.keys()
-    feeds = models.feeds(folder / backend / "model.qdq.onnx", 2, seed=5)
-    exact = exact_session(folder / backend / "model.qdq.onnx", 1)(feeds)["logits"]
-    original = float_session(folder / "model.onnx", 1)(feeds)["logits"]
-    found = backends.get(backend).load(folder / backend, 1)(feeds)["logits"]
-    assert np.square(found - exact).sum() <= 4 * np.square(original - exact).sum()
+        assert is_right(folder / backend)
+    else:
+        with pytest.raises(EngineRefused, match="does not compute its QDQ graph"):
+            stages.run("engine", recipe)
+        assert not any((folder / backend / file).exists() for file in backends.get(backend).FILES)
 
 
 def test_verify_refuses_an_engine_of_another_graph(tmp_path: Path) -> None:

@@ -85,16 +85,13 @@ def test_whatever_pil_raises_is_told_with_the_file(
             read(folder / "masks" / "000.png")
 
 
-def test_damaged_exif_is_told_with_the_file_or_read(folder: Path) -> None:
+def test_damaged_exif_says_nothing_and_the_image_is_read(folder: Path) -> None:
     path = folder / "images" / "000.jpg"
     for seed in range(40):
         rng = np.random.default_rng(seed)
         exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12" + rng.bytes(20)
         Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(path, exif=exif)
-        try:
-            assert _images.read_image(path).shape == (8, 8, 3)
-        except InputError as error:
-            assert "000.jpg cannot be read as an image" in str(error)
+        assert _images.read_image(path).shape == (8, 8, 3)
 
 
 def test_litter_is_not_seen(folder: Path) -> None:

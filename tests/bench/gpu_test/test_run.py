@@ -243,10 +243,10 @@ def test_a_run_goes_on_where_one_stopped(
     def interrupted(case: Any, variant: Mapping[str, Any], *rest: Any) -> Document:
         if variant["name"] == "fp32":
             return original(case, variant, *rest)
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt("by hand")
 
     monkeypatch.setattr(judge, "judge", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="by hand"):
         measured(packed, tmp_path)
     stopped = json.loads((tmp_path / "gpu.json").read_text())
     assert [row["variant"] for row in stopped["rows"]] == ["fp32"] and not stopped["finished"]
