@@ -34,7 +34,7 @@ NEEDS = {
     "pipeline.families._segformer_residual": TORCH,
     "pipeline.families._segformer_rewrites": TORCH,
     "pipeline.files": (),
-    "pipeline.graph": (*GRAPHS, "onnxscript"),
+    "pipeline.graph": GRAPHS,
     "pipeline.judge": (),
     "pipeline.lint": (*GRAPHS, "google"),
     "pipeline.measure": (),
