@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper
 
 from calibration import CalibrationError
 from calibration.arithmetic import SMALLEST_AMAX, Grid, code_range, scale_of, usable
+from helpers.onnx_text import parse, run
 from pipeline.quantization import QuantDescriptor, TensorQuantizer
 
 
@@ -92,25 +91,16 @@ def test_onnx_runtime_computes_the_same(axis: int | None) -> None:
     amax = np.float32(2.0) if axis is None else channel_amax(x, axis) * np.float32(0.8)
     grid = Grid.covering(amax, axis)
     x[0, 0, :4] = np.array([-2.5, -0.5, 0.5, 1.5], np.float32) * grid.scale.reshape(-1)[0]  # ties
-    attributes = {} if axis is None else {"axis": axis}
-    zero = helper.make_tensor("z", TensorProto.INT8, grid.scale.shape, np.zeros(grid.scale.size, np.int8))
-    scale = helper.make_tensor("s", TensorProto.FLOAT, grid.scale.shape, grid.scale.reshape(-1))
-    nodes = [
-        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], **attributes),
-        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"], **attributes),
-    ]
-    outputs = [("q", TensorProto.INT8), ("y", TensorProto.FLOAT)]
-    graph = helper.make_graph(
-        nodes,
-        "pair",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape)],
-        [helper.make_tensor_value_info(name, kind, x.shape) for name, kind in outputs],
-        [scale, zero],
+    along = "" if axis is None else f"<axis = {axis}>"
+    model = parse(
+        f"""agraph (float[5, 6, 7] x) => (int8[5, 6, 7] q, float[5, 6, 7] y) {{
+            q = QuantizeLinear{along}(x, s, z)
+            y = DequantizeLinear{along}(q, s, z)
+        }}""",
+        s=grid.scale,
+        z=np.zeros(grid.scale.shape, np.int8),
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    codes, y = onnxruntime.InferenceSession(model.SerializeToString(), options).run(["q", "y"], {"x": x})
+    codes, y = run(model, x=x)
     assert grid.quantize(x).dtype == np.int8
     np.testing.assert_array_equal(grid.quantize(x), codes)
     np.testing.assert_array_equal(grid.dequantize(codes), y)
