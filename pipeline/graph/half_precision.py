@@ -64,6 +64,8 @@ def half_precision(model: ir.Model) -> bool:
 
     Behind `half_scales`. Raises InputError for constants beyond 65504. A graph that has fp16 already is left as it is.
     """
+    if any(value.dtype == HALF for value in _values(model)):
+        return False  # before anything is inferred: inference gives unknown dimensions new names
     typed = ir.passes.Sequential(
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0), common.ShapeInferencePass()
     )(model)
