@@ -3,12 +3,13 @@
 `lint(path) -> Report` takes any QDQ ONNX file and needs onnx, onnx-ir and numpy. What is in this folder:
 
     load        file -> graph with shapes, or InputError
-    nodes       one node or value: its type, inputs, attributes
     quantizers  scale, zero point and axis of Q and DQ
-    view        who reads and makes a value, constants, walks through operators that commute with Q/DQ
     rules/      the rules Q00 to Q41, one small function each, found by themselves
     coverage, pairs, attention, residual, gelu      the facts beside the findings
     text        the lines to print
+
+What the rules stand on is the graph's own: `graph.nodes` (one operator), `graph.view` (who reads and makes a value,
+constants, walks past what commutes with Q/DQ) and `graph.blocks` (attention).
 """
 
 from __future__ import annotations
