@@ -8,38 +8,26 @@ seconds over the cores are what no overlap of them can go below.
 
 from __future__ import annotations
 
-import json
-import multiprocessing
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pipeline.errors import PipelineError
-
-if TYPE_CHECKING:
-    from pipeline.recipe import Recipe
+from pipeline.measure.process import call
+from pipeline.recipe import Recipe
 
 Row = dict[str, Any]
 
 
-def measure(recipe: Recipe, file: Path) -> list[Row]:
-    """Returns [{work, seconds, cpu_seconds}] of a process of its own, on the artifacts in `recipe.folder`.
-
-    file: where the process puts its answer. Raises PipelineError where it ends by a fault.
-    """
-    process = multiprocessing.get_context("spawn").Process(target=work, args=(recipe, file))
-    process.start()
-    process.join()
-    if process.exitcode:
-        raise PipelineError(f"the process that measures the floor ended with code {process.exitcode}; see above.")
-    rows: list[Row] = json.loads(file.read_text(encoding="utf-8"))
+def measure(recipe: Recipe) -> list[Row]:
+    """Returns [{work, seconds, cpu_seconds}] of a process of its own, on the artifacts in `recipe.folder`."""
+    rows: list[Row] = call("the process that measures the floor", f"{__name__}:work", recipe.model_dump(mode="json"))
     return rows
 
 
-def work(recipe: Recipe, file: Path) -> None:
-    """Does the pieces and writes their rows."""
+def work(settings: dict[str, Any]) -> list[Row]:
+    """Returns the rows of the pieces, after doing each."""
+    recipe = Recipe.model_validate(settings)
     rows: list[Row] = []
     with timed(rows, "import PyTorch, transformers, the exporter and the runtimes"):
         import onnxruntime  # noqa: F401
@@ -80,7 +68,7 @@ def work(recipe: Recipe, file: Path) -> None:
         evaluation.one_by_one(float_session(original, threads), held_out)
     with timed(rows, f"{count} held-out samples through the engine"):
         evaluation.one_by_one(backends.load_checked(workspace, engine, threads), held_out)
-    file.write_text(json.dumps(rows), encoding="utf-8")
+    return rows
 
 
 @contextmanager

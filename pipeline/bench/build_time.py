@@ -9,7 +9,6 @@ alone take of it is measured beside them (`pipeline.bench.build_floor`).
 from __future__ import annotations
 
 import json
-import multiprocessing
 import shutil
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from pipeline.bench.methods.nncf import METHODS
 from pipeline.errors import InputError, PipelineError
 from pipeline.judge.evaluation import read_arrays
 from pipeline.measure import machine
+from pipeline.measure.process import call
 from pipeline.recipe import Recipe
 
 SAME_WORK = ("calibrate", "lower", "engine")  # of ours: from a float graph to a compiled int8 engine
@@ -63,9 +63,7 @@ def run(
             announce(f"bench-build: round {number + 1} of {rounds}, make engine")
             ours.append(build(recipe, folder))
             announce(f"bench-build: round {number + 1} of {rounds}, the libraries' part alone")
-            floor.append(
-                build_floor.measure(recipe.model_copy(update={"folder": folder}), Path(scratch) / "floor.json")
-            )
+            floor.append(build_floor.measure(recipe.model_copy(update={"folder": folder})))
             for samples in () if reason else PEER_SAMPLES:
                 announce(f"bench-build: round {number + 1} of {rounds}, NNCF with {samples} samples")
                 peers[samples].append(peer(folder, Path(scratch) / f"nncf-{samples}", samples))
@@ -95,17 +93,8 @@ def build(recipe: Recipe, folder: Path) -> dict[str, Any]:
     settings = recipe.model_dump(mode="json", exclude={"folder", "family"})
     file = folder.with_suffix(".json")
     file.write_text(json.dumps(settings), encoding="utf-8")
-    command = [
-        sys.executable,
-        "-m",
-        "pipeline",
-        "engine",
-        recipe.family,
-        "--recipe",
-        str(file),
-        "--output",
-        str(folder),
-    ]
+    options = [recipe.family, "--recipe", str(file), "--output", str(folder)]
+    command = [sys.executable, "-m", "pipeline", "engine", *options]
     start = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603 -- our own command line
     seconds = time.perf_counter() - start
@@ -132,21 +121,17 @@ def peer(folder: Path, area: Path, samples: int) -> float:
         raise InputError(f"{samples} calibration samples are needed, {_calibration_data.count(given)} are there.")
     area.mkdir()
     np.savez(area / "samples.npz", allow_pickle=False, **given)
-    process = multiprocessing.get_context("spawn").Process(target=quantize_and_compile, args=(folder, area))
     start = time.perf_counter()
-    process.start()
-    process.join()
+    call("NNCF's process", f"{__name__}:quantize_and_compile", str(folder), str(area))
     seconds = time.perf_counter() - start
-    if process.exitcode:
-        raise PipelineError(f"NNCF's process ended with code {process.exitcode}; see its output above.")
     shutil.rmtree(area)
     return seconds
 
 
-def quantize_and_compile(folder: Path, area: Path) -> None:
+def quantize_and_compile(folder: str, scratch: str) -> None:
     """Quantizes, saves, loads, compiles for single samples and answers once: what a user of NNCF runs."""
+    area, workspace = Path(scratch), Workspace(Path(folder))
     samples: dict[str, Any] = read_arrays(area / "samples.npz")
-    workspace = Workspace(folder)
     PEER.quantize(methods.original(workspace), area, samples)
     engine = PEER.load(workspace, area, machine.usable_cores())
     timing.prepare(engine, {name: x[:1] for name, x in samples.items()})

@@ -77,7 +77,7 @@ def calibration(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         **chosen,
         "asked": recipe.calibration.method,
         "migrations": len(lowered["migrations"]),
-        "placement": {"default_of": lowered["default_of"], "measured_on": lowered["measured_on"]},
+        "placement": {key: lowered.get(key) for key in ("default_of", "measured_on")},  # older folders name no owner
         "batches": table["batches"],
         "samples": table["samples"],
         "seconds": workspace.manifest.stages["calibrate"]["seconds"],

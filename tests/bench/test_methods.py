@@ -214,7 +214,8 @@ def test_static_ranges_come_from_the_samples(workspace_of: Callable[[str], Works
     for factor in (1.0, 0.01):
         faint = {name: (value * factor).astype(value.dtype) for name, value in samples.items()}
         area = tmp_path / str(factor)
-        _peers.apart(area, static.quantize, methods.original(workspace), area, faint)
+        area.mkdir()
+        static.quantize(methods.original(workspace), area, faint)
         fit[factor] = cosine(workspace, exact_session(area / "quantized.onnx", 1))  # as written: no kernel saturates
     assert fit[1.0] > COSINE["onnxruntime_static"] > fit[0.01]
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import gc
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.errors import EngineRefused, InputError
+from pipeline.errors import InputError
 from pipeline.model import loading, unrewritten
 from pipeline.recipe import Recipe
 
@@ -49,28 +47,6 @@ def test_a_killed_process_is_no_success(tmp_path: Path, monkeypatch: pytest.Monk
     recipe = Recipe.load("bert", overrides={"folder": tmp_path})
     with pytest.raises(RuntimeError, match="signal 9"), unrewritten.exported_beside(recipe, tmp_path):
         found[0].kill()
-
-
-def fault(kind: str, **more: Any) -> Callable[[], None]:
-    return lambda: unrewritten._answer(kind=kind, message="what happened", **more)
-
-
-@pytest.mark.parametrize(
-    ("answer", "expected"),
-    [
-        (fault("EngineRefused"), EngineRefused),
-        (fault("InputError"), InputError),
-        (fault("OSError", errno=errno.ENOSPC), OSError),
-    ],
-)
-def test_faults_keep_their_class(
-    answer: Callable[[], None], expected: type[Exception], capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit, match=r"^\d+$") as end:
-        answer()
-    with pytest.raises(expected, match="what happened") as caught:
-        unrewritten._raise(capsys.readouterr().out, int(str(end.value)))
-    assert getattr(caught.value, "errno", errno.ENOSPC) == errno.ENOSPC
 
 
 def test_the_model_is_as_before_after_an_export(calibrated: dict[str, Recipe]) -> None:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import importlib
 import logging
-import os
-import subprocess
-import sys
 import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.backends import missing_package
 from pipeline.bench import results
 from pipeline.bench.calibration_cost import rows
 from pipeline.bench.calibration_cost.workload import Workload
-from pipeline.errors import BudgetMissed
+from pipeline.bench.methods._peers import INSTALL
+from pipeline.errors import BackendUnavailable, BudgetMissed, PipelineError
+from pipeline.measure.process import ProcessFault, call
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def run(
 ) -> dict[str, Any]:
     """Returns the table of the checkpoint in `folder`/checkpoint, made there at the shape of BERT-base when absent.
 
-    Raises BudgetMissed when an amax of ours is not pytorch-quantization's, RuntimeError when a case of ours fails; a
+    Raises BudgetMissed when an amax of ours is not pytorch-quantization's, ProcessFault when a case of ours fails; a
     peer that fails or is not installed is a row with the reason.
     """
     folder = folder.absolute()
@@ -94,37 +94,42 @@ def measure_all(work: Workload) -> dict[str, Any]:
 
 
 def measure(case: str, work: Workload) -> dict[str, Any]:
-    """Returns the result of a case of ours. Raises RuntimeError with the end of its output when it fails."""
-    done = spawn(case, work, None)
-    if done.returncode != 0:
-        raise RuntimeError(f"the case {case} failed with exit code {done.returncode}:\n{done.stderr[-3000:]}")
-    return last_line(done.stdout)
+    """Returns the result of a case of ours. Raises ProcessFault when it fails."""
+    return spawn(case, work)
 
 
 def attempt(case: str, work: Workload) -> dict[str, Any]:
     """Returns the result of a peer's case, or {"skipped": why there is none}."""
     try:
-        done = spawn(case, work, PEER_SECONDS)
-    except subprocess.TimeoutExpired:
-        return {"skipped": f"took more than {PEER_SECONDS / 60:.0f} minutes"}
-    if done.returncode < 0:
-        return {"skipped": f"killed by signal {-done.returncode}; 9 is what too little memory looks like"}
-    if done.returncode > 0:
-        return {"skipped": f"failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}"}
-    result = last_line(done.stdout)
-    return {"skipped": result["unavailable"]} if "unavailable" in result else result
+        return spawn(case, work, PEER_SECONDS)
+    except ProcessFault as fault:
+        return {"skipped": fault.end}
+    except (BackendUnavailable, TimeoutError) as error:
+        return {"skipped": str(error)}
+    except PipelineError as error:
+        return {"skipped": f"failed: {error}"}
 
 
-def spawn(case: str, work: Workload, timeout: float | None) -> subprocess.CompletedProcess[str]:
-    """Runs one case in a fresh process with the workload's number of threads."""
+def spawn(case: str, work: Workload, timeout: float | None = None) -> dict[str, Any]:
+    """Returns what one case gives in a fresh process with the workload's number of threads."""
     log.info("bench-calibration: %s, %d batches", case, work.batches)
-    command = [sys.executable, "-m", "pipeline.bench.calibration_cost", case, work.to_json()]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(work.threads), "OPENBLAS_NUM_THREADS": str(work.threads)}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=timeout)  # noqa: S603 -- our own module
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(work.threads))
+    function, given = f"{__name__}:run_case", (case, asdict(work))
+    found: dict[str, Any] = call(f"the case {case}", function, *given, environment=threads, timeout=timeout)
+    return found
 
 
-def last_line(output: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(output.strip().splitlines()[-1])
+def run_case(name: str, workload: dict[str, Any]) -> dict[str, Any]:
+    """Returns a case's result. Seconds are lists, one value a round; memory is in bytes.
+
+    Raises BackendUnavailable where a package is missing.
+    """
+    module, function = CASES[name].split(".")
+    try:
+        case = getattr(importlib.import_module(f"{__name__}.{module}"), function)
+        found: dict[str, Any] = case(Workload(**workload))
+    except ModuleNotFoundError as error:
+        raise BackendUnavailable(missing_package(str(error.name), INSTALL)) from error
     return found
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,9 +29,6 @@ class Workload:
     batches: int = 8
     rounds: int = 3  # timed ones, after one that is not
     threads: int = 2
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
 
     @property
     def float_onnx(self) -> Path:

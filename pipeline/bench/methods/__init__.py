@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from pipeline import backends
 from pipeline.errors import BackendUnavailable, InputError, PipelineError, near_names
+from pipeline.measure.process import ProcessFault
 from pipeline.report.sections import float_graphs
 
 if TYPE_CHECKING:
@@ -120,4 +121,4 @@ def attempt(method: Method, work: Callable[[], Result]) -> tuple[Result | None, 
 def reason(error: Exception) -> str:
     """Returns the first line of what a fault says; a package's own fault begins with its class."""
     said = (str(error).strip().splitlines() or ["no message"])[0]
-    return said if isinstance(error, PipelineError) else f"{type(error).__name__}: {said}"
+    return said if isinstance(error, PipelineError | ProcessFault) else f"{type(error).__name__}: {said}"

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
-import multiprocessing
-import os
-import threading
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pipeline.backends import missing_package
-from pipeline.bench.methods import Method, _calibration_data, original
+from pipeline.bench.methods import Method, _calibration_data, found, get, original
+from pipeline.judge.evaluation import read_arrays
 from pipeline.measure import machine, processor
+from pipeline.measure.process import call
 
 if TYPE_CHECKING:
     from pipeline.artifacts import Workspace
     from pipeline.bench.methods._calibration_data import Arrays
 
 INSTALL = "pip install '.[bench]'"
-OUTPUT = "output.txt"
-log = logging.getLogger(__name__)
+SAMPLES = "samples.npz"
 
 
 @dataclass(frozen=True)
@@ -46,8 +41,19 @@ class Peer(Method):
         return f"sums cannot saturate on this processor ({here}): {self.same_in_8_bits!r} is the same in 8 bits"
 
     def build(self, workspace: Workspace, area: Path) -> None:
-        samples = _calibration_data.arrays(workspace) if self.calibrated else {}
-        apart(area, self.quantize, original(workspace), area, samples)
+        """Quantizes in a process of its own, its output aside.
+
+        ModelOpt replaces functions of onnxruntime.quantization when it is imported: in one process, ONNX Runtime's own
+        quantizer would be ModelOpt's from then on. A crash in C++ is an exception here too.
+        """
+        import numpy as np
+
+        area.mkdir(parents=True, exist_ok=True)
+        if self.calibrated:
+            np.savez(area / SAMPLES, allow_pickle=False, **_calibration_data.arrays(workspace))
+        (name,) = (name for name, method in found().items() if method == self)
+        given = (name, str(original(workspace)), str(area))
+        call(self.label, f"{__name__}:quantize", *given, environment={"NNCF_CI": "1"})  # NNCF asks nobody then
 
     def quantize(self, float_onnx: Path, area: Path, samples: Arrays) -> None:
         """Writes the quantized model into `area`; runs in a process of its own."""
@@ -65,33 +71,9 @@ def missing(*packages: str) -> str | None:
     return None
 
 
-def apart(area: Path, work: Callable[..., None], *arguments: Any) -> None:
-    """Runs `work(*arguments)` in a new process that prints to `area`/output.txt; its exception is raised here.
-
-    ModelOpt replaces functions of onnxruntime.quantization when it is imported: in one process, ONNX Runtime's own
-    quantizer would be ModelOpt's from then on. A crash in C++ is an exception here too.
-    """
-    area.mkdir(parents=True, exist_ok=True)
-    spawn = multiprocessing.get_context("spawn")
-    try:
-        with ProcessPoolExecutor(1, spawn, initializer=_enter, initargs=(area / OUTPUT,)) as pool:
-            pool.submit(work, *arguments).result()
-    finally:
-        if (area / OUTPUT).exists():
-            log.debug("%s: %s", area.name, (area / OUTPUT).read_text(encoding="utf-8", errors="replace"))
-
-
-def _enter(output: Path) -> None:
-    """Turns stdout and stderr of this process, C++ included, to a file; turns NNCF's telemetry off."""
-    with output.open("ab") as file:
-        for descriptor in (1, 2):
-            os.dup2(file.fileno(), descriptor)
-    os.environ["NNCF_CI"] = "1"  # read when nncf is imported
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)  # a run that was killed leaves nothing behind that takes the cores from the next
+def quantize(name: str, float_onnx: str, area: str) -> None:
+    """Runs `quantize` of a peer on the samples in `area`, in the process that `Peer.build` starts."""
+    method = get(name)
+    assert isinstance(method, Peer)
+    samples = read_arrays(Path(area) / SAMPLES) if method.calibrated else {}
+    method.quantize(Path(float_onnx), Path(area), samples)
