@@ -16,7 +16,7 @@ from pipeline.backends import missing_package
 from pipeline.backends._policy import PRECISIONS, Policy
 from pipeline.backends._tensorrt import api, shapes
 from pipeline.backends._tensorrt import plan as plans
-from pipeline.backends._tensorrt.cuda import device
+from pipeline.backends._tensorrt.cuda import device, missing_runtime
 from pipeline.errors import BackendUnavailable, InputError
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def unavailable_reason() -> str | None:
     version = api.installed()
     if version is None or api.version_numbers(version) < api.OLDEST:
         return f"TensorRT {version or 'of unknown version'} is older than 8.6: {api.install_command()}"
-    return None
+    return missing_package("polygraphy", "pip install polygraphy") or missing_runtime()
 
 
 def version() -> dict[str, str]:

@@ -12,6 +12,7 @@ their own version reads, timing caches, and the engine inspector's JSON in both 
 from __future__ import annotations
 
 import base64
+import importlib
 import json
 import sys
 from enum import IntEnum
@@ -21,9 +22,10 @@ from typing import Any
 
 import onnx
 import pytest
+from polygraphy.cuda import Cuda
 
 from helpers.fake_cuda import FakeDriver
-from helpers.fake_tensorrt_running import PREFIX, Strict, add_running
+from helpers.fake_tensorrt_running import NUMBERS, PREFIX, Strict, add_running
 from pipeline.backends._tensorrt import api, cuda
 
 VERSIONS = ("8.6.0", "10.13.3", "11.4.0")
@@ -34,14 +36,14 @@ def _enum(name: str, *members: str) -> Any:
     return IntEnum(name, list(members), start=0)  # type: ignore[misc]
 
 
-class HostMemory:
+class HostMemory(bytes):
     """What the builder and the timing cache serialize to."""
 
-    def __init__(self, content: bytes) -> None:
-        self._content = content
+    def __enter__(self) -> HostMemory:
+        return self
 
-    def __bytes__(self) -> bytes:
-        return self._content
+    def __exit__(self, *fault: object) -> None:
+        pass
 
 
 def make(version: str) -> Any:
@@ -76,6 +78,8 @@ def _enumerations(trt: Any, major: int) -> None:
     trt.TacticSource = _enum("TacticSource", *old, "EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS")
     trt.LayerInformationFormat = _enum("LayerInformationFormat", "ONELINE", "JSON")
     trt.TensorIOMode = _enum("TensorIOMode", "NONE", "INPUT", "OUTPUT")
+    trt.DeviceType = _enum("DeviceType", "GPU", "DLA")
+    trt.LayerType = _enum("LayerType", "SHAPE", "QUANTIZE", "DEQUANTIZE", "CONSTANT")
     trt.DataType = _enum("DataType", "FLOAT", "HALF", "INT8", "INT32", "BOOL", "UINT8", *(("INT64",) * (major >= 9)))
 
 
@@ -97,6 +101,7 @@ def _foundations(trt: Any) -> None:
         assert isinstance(logger, ILogger)
         trt.state.logger = trt.state.logger or logger  # the first is kept, the others are ignored
 
+    trt.init_libnvinfer_plugins = lambda logger, namespace: True
     trt.ILogger, trt.IProfiler, trt._say, trt._register = ILogger, IProfiler, say, register
 
 
@@ -105,7 +110,7 @@ def _building(trt: Any, major: int) -> None:
         SETTABLE = ("shape",)
 
         def __init__(self, value: Any) -> None:
-            self._name = value.name
+            self._name, self._kind = value.name, NUMBERS[value.type.tensor_type.elem_type]
             dims = value.type.tensor_type.shape.dim
             self.shape = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in dims)
 
@@ -113,9 +118,31 @@ def _building(trt: Any, major: int) -> None:
         def name(self) -> str:
             return str(self._name)
 
+        @property
+        def dtype(self) -> Any:
+            return trt.DataType["INT32" if major == 8 and self._kind == "INT64" else self._kind]
+
+        @property
+        def is_shape_tensor(self) -> bool:
+            return False
+
+    class ILayer(Strict):
+        def __init__(self, operator: str) -> None:
+            self._type = {"QuantizeLinear": "QUANTIZE", "DequantizeLinear": "DEQUANTIZE"}.get(operator, "CONSTANT")
+
+        @property
+        def type(self) -> Any:
+            return trt.LayerType[self._type]
+
+        if major < 11:
+            precision_is_set = False
+
     class INetworkDefinition(Strict):
         def __init__(self, flags: int) -> None:
-            self._flags, self._inputs, self._graph = flags, [], None
+            self._flags, self._inputs, self._graph, self._layers = flags, [], None, []
+
+        def __getitem__(self, index: int) -> Any:
+            return self._layers[index]
 
         @property
         def num_inputs(self) -> int:
@@ -169,6 +196,7 @@ def _building(trt: Any, major: int) -> None:
                 if node.op_type in trt.state.refused_operators
             ]
             self._network._graph = content
+            self._network._layers = [ILayer(node.op_type) for node in model.graph.node]
             self._network._inputs = [ITensor(value) for value in model.graph.input]
             return not self._errors
 
@@ -186,13 +214,34 @@ def _building(trt: Any, major: int) -> None:
         def serialize(self) -> HostMemory:
             return HostMemory(self._content)
 
+        def combine(self, input_cache: Any, ignore_mismatch: bool) -> bool:
+            return bool(input_cache._content.startswith(CACHE))
+
     class IBuilderConfig(Strict):
         SETTABLE = ("builder_optimization_level", "profiling_verbosity")
+        DLA_core = -1
 
         def __init__(self) -> None:
             self.builder_optimization_level, self.profiling_verbosity = 3, trt.ProfilingVerbosity.LAYER_NAMES_ONLY
             self._flags, self._profiles, self._pools = {trt.BuilderFlag.TF32}, [], {}
             self._sources, self._cache = None, None
+
+        @property
+        def default_device_type(self) -> Any:
+            return trt.DeviceType.GPU
+
+        @property
+        def num_optimization_profiles(self) -> int:
+            return len(self._profiles)
+
+        def get_flag(self, flag: Any) -> bool:
+            return flag in self._flags
+
+        def get_memory_pool_limit(self, pool: Any) -> int:
+            return self._pools.get(pool, 0)
+
+        def get_tactic_sources(self) -> int:
+            return self._sources or 0
 
         def set_flag(self, flag: Any) -> None:
             self._flags.add(trt.BuilderFlag(flag))
@@ -246,14 +295,16 @@ def _building(trt: Any, major: int) -> None:
             if fault:
                 trt._say("ERROR", fault)
                 return None
+            if config._cache is None:  # none was set, or one that it did not take
+                config._cache = ITimingCache(b"")
             config._cache._content = config._cache._content + CACHE
             return HostMemory(_plan(trt, network, config))
 
     trt.Builder, trt.INetworkDefinition, trt.OnnxParser, trt.ParserError = (
         Builder, INetworkDefinition, OnnxParser, ParserError if major == 8 else NamedParserError,
     )  # fmt: skip
-    trt.IBuilderConfig, trt.IOptimizationProfile, trt.ITimingCache, trt.ITensor = (
-        IBuilderConfig, IOptimizationProfile, ITimingCache, ITensor,
+    trt.IBuilderConfig, trt.IOptimizationProfile, trt.ITimingCache, trt.ITensor, trt.ILayer = (
+        IBuilderConfig, IOptimizationProfile, ITimingCache, ITensor, ILayer,
     )  # fmt: skip
 
 
@@ -290,6 +341,11 @@ def install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: str, drive
     trt, present = make(version), driver or FakeDriver()
     monkeypatch.setitem(sys.modules, "tensorrt", trt)
     monkeypatch.setattr(cuda, "library", lambda: present)
+    runtime = Cuda.__new__(Cuda)
+    runtime.handle = present
+    monkeypatch.setattr("polygraphy.cuda.cuda.G_CUDA", runtime)
+    for name in ("config", "loader", "util"):  # each keeps the first TensorRT that it saw
+        monkeypatch.setattr(importlib.import_module(f"polygraphy.backend.trt.{name}"), "trt", trt)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("TENSORRT_TACTIC_SOURCES", raising=False)
     api.collector.cache_clear()

@@ -153,6 +153,8 @@ def add_running(trt: Any, major: int) -> None:
             return EngineInspector(self)
 
     class Runtime(Strict):
+        SETTABLE = ("engine_host_code_allowed",)
+
         def __init__(self, logger: Any) -> None:
             trt._register(logger)
 

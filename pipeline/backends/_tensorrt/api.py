@@ -100,19 +100,36 @@ def take_faults(trt: Any) -> list[str]:
     return found
 
 
-def new_builder(trt: Any) -> Any:
-    """Returns a builder. Raises BackendUnavailable where TensorRT cannot use the GPU, with what it said.
+def loaders(trt: Any) -> Any:
+    """Returns Polygraphy's loaders, which log to this process's TensorRT logger.
 
-    Seen with 8.6.0 where CUDA answers "insufficient driver": it warns, and pybind11 raises a TypeError of its own.
+    What Polygraphy says itself is in the exceptions that it raises; by default it would print it on stdout too.
+    """
+    from polygraphy.backend import trt as found
+    from polygraphy.backend.trt import util
+    from polygraphy.logger import G_LOGGER
+
+    logging.getLogger("Polygraphy").setLevel(logging.CRITICAL + 1)
+    G_LOGGER.use_python_logging_system = True
+    util.TRT_LOGGER = collector(trt)
+    return found
+
+
+def new_network(trt: Any, *, strongly_typed: bool) -> tuple[Any, Any]:
+    """Returns a builder and an empty network.
+
+    Raises BackendUnavailable where TensorRT cannot use the GPU, with what it said. Seen with 8.6.0 where CUDA answers
+    "insufficient driver": it warns, and pybind11 raises a TypeError of its own.
     """
     try:
-        return trt.Builder(collector(trt))
+        builder, network = loaders(trt).create_network(strongly_typed=strongly_typed)
     except TypeError as error:
         said = [*take_faults(trt), *(message.strip() for message in collector(trt).warned)]
         raise BackendUnavailable(
             f"TensorRT {trt.__version__} cannot use the GPU here; it said:\n{listed(said)}\n"
             "The driver may be older than the CUDA that this TensorRT is made for: nvidia-smi names both."
         ) from error
+    return builder, network
 
 
 def listed(faults: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""ONNX bytes become a plan through the part of TensorRT's API that 8.6, 10 and 11 share."""
+"""ONNX bytes become a plan: Polygraphy builds it; errors by node, fixed shapes and profiles are ours."""
 
 from __future__ import annotations
 
@@ -6,11 +6,18 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.backends._tensorrt import cache as timing
-from pipeline.backends._tensorrt.api import collector, listed, module, new_builder, take_faults, version_numbers
+from pipeline.backends._tensorrt.api import (
+    collector,
+    listed,
+    loaders,
+    module,
+    new_network,
+    take_faults,
+    version_numbers,
+)
 from pipeline.backends._tensorrt.shapes import DYNAMIC, Profile, profiles
 from pipeline.errors import EngineRefused, InputError, near_names
 
@@ -20,7 +27,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TACTIC_SOURCES = "TENSORRT_TACTIC_SOURCES"  # for machines without cuBLAS or cuDNN: the names to keep, with commas
-FLAGS: Mapping[str, tuple[str, ...]] = {"int8": ("INT8", "FP16"), "fp16": ("FP16",), "fp32": ()}
+FLAGS: Mapping[str, Mapping[str, bool]] = {
+    "int8": {"int8": True, "fp16": True},
+    "fp16": {"fp16": True},
+    "fp32": {},
+}  # of a network without types of its own
 
 
 @dataclass(frozen=True)
@@ -49,49 +60,41 @@ def build_plan(graph: bytes, name: str, settings: Settings) -> tuple[bytes, list
     Raises EngineRefused with everything that TensorRT said where it builds none, InputError for settings that this
     TensorRT does not have.
     """
+    from polygraphy.exception import PolygraphyException
+
     trt = module()
     take_faults(trt)  # of earlier work
-    builder = new_builder(trt)
-    network = builder.create_network(_creation_flags(trt, settings))
+    _require_target(trt, settings)
+    builder, network = new_network(trt, strongly_typed=settings.strongly_typed)
     parser = trt.OnnxParser(network, collector(trt))  # the network reads its memory until the plan is built
     if not parser.parse(graph):
         raise EngineRefused(_refusal(trt, parser, graph, name))
     found = _fix_shapes(network, settings.shapes)
-    config = _config(trt, builder, settings)
-    _add_profiles(builder, network, config, found)
-    path = timing.path_for(settings.cache)
-    _use_cache(config, timing.read(path, settings.cache), path)
-    plan = builder.build_serialized_network(network, config)
-    if plan is None:
+    timings = timing.path_for(settings.cache)
+    path = None if timings is None else str(timings)
+    config = _config(trt, settings, _polygraphy_profiles(network, found), path)
+    try:
+        plan = loaders(trt).engine_bytes_from_network((builder, network, parser), config, save_timing_cache=path)
+    except PolygraphyException as error:
         raise EngineRefused(
             f"TensorRT {trt.__version__} builds no {settings.precision} plan from {name}; it said:\n"
-            f"{listed(take_faults(trt))}"
-        )
-    cache = config.get_timing_cache()
-    if cache is not None:
-        timing.write(path, settings.cache, bytes(cache.serialize()))
+            f"{listed(take_faults(trt) or [str(error)])}"
+        ) from error
     return bytes(plan), found
 
 
-def _creation_flags(trt: Any, settings: Settings) -> int:
-    """Returns the network's creation flags. Raises InputError for a target that this TensorRT is not."""
-    flags, bits = trt.NetworkDefinitionCreationFlag, 0
-    if hasattr(trt.NetworkDefinitionCreationFlag, "EXPLICIT_BATCH"):  # must be given to 8.6, is gone from 11
-        bits |= 1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH)
-    if settings.strongly_typed:
-        typed = getattr(flags, "STRONGLY_TYPED", None)
-        if typed is None:
-            raise InputError(
-                f"tensorrt.target = {settings.target!r} needs strongly typed networks, which TensorRT "
-                f'{trt.__version__} does not have: use --set tensorrt.target="8.6", or TensorRT 10 or later.'
-            )
-        bits |= 1 << int(typed)
-    elif version_numbers(trt.__version__)[0] >= 11:
+def _require_target(trt: Any, settings: Settings) -> None:
+    """Raises InputError for a target that this TensorRT is not."""
+    if settings.strongly_typed and not hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"):
+        raise InputError(
+            f"tensorrt.target = {settings.target!r} needs strongly typed networks, which TensorRT {trt.__version__} "
+            'does not have: use --set tensorrt.target="8.6", or TensorRT 10 or later.'
+        )
+    if not settings.strongly_typed and version_numbers(trt.__version__)[0] >= 11:
         raise InputError(
             f'tensorrt.target = "8.6" needs networks typed by builder flags, which TensorRT {trt.__version__} does not '
             'have: use --set tensorrt.target="10", or TensorRT 8.6 to 10.'
         )
-    return bits
 
 
 def _refusal(trt: Any, parser: Any, graph: bytes, name: str) -> str:
@@ -141,31 +144,31 @@ def _inputs(network: Any) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield network_input.name, tuple(network_input.shape)
 
 
-def _add_profiles(builder: Any, network: Any, config: Any, found: list[Profile]) -> None:
-    """Adds the profiles of the inputs that are still open; a network without any needs none."""
-    names = [name for name, shape in _inputs(network) if DYNAMIC in shape]
-    for limits in found if names else []:
-        profile = builder.create_optimization_profile()
-        for name in names:
-            profile.set_shape(name, *limits[name])
-        if config.add_optimization_profile(profile) < 0:
-            raise EngineRefused(f"TensorRT takes no optimization profile of {limits}.")
+def _polygraphy_profiles(network: Any, found: list[Profile]) -> list[Any]:
+    """Returns the profiles as Polygraphy takes them; a network whose inputs are all fixed needs none."""
+    from polygraphy.backend.trt import Profile as Limits
+
+    if all(DYNAMIC not in shape for _, shape in _inputs(network)):
+        return []
+    made = [Limits() for _ in found]
+    for limits, ranges in zip(made, found, strict=True):
+        for name, (low, best, high) in ranges.items():
+            limits.add(name, low, best, high)
+    return made
 
 
-def _config(trt: Any, builder: Any, settings: Settings) -> Any:
-    config = builder.create_builder_config()
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, settings.workspace_mib << 20)
-    config.builder_optimization_level = settings.optimization_level
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # without it the inspector gives names alone
-    for flag in () if settings.strongly_typed else FLAGS[settings.precision]:
-        config.set_flag(_named(trt, trt.BuilderFlag, flag, "builder flag"))
-    if settings.precision == "fp32":
-        config.clear_flag(trt.BuilderFlag.TF32)  # on by default: 10 bits of mantissa are no fp32
-    sources = tactic_sources()
-    if sources:
-        bits = [1 << int(_named(trt, trt.TacticSource, source, TACTIC_SOURCES)) for source in sources]
-        config.set_tactic_sources(sum(set(bits)))
-    return config
+def _config(trt: Any, settings: Settings, profiles: list[Any], timings: str | None) -> Any:
+    """Returns what makes the builder's configuration; its verbosity lets the inspector tell more than names."""
+    sources = [_named(trt, trt.TacticSource, source, TACTIC_SOURCES) for source in tactic_sources()]
+    return loaders(trt).CreateConfig(
+        profiles=profiles,
+        tf32=settings.precision != "fp32",  # 10 bits of mantissa are no fp32
+        memory_pool_limits={trt.MemoryPoolType.WORKSPACE: settings.workspace_mib << 20},
+        builder_optimization_level=settings.optimization_level,
+        tactic_sources=sources or None,
+        load_timing_cache=timings,
+        **({} if settings.strongly_typed else FLAGS[settings.precision]),
+    )
 
 
 def tactic_sources() -> list[str]:
@@ -183,13 +186,3 @@ def _named(trt: Any, enumeration: Any, name: str, what: str) -> Any:
 def members(enumeration: Any) -> list[str]:
     """Returns the names of an enumeration of TensorRT's bindings."""
     return list(enumeration.__members__)
-
-
-def _use_cache(config: Any, content: bytes, path: Path) -> None:
-    """Gives the builder the timings on disk; what TensorRT itself does not take is left out and said so."""
-    cache = config.create_timing_cache(content)
-    if cache is None or not config.set_timing_cache(cache, False):
-        if content:
-            log.warning("TensorRT does not take the timing cache %s: every kernel is timed again", path)
-        cache = config.create_timing_cache(b"")
-        config.set_timing_cache(cache, False)

@@ -1,14 +1,12 @@
-"""TensorRT's timing cache on disk: kernel timings that later builds need not repeat, and for what they hold."""
+"""Where TensorRT's timing caches lie: kernel timings that later builds need not repeat. Polygraphy reads and writes."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-from dataclasses import asdict, dataclass
+import re
+from dataclasses import astuple, dataclass
 from pathlib import Path
-
-from pipeline.files import write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -24,39 +22,21 @@ class Key:
     compute_capability: str
     dialect: str
 
-    def __str__(self) -> str:
-        return f"TensorRT {self.tensorrt}, {self.gpu} ({self.compute_capability}), dialect {self.dialect}"
 
+def path_for(key: Key) -> Path | None:
+    """Returns the cache file of a key: in $XDG_CACHE_HOME/int8-export-pipeline/, by default under ~/.cache.
 
-def path_for(key: Key) -> Path:
-    """Returns the cache file of a dialect: $XDG_CACHE_HOME/int8-export-pipeline/, by default under ~/.cache."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / FOLDER / f"tensorrt-{key.dialect}.timing"
-
-
-def read(path: Path, key: Key) -> bytes:
-    """Returns the timings of a file made for `key`, empty where there are none; a file for another key is ignored."""
-    try:
-        header, _, content = path.read_bytes().partition(b"\n")
-        found = Key(**json.loads(header))
-    except FileNotFoundError:
-        return b""
-    except (OSError, ValueError, TypeError) as error:
-        log.warning("the timing cache %s cannot be read (%s) and is ignored", path, error)
-        return b""
-    if found != key:
-        log.warning("the timing cache %s is for %s and is ignored: this is %s", path, found, key)
-        return b""
-    return content
-
-
-def write(path: Path, key: Key, content: bytes) -> None:
-    """Writes timings with the key in the first line; a folder that cannot be written costs later builds time, no more.
-
-    A cache for another key is replaced.
+    None for a folder that cannot be written, which costs later builds time, no more.
     """
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / FOLDER
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, json.dumps(asdict(key)).encode() + b"\n" + content)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        log.warning("the timing cache %s cannot be written (%s): the next build times every kernel again", path, error)
+        log.warning(
+            "timing caches cannot be written to %s (%s): the next build times every kernel again", folder, error
+        )
+        return None
+    if not os.access(folder, os.W_OK):
+        log.warning("timing caches cannot be written to %s: the next build times every kernel again", folder)
+        return None
+    return folder / f"{re.sub(r'[^A-Za-z0-9.]+', '-', '-'.join(('tensorrt', *astuple(key))))}.timing"

@@ -1,28 +1,21 @@
-"""NVIDIA's driver through ctypes: which GPU this is, memory on it, a stream.
+"""The GPU: which one it is, asked of NVIDIA's driver through ctypes; memory and streams on it are Polygraphy's.
 
-Without libcudart, which Polygraphy needs: TensorRT 8.6 links it into itself, so where only its wheel was copied there
-is none, but no GPU runs without the driver's libcuda. The device's primary context is the one that TensorRT uses, so
-addresses and streams are good on both sides.
-
-Every argument is a ctypes object: a plain int would be passed with 32 bits.
+Every argument of the driver is a ctypes object: a plain int would be passed with 32 bits.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.errors import BackendUnavailable
 
-if TYPE_CHECKING:
-    from pipeline.backends import Array
-
 LIBRARY = "libcuda.so.1"
 CAPABILITY = (75, 76)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
-NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: does not wait for the default stream
 NAME_LENGTH = 256
 
 
@@ -49,110 +42,43 @@ def device() -> Device | None:
     driver, ordinal = library(), ctypes.c_int()
     if driver is None or driver.cuDeviceGet(ctypes.byref(ordinal), ctypes.c_int(0)) != 0:
         return None
-    name = ctypes.create_string_buffer(NAME_LENGTH)
-    _check(driver, driver.cuDeviceGetName(name, ctypes.c_int(NAME_LENGTH), ordinal), "reading the GPU's name")
-    numbers = []
-    for attribute in CAPABILITY:
-        value = ctypes.c_int()
-        status = driver.cuDeviceGetAttribute(ctypes.byref(value), ctypes.c_int(attribute), ordinal)
-        _check(driver, status, "reading the compute capability")
-        numbers.append(value.value)
-    return Device(name.value.decode(), f"{numbers[0]}.{numbers[1]}")
+    name, numbers = ctypes.create_string_buffer(NAME_LENGTH), [ctypes.c_int() for _ in CAPABILITY]
+    statuses = [driver.cuDeviceGetName(name, ctypes.c_int(NAME_LENGTH), ordinal)]
+    for number, attribute in zip(numbers, CAPABILITY, strict=True):
+        statuses.append(driver.cuDeviceGetAttribute(ctypes.byref(number), ctypes.c_int(attribute), ordinal))
+    if any(statuses):
+        raise BackendUnavailable(f"the driver does not name its GPU (CUDA error {max(statuses)}): see nvidia-smi.")
+    return Device(name.value.decode(), ".".join(str(number.value) for number in numbers))
 
 
-def _check(driver: Any, status: int, what: str) -> None:
-    """Raises BackendUnavailable with the driver's own words for a status that is not success."""
-    if status == 0:
-        return
-    text = ctypes.c_char_p()
-    driver.cuGetErrorString(ctypes.c_int(status), ctypes.byref(text))
-    said = text.value.decode() if text.value else "unknown error"
-    raise BackendUnavailable(
-        f"the GPU failed while {what}: {said} (CUDA error {status}). Free memory on it or lower shapes.batches; "
-        "nvidia-smi shows what else runs there."
-    )
+def missing_runtime() -> str | None:
+    """Returns why Polygraphy finds no CUDA runtime library with the command that installs it, None where it does.
+
+    TensorRT 8.6 links the runtime into itself, and its wheel brings none.
+    """
+    from polygraphy import cuda
+    from polygraphy.exception import PolygraphyException
+
+    try:
+        cuda.wrapper()
+    except (OSError, PolygraphyException) as error:
+        return f"the CUDA runtime library is not found ({error}): pip install nvidia-cuda-runtime-cu12"
+    return None
 
 
-class Cuda:
-    """The primary context of the first visible GPU, and a stream on it. Raises BackendUnavailable without a GPU."""
+@contextmanager
+def faults(what: str) -> Iterator[None]:
+    """Turns a fault of CUDA into BackendUnavailable with CUDA's own words."""
+    from polygraphy import cuda
+    from polygraphy.exception import PolygraphyException
 
-    def __init__(self) -> None:
-        driver = library()
-        if driver is None:
-            raise BackendUnavailable(f"no NVIDIA GPU can be used here: {LIBRARY} is missing or finds none.")
-        self._driver, self._device = driver, ctypes.c_int()
-        self._context, handle = ctypes.c_void_p(), ctypes.c_void_p()
-        self._call("finding the GPU", driver.cuDeviceGet, ctypes.byref(self._device), ctypes.c_int(0))
-        self._call("opening it", driver.cuDevicePrimaryCtxRetain, ctypes.byref(self._context), self._device)
-        self.activate()
-        self._call("making a stream", driver.cuStreamCreate, ctypes.byref(handle), ctypes.c_uint(NON_BLOCKING))
-        self.stream = int(handle.value or 0)
-
-    def _call(self, what: str, function: Any, *arguments: Any) -> None:
-        _check(self._driver, function(*arguments), what)
-
-    def activate(self) -> None:
-        """Makes the context this thread's; every thread that uses the GPU needs that."""
-        self._call("selecting it", self._driver.cuCtxSetCurrent, self._context)
-
-    def allocate(self, size: int) -> int:
-        """Returns the address of `size` new bytes on the GPU."""
-        address = ctypes.c_uint64()
-        what = f"allocating {size / 2**20:.1f} MiB"
-        self._call(what, self._driver.cuMemAlloc_v2, ctypes.byref(address), ctypes.c_size_t(max(size, 1)))
-        return address.value
-
-    def free(self, address: int) -> None:
-        """Gives memory back."""
-        self._call("freeing memory", self._driver.cuMemFree_v2, ctypes.c_uint64(address))
-
-    def upload(self, array: Array, address: int) -> None:
-        """Copies a contiguous array to the GPU, in the stream's order; it must live until `synchronize`."""
-        copy, host = self._driver.cuMemcpyHtoDAsync_v2, ctypes.c_void_p(array.ctypes.data)
-        size, stream = ctypes.c_size_t(array.nbytes), ctypes.c_void_p(self.stream)
-        self._call("copying inputs", copy, ctypes.c_uint64(address), host, size, stream)
-
-    def download(self, address: int, array: Array) -> None:
-        """Copies from the GPU into a contiguous array, in the stream's order; valid after `synchronize`."""
-        copy, host = self._driver.cuMemcpyDtoHAsync_v2, ctypes.c_void_p(array.ctypes.data)
-        size, stream = ctypes.c_size_t(array.nbytes), ctypes.c_void_p(self.stream)
-        self._call("copying outputs", copy, host, ctypes.c_uint64(address), size, stream)
-
-    def synchronize(self) -> None:
-        """Waits for everything in the stream."""
-        self._call("running the engine", self._driver.cuStreamSynchronize, ctypes.c_void_p(self.stream))
-
-    def close(self) -> None:
-        """Gives stream and context back; the second call does nothing."""
-        if self.stream:
-            handle, self.stream = ctypes.c_void_p(self.stream), 0
-            self._call("closing the stream", self._driver.cuStreamDestroy_v2, handle)
-            self._call("closing it", self._driver.cuDevicePrimaryCtxRelease_v2, self._device)
-
-
-class Buffers:
-    """Memory on the GPU by tensor name; a buffer grows when it must and is freed with this object."""
-
-    def __init__(self, cuda: Cuda) -> None:
-        self._cuda = cuda
-        self._held: dict[str, tuple[int, int]] = {}  # name -> address, bytes
-
-    def address(self, name: str, size: int) -> int:
-        """Returns the address of at least `size` bytes for a tensor; a larger size than before moves it."""
-        address, held = self._held.get(name, (0, 0))
-        if held >= size and address:
-            return address
-        if address:
-            self._cuda.free(address)
-            del self._held[name]
-        self._held[name] = (self._cuda.allocate(size), size)
-        return self._held[name][0]
-
-    def close(self) -> None:
-        """Frees everything."""
-        while self._held:
-            self._cuda.free(self._held.popitem()[1][0])
-
-    def __del__(self) -> None:
-        with contextlib.suppress(Exception):  # at the interpreter's end the driver may be gone before us
-            self.close()
+    try:
+        yield
+    except PolygraphyException as error:
+        cudart = cuda.wrapper().handle
+        cudart.cudaGetErrorString.restype = ctypes.c_char_p
+        said = cudart.cudaGetErrorString(ctypes.c_int(cudart.cudaGetLastError())).decode()
+        raise BackendUnavailable(
+            f"the GPU failed while {what}: {said}. Free memory on it or lower shapes.batches; "
+            "nvidia-smi shows what else runs there."
+        ) from error

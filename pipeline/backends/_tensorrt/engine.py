@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.backends import ordered_feeds
+from pipeline.backends._tensorrt import cuda
 from pipeline.backends._tensorrt import profile as inspection
-from pipeline.backends._tensorrt.api import collector, listed, module, take_faults
-from pipeline.backends._tensorrt.cuda import Buffers, Cuda
+from pipeline.backends._tensorrt.api import collector, listed, loaders, module, take_faults
 from pipeline.backends._tensorrt.plan import PLAN, Note
 from pipeline.backends._tensorrt.shapes import DYNAMIC, Profile, Shape, serving
 from pipeline.errors import ArtifactError, EngineRefused
@@ -32,18 +33,24 @@ class TensorRtEngine:
 
     def __init__(self, folder: Path, note: Note) -> None:
         """Raises ArtifactError for a file that TensorRT does not read."""
+        from polygraphy.cuda import Stream
+        from polygraphy.exception import PolygraphyException
+
         trt = module()
         take_faults(trt)
         self.precision = note.precision
         self._flops = note.flops
         self._runs: dict[int, Run] = {}  # by profile
-        self._cuda = Cuda()
+        with cuda.faults("making a stream"):
+            self._stream = Stream()
         self._runtime = trt.Runtime(collector(trt))  # must outlive the engine
-        self._engine = engine = self._runtime.deserialize_cuda_engine((folder / PLAN).read_bytes())
-        if engine is None:
+        try:
+            engine = loaders(trt).engine_from_bytes((folder / PLAN).read_bytes(), self._runtime)
+        except PolygraphyException as error:
             raise ArtifactError(
                 f"{folder / PLAN} cannot be read by TensorRT {trt.__version__}; it said:\n{listed(take_faults(trt))}"
-            )
+            ) from error
+        self._engine = engine
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         inputs = {name: engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT for name in names}
         self.input_names = tuple(name for name in names if inputs[name])
@@ -69,7 +76,8 @@ class TensorRtEngine:
         def several(calls: int) -> None:
             for _ in range(calls):
                 run.enqueue()
-            self._cuda.synchronize()
+            with cuda.faults("running the engine"):
+                self._stream.synchronize()
 
         return several
 
@@ -106,24 +114,23 @@ class TensorRtEngine:
     def _for(self, shapes: Mapping[str, Shape]) -> Run:
         """Returns the run of the profile that takes these shapes, set to them."""
         index = serving(self._profiles, shapes)
-        self._cuda.activate()
         if index not in self._runs:
             profile = index if self._is_open else None
-            self._runs[index] = Run(self._engine, self._cuda, profile, self._types)
+            self._runs[index] = Run(self._engine, self._stream, profile, self._types)
         self._runs[index].set_shapes(shapes, self.output_names)
         return self._runs[index]
 
     def _close(self, index: int) -> None:
         run = self._runs.pop(index, None)
         if run is not None:
-            run.buffers.close()
+            run.close()
 
     def __del__(self) -> None:
         with contextlib.suppress(Exception):  # half made, or the driver is gone at the interpreter's end
             for index in list(self._runs):
                 self._close(index)
-            del self._engine, self._runtime  # before the GPU's context goes
-            self._cuda.close()
+            del self._engine, self._runtime
+            self._stream.free()
 
 
 class Run:
@@ -132,19 +139,22 @@ class Run:
     profile: None for an engine without open shapes.
     """
 
-    def __init__(self, engine: Any, cuda: Cuda, profile: int | None, types: Mapping[str, Any]) -> None:
+    def __init__(self, engine: Any, stream: Any, profile: int | None, types: Mapping[str, Any]) -> None:
+        from polygraphy.cuda import DeviceArray
+
         context = engine.create_execution_context()
         if context is None:
             raise EngineRefused(f"TensorRT makes no execution context; it said:\n{listed(take_faults(module()))}")
-        self._engine, self._context, self._cuda, self._types = engine, context, cuda, types
-        self.buffers = Buffers(cuda)
+        self._engine, self._context, self._stream = engine, context, stream
+        self._arrays = {name: DeviceArray((0,), dtype) for name, dtype in types.items()}
+        self._types = types
         self._shapes: dict[str, Shape] = {}
         self._outputs: dict[str, Shape] = {}
         if profile is not None:
             # also the first one: before 10 only the first context of an engine has it without being told
-            if not context.set_optimization_profile_async(profile, cuda.stream):
+            if not context.set_optimization_profile_async(profile, stream.ptr):
                 raise EngineRefused(f"TensorRT refuses profile {profile}; it said:\n{listed(take_faults(module()))}")
-            cuda.synchronize()
+            stream.synchronize()
 
     def set_shapes(self, shapes: Mapping[str, Shape], outputs: tuple[str, ...]) -> None:
         """Sets the input shapes and gives every tensor its memory; nothing where they are set already."""
@@ -160,32 +170,33 @@ class Run:
         if open_outputs:
             raise EngineRefused(f"the sizes of {', '.join(open_outputs)} depend on the data, which is not supported.")
         for name, shape in (*shapes.items(), *self._outputs.items()):
-            context.set_tensor_address(name, self.buffers.address(name, self._size(name, shape)))
+            with cuda.faults(f"allocating {math.prod(shape) * self._types[name].itemsize / 2**20:.1f} MiB"):
+                context.set_tensor_address(name, self._arrays[name].resize(shape).ptr)
         self._shapes = dict(shapes)
-
-    def _size(self, name: str, shape: Shape) -> int:
-        size: int = self._types[name].itemsize
-        for n in shape:
-            size *= n
-        return size
 
     def __call__(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         """Returns new arrays with the outputs for inputs of the shapes that are set."""
         import numpy as np
 
-        for name, array in arrays.items():
-            self._cuda.upload(array, self.buffers.address(name, array.nbytes))
-        self.enqueue()
         found = {name: np.empty(shape, self._types[name]) for name, shape in self._outputs.items()}
-        for name, array in found.items():
-            self._cuda.download(self.buffers.address(name, array.nbytes), array)
-        self._cuda.synchronize()
+        with cuda.faults("running the engine"):
+            for name, array in arrays.items():
+                self._arrays[name].copy_from(array, self._stream)
+            self.enqueue()
+            for name, array in found.items():
+                self._arrays[name].copy_to(array, self._stream)
+            self._stream.synchronize()
         return found
 
     def enqueue(self) -> None:
         """Lets the GPU compute the outputs of the inputs that were uploaded last; does not wait for it."""
-        if not self._context.execute_async_v3(self._cuda.stream):
+        if not self._context.execute_async_v3(self._stream.ptr):
             raise EngineRefused(f"TensorRT does not run the engine; it said:\n{listed(take_faults(module()))}")
+
+    def close(self) -> None:
+        """Frees the memory of the tensors."""
+        for array in self._arrays.values():
+            array.free()
 
     def inspect(self) -> str:
         """Returns the engine inspector's JSON, sizes as they are for the shapes that are set."""

@@ -49,6 +49,7 @@ RETURNS = {  # what a call gives must be called so
     "create_execution_context": "context",
     "create_engine_inspector": "inspector",
 }
+UNREAD = {"DeviceType", "ILayer", "LayerType"}  # Polygraphy's needs alone: of these only the class was looked up
 IN_PACKAGE = {"__version__"}  # set by the package around the extension module
 FOLDER = Path(backends.__file__).parent
 SOURCES = [FOLDER / "tensorrt.py", *sorted((FOLDER / "_tensorrt").glob("*.py"))]
@@ -149,12 +150,10 @@ def test_the_names_are_found() -> None:
     """Otherwise nothing would be checked."""
     found = {(use.owner, use.name) for path in SOURCES for use in uses(path.read_text(encoding="utf-8"))}
     assert {
-        ("Builder", "build_serialized_network"), ("IBuilderConfig", "set_memory_pool_limit"), ("BuilderFlag", "TF32"),
-        ("IBuilderConfig", "builder_optimization_level"), ("ICudaEngine", "get_tensor_profile_shape"),
-        ("IExecutionContext", "execute_async_v3"), ("EngineInspector", "get_engine_information"), ("ITensor", "shape"),
-        ("OnnxParser", "get_error"), ("ParserError", "desc"), ("ITimingCache", "serialize"), (MODULE, "Runtime"),
-        ("IOptimizationProfile", "set_shape"), ("TensorIOMode", "INPUT"),
-        ("NetworkDefinitionCreationFlag", "EXPLICIT_BATCH"),
+        ("ITensor", "shape"),
+        ("ICudaEngine", "get_tensor_profile_shape"), ("IExecutionContext", "execute_async_v3"), (MODULE, "Runtime"),
+        ("EngineInspector", "get_engine_information"), ("OnnxParser", "get_error"), ("ParserError", "desc"),
+        ("TensorIOMode", "INPUT"), ("MemoryPoolType", "WORKSPACE"), ("INetworkDefinition", "get_input"),
     } <= found  # fmt: skip
 
 
@@ -206,7 +205,7 @@ def test_the_fake_has_no_name_that_the_real_one_lacks(version: str) -> None:
     trt = fake_tensorrt.make(version)
     for class_name in [n for n in vars(trt) if not n.startswith("_") and n != "state"]:
         assert all(class_name in found[MODULE] for found in names), class_name
-        for name in _public(getattr(trt, class_name)):
+        for name in _public(getattr(trt, class_name)) if class_name not in UNREAD else ():
             assert all(name in found[class_name] for found in names), f"{class_name}.{name}"
 
 
@@ -214,6 +213,8 @@ def _public(thing: Any) -> set[str]:
     """Returns what code can use of a class or an enumeration of the fake."""
     if hasattr(thing, "__members__"):
         return set(thing.__members__)
+    if not isinstance(thing, type):
+        return set()  # a function
     inherited = [vars(base) for base in thing.__mro__[:-1]]
     names = {n for of in (*inherited, getattr(thing, "SETTABLE", ())) for n in of if not n.startswith("_")}
     return names - {"SETTABLE"}
