@@ -7,11 +7,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from helpers import tiny
 from helpers.command_line import Cli, call_cli
-from helpers.runs import recipe_for, run_stages
+from helpers.once import once
+from helpers.runs import continued, recipe_for, run_stages
+from helpers.usable import USABLE
 from pipeline.recipe import Recipe
+
+settings.register_profile("suite", derandomize=True)  # the same examples in every run
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,26 +41,29 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Returns the tiny checkpoints by name; read-only, a test that damages one takes a `copy_of`."""
-    root = tmp_path_factory.mktemp("checkpoints")
-    return {
-        "bert": tiny.bert(root / "bert"),
-        "classifier": tiny.bert(root / "classifier", "BertForSequenceClassification"),
-        "encoder": tiny.bert(root / "encoder", "BertModel"),
-        "segformer": tiny.segformer(root / "segformer"),
-    }
+
+    def fill(root: Path) -> None:
+        tiny.bert(root / "bert")
+        tiny.bert(root / "classifier", "BertForSequenceClassification")
+        tiny.bert(root / "encoder", "BertModel")
+        tiny.segformer(root / "segformer")
+
+    root = once(tmp_path_factory, "checkpoints", fill)
+    return {name: root / name for name in ("bert", "classifier", "encoder", "segformer")}
 
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Returns the data set of every checkpoint."""
-    root = tmp_path_factory.mktemp("data")
-    table = tiny.table(root / "table.tsv")
-    return {
-        "bert": tiny.squad(root / "squad.json"),
-        "classifier": table,
-        "encoder": table,
-        "segformer": tiny.scenes(root / "scenes"),
-    }
+
+    def fill(root: Path) -> None:
+        tiny.squad(root / "squad.json")
+        tiny.table(root / "table.tsv")
+        tiny.scenes(root / "scenes")
+
+    root = once(tmp_path_factory, "data", fill)
+    table = root / "table.tsv"
+    return {"bert": root / "squad.json", "classifier": table, "encoder": table, "segformer": root / "scenes"}
 
 
 @pytest.fixture
@@ -72,24 +81,24 @@ def calibrated(
     tmp_path_factory: pytest.TempPathFactory, checkpoints: dict[str, Path], data: dict[str, Path]
 ) -> dict[str, Recipe]:
     """Returns the recipes of a tiny BERT and a tiny SegFormer whose folders hold the first two stages."""
-    root = tmp_path_factory.mktemp("calibrated")
-    return {
-        name: run_stages(recipe_for(name, root / name, checkpoints[name], data[name]), "quantize", "calibrate")
-        for name in ("bert", "segformer")
-    }
+
+    def recipe(name: str, folder: Path) -> Recipe:
+        return recipe_for(name, folder, checkpoints[name], data[name])
+
+    def fill(folder: Path) -> None:
+        run_stages(recipe(folder.name.partition("-")[0], folder), "quantize", "calibrate")
+
+    names = ("bert", "segformer")
+    return {name: recipe(name, once(tmp_path_factory, f"{name}-calibrated", fill)) for name in names}
 
 
 @pytest.fixture(scope="session")
-def exported(calibrated: dict[str, Recipe]) -> Callable[[str], Recipe]:
+def exported(tmp_path_factory: pytest.TempPathFactory, calibrated: dict[str, Recipe]) -> Callable[[str], Recipe]:
     """Returns a function: exported("bert") -> the recipe of a folder with its export, made once a session."""
-    done: dict[str, Recipe] = {}
+    return lambda name: continued(tmp_path_factory, f"{name}-exported", calibrated[name], ["export"])
 
-    def export(name: str) -> Recipe:
-        if name not in done:
-            source = calibrated[name]
-            folder = source.folder.with_name(f"{name}-exported")
-            shutil.copytree(source.folder, folder)
-            done[name] = run_stages(source.model_copy(update={"folder": folder}), "export")
-        return done[name]
 
-    return export
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory, exported: Callable[[str], Recipe]) -> Callable[[str], Recipe]:
+    """Returns a function: built("bert") -> the recipe of a folder with an engine of every backend that works here."""
+    return lambda name: continued(tmp_path_factory, f"{name}-built", exported(name), ["lower", "engine"], USABLE)

@@ -33,15 +33,10 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def recipe(exported: Callable[[str], Recipe], tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+def recipe(built: Callable[[str], Recipe], tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     """Returns the recipe of a tiny BERT's built engine."""
-    source = exported("bert")
-    folder = tmp_path_factory.mktemp("bound") / "bert"
-    shutil.copytree(source.folder, folder)
-    made = source.model_copy(update={"folder": folder, "backend": USABLE[0]})
-    for stage in ("lower", "engine"):
-        build.run_stage(stage, made)
-    return made
+    folder = shutil.copytree(built("bert").folder, tmp_path_factory.mktemp("bound") / "bert")
+    return built("bert").model_copy(update={"folder": Path(folder), "backend": USABLE[0]})
 
 
 def test_the_bound_is_the_engines_work_at_the_best_rates(recipe: Recipe, tmp_path: Path) -> None:

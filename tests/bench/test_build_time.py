@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,22 +68,26 @@ def test_a_run_that_fails_is_no_time(recipe: Recipe, tmp_path: Path) -> None:
         build_time.build(lost, tmp_path / "bert")
 
 
+@pytest.fixture
+def folder(exported: Callable[[str], Recipe], tmp_path: Path) -> Path:
+    """Returns what the peer starts from: a folder with the float graph."""
+    return Path(shutil.copytree(exported("bert").folder, tmp_path / "bert"))
+
+
 @NNCF
-def test_the_peer_quantizes_and_answers_in_a_process_of_its_own(recipe: Recipe, tmp_path: Path) -> None:
-    build_time.build(recipe, tmp_path / "bert")
-    before = snapshot(tmp_path / "bert")
-    assert build_time.peer(tmp_path / "bert", tmp_path / "nncf", 2) > 0
-    assert snapshot(tmp_path / "bert") == before and not (tmp_path / "nncf").exists()
+def test_the_peer_quantizes_and_answers_in_a_process_of_its_own(folder: Path, tmp_path: Path) -> None:
+    before = snapshot(folder)
+    assert build_time.peer(folder, tmp_path / "nncf", 2) > 0
+    assert snapshot(folder) == before and not (tmp_path / "nncf").exists()
     with pytest.raises(InputError, match=r"999 calibration samples are needed, \d+ are there"):
-        build_time.peer(tmp_path / "bert", tmp_path / "nncf", 999)
+        build_time.peer(folder, tmp_path / "nncf", 999)
 
 
 @NNCF
-def test_a_fault_of_the_peer_is_told(recipe: Recipe, tmp_path: Path) -> None:
-    build_time.build(recipe, tmp_path / "bert")
-    (tmp_path / "bert" / "original.onnx").write_bytes(b"no graph")
+def test_a_fault_of_the_peer_is_told(folder: Path, tmp_path: Path) -> None:
+    (folder / "original.onnx").write_bytes(b"no graph")
     with pytest.raises(PipelineError, match="NNCF's process ended with code 1"):
-        build_time.peer(tmp_path / "bert", tmp_path / "nncf", 2)
+        build_time.peer(folder, tmp_path / "nncf", 2)
 
 
 def document(**changes: Any) -> dict[str, Any]:

@@ -21,7 +21,6 @@ from pipeline.bench.tables import scaling as text
 from pipeline.files import sha256
 from pipeline.judge import parity
 from pipeline.recipe import Recipe
-from pipeline.stages import build
 
 Exported = Callable[[str], Recipe]
 MIB = 2**20
@@ -73,15 +72,9 @@ def test_faults_of_the_command_line_build_nothing(options: list[str], said: str,
 
 
 @pytest.fixture(scope="module")
-def built(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def workspace(built: Exported) -> Workspace:
     """Returns a tiny BERT's folder with both CPU engines."""
-    recipe = exported("bert")
-    folder = tmp_path_factory.mktemp("scaling") / "bert"
-    shutil.copytree(recipe.folder, folder)
-    for backend in ("onnxruntime", "openvino"):
-        for stage in ("lower", "engine"):
-            build.run_stage(stage, recipe.model_copy(update={"folder": folder, "backend": backend}))
-    return Workspace(folder)
+    return Workspace(built("bert").folder)
 
 
 @pytest.fixture
@@ -100,9 +93,9 @@ def measured(workspace: Workspace, names: list[str], scratch: Path, *at: Point) 
 
 
 def test_every_method_is_checked_timed_and_weighed_at_every_point(
-    built: Workspace, tmp_path: Path, quick: None
+    workspace: Workspace, tmp_path: Path, quick: None
 ) -> None:
-    found = measured(built, OURS, tmp_path, Point(extent=16, batch=1), Point(extent=48, batch=3))
+    found = measured(workspace, OURS, tmp_path, Point(extent=16, batch=1), Point(extent=48, batch=3))
     for rows, shape in zip(found, ([1, 16], [3, 48]), strict=True):
         assert [*rows] == OURS
         for row in rows.values():
@@ -119,11 +112,11 @@ def test_every_method_is_checked_timed_and_weighed_at_every_point(
 
 
 def test_the_number_of_rounds_follows_from_the_calls(
-    built: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lineup, "SECONDS", 1e6)
     monkeypatch.setattr(lineup, "MOST", 11)
-    (rows,) = measured(built, [methods.BASE], tmp_path, Point(8, 1))
+    (rows,) = measured(workspace, [methods.BASE], tmp_path, Point(8, 1))
     assert rows[methods.BASE]["rounds"] == 11
 
 
@@ -144,8 +137,10 @@ def corrupt(workspace: Workspace) -> None:
     (workspace.folder / "manifest.json").write_text(manifest.to_json())
 
 
-def test_an_engine_with_wrong_outputs_is_marked_and_never_timed(built: Workspace, tmp_path: Path, quick: None) -> None:
-    workspace = Workspace(Path(shutil.copytree(built.folder, tmp_path / "bert")))
+def test_an_engine_with_wrong_outputs_is_marked_and_never_timed(
+    workspace: Workspace, tmp_path: Path, quick: None
+) -> None:
+    workspace = Workspace(Path(shutil.copytree(workspace.folder, tmp_path / "bert")))
     corrupt(workspace)
     names = [methods.BASE, "ours_onnxruntime", "ours_openvino"]
     (rows,) = measured(workspace, names, tmp_path / "scratch", Point(32, 2))
@@ -157,10 +152,10 @@ def test_an_engine_with_wrong_outputs_is_marked_and_never_timed(built: Workspace
 
 
 def test_a_point_that_does_not_fit_the_memory_is_a_reason_in_every_row(
-    built: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None
 ) -> None:
     monkeypatch.setattr(process, "RESERVE", 2**60)
-    (rows,) = measured(built, [methods.BASE, "ours_openvino"], tmp_path, Point(16, 1))
+    (rows,) = measured(workspace, [methods.BASE, "ours_openvino"], tmp_path, Point(16, 1))
     assert "does not fit: it needs more than the 0.0 GiB" in rows[methods.BASE]["skipped"]
     assert rows["ours_openvino"]["skipped"] == f"float, ONNX Runtime: {rows[methods.BASE]['skipped']}"
     assert all(row["latency"] is None and not row["wrong"] for row in rows.values())
@@ -168,12 +163,12 @@ def test_a_point_that_does_not_fit_the_memory_is_a_reason_in_every_row(
 
 
 def test_memory_that_runs_out_for_one_method_leaves_the_others(
-    built: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None
 ) -> None:
     started: list[str] = []
     monkeypatch.setattr(lineup.Lineup, "_start", starting(lineup.Lineup._start, started))
     monkeypatch.setattr(process, "free_bytes", lambda: 0 if started[-1:] == ["ours_openvino"] else 2**40)
-    (rows,) = measured(built, [methods.BASE, "ours_onnxruntime", "ours_openvino"], tmp_path, Point(16, 1))
+    (rows,) = measured(workspace, [methods.BASE, "ours_onnxruntime", "ours_openvino"], tmp_path, Point(16, 1))
     assert "does not fit" in rows["ours_openvino"]["skipped"]
     assert rows["ours_onnxruntime"]["skipped"] is None and rows["ours_onnxruntime"]["speedup"]["median"] > 0
 
@@ -191,11 +186,13 @@ def starting(start: Any, started: list[str]) -> Any:
     return noted
 
 
-def test_a_killed_worker_is_too_little_memory_and_a_crash_is_its_last_line(built: Workspace, tmp_path: Path) -> None:
-    lineup.Lineup(built, methods.with_base([]), tmp_path, 1)
-    np.savez(tmp_path / "feeds.npz", **lineup.feeds(built, Point(8, 1)))
+def test_a_killed_worker_is_too_little_memory_and_a_crash_is_its_last_line(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    lineup.Lineup(workspace, methods.with_base([]), tmp_path, 1)
+    np.savez(tmp_path / "feeds.npz", **lineup.feeds(workspace, Point(8, 1)))
     files = {"feeds": str(tmp_path / "feeds.npz"), "outputs": str(tmp_path / "out.npz"), "area": str(tmp_path)}
-    job = worker.Job(method=methods.BASE, workspace=str(built.folder), threads=1, **files)
+    job = worker.Job(method=methods.BASE, workspace=str(workspace.folder), threads=1, **files)
     with process.Worker(job, tmp_path / "log") as running:
         assert running.run() > 0
         running._process.kill()
@@ -211,8 +208,8 @@ def test_a_killed_worker_is_too_little_memory_and_a_crash_is_its_last_line(built
     assert not fault.value.memory
 
 
-def test_a_fault_of_ours_raises_and_a_peers_is_its_row(built: Workspace, tmp_path: Path, quick: None) -> None:
-    workspace = Workspace(Path(shutil.copytree(built.folder, tmp_path / "bert")))
+def test_a_fault_of_ours_raises_and_a_peers_is_its_row(workspace: Workspace, tmp_path: Path, quick: None) -> None:
+    workspace = Workspace(Path(shutil.copytree(workspace.folder, tmp_path / "bert")))
     names = [methods.BASE, "onnxruntime_dynamic"]
     (tmp_path / "scratch").mkdir()
     bench = lineup.Lineup(workspace, methods.with_base(names), tmp_path / "scratch", threads=1)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
+import pytest
+
+from helpers.once import once
 from pipeline.recipe import Recipe
 
 
@@ -56,3 +60,20 @@ def run_stages(recipe: Recipe, *names: str) -> Recipe:
     for name in names:
         build.run_stage(name, recipe)
     return recipe
+
+
+def continued(
+    factory: pytest.TempPathFactory,
+    name: str,
+    source: Recipe,
+    stages: list[str],
+    backends: list[str] | None = None,
+) -> Recipe:
+    """Returns the recipe of a copy of a folder in which these stages ran too (for each backend), once a session."""
+
+    def fill(folder: Path) -> None:
+        shutil.copytree(source.folder, folder, dirs_exist_ok=True)
+        for backend in backends or [source.backend]:
+            run_stages(source.model_copy(update={"folder": folder, "backend": backend}), *stages)
+
+    return source.model_copy(update={"folder": once(factory, name, fill)})
