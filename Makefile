@@ -6,6 +6,7 @@ MODEL ?= segformer
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python -m pipeline
+INSTALL := $(VENV)/bin/python -m pipeline.cli.install
 quoted = '$(subst ','\'',$(1))'
 OPTIONS := $(MODEL) $(if $(CHECKPOINT),--checkpoint $(call quoted,$(CHECKPOINT))) $(if $(DATA),--data $(call quoted,$(DATA))) \
            $(if $(BACKEND),--backend '$(BACKEND)') $(if $(PRECISION),--set tensorrt.precision='$(PRECISION)') \
@@ -70,12 +71,10 @@ clean:                     ## remove artifacts, keep the environment
 $(VENV)/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "the pinned packages need Python 3.11 or newer: make PYTHON=python3.12 …")'
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	@echo 'installing the environment (once)' >&2
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,cpu,dev]'
+	@$(INSTALL) 'the environment' -c constraints.txt -e '.[torch,cpu,dev]'
 	@touch $@
 
 # The quantizers of others are installed when they are first compared with.
 $(VENV)/ready-bench: $(VENV)/ready
-	@echo 'installing what bench compares with (once)' >&2
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch,cpu,bench]'
+	@$(INSTALL) 'what bench compares with' -c constraints.txt -e '.[torch,cpu,bench]'
 	@touch $@

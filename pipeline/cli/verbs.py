@@ -469,10 +469,15 @@ def announce(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+class _Lines(logging.Handler):
+    """Prints to what stderr is by then: while progress is shown, lines stand above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        announce(self.format(record))
+
+
 def _log_to_stderr() -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    log.addHandler(handler)
+    log.addHandler(_Lines())
     log.setLevel(logging.INFO)
     log.propagate = False  # absl, which comes with pytorch-quantization, formats everything on the root logger
 

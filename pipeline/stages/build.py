@@ -5,11 +5,12 @@ from __future__ import annotations
 import fcntl
 import logging
 import shlex
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pipeline import backends, distributed, families, stages
+from pipeline import backends, distributed, families, progress, stages
 from pipeline.artifacts import Workspace, commands, require_own
 from pipeline.errors import BackendUnavailable, EngineRefused, InputError, near_names
 from pipeline.judge.evaluation import read_json
@@ -40,8 +41,10 @@ def build(
     asked = stages.order(recipe) if here else stages.WITHOUT_RUNTIME
     workspace = Workspace(recipe.folder, recipe)
     with locked(recipe):
-        for name in stages.ORDER[stages.ORDER.index(first) :]:
-            if name in asked:
+        names = [name for name in stages.ORDER[stages.ORDER.index(first) :] if name in asked]
+        began = time.monotonic()
+        for number, name in enumerate(names, 1):
+            with progress.stage(name, number, len(names), began):
                 stages.run(name, recipe, workspace=workspace, force=force, announce=announce)
         if not here:
             hand_over(recipe, workspace, announce)
@@ -92,7 +95,7 @@ def run_stage(name: str, recipe: Recipe, *, announce: Callable[[str], None] = lo
     families.get(recipe.family)
     if distributed.world().rank:
         return stages.assist(name, recipe)
-    with locked(recipe):
+    with locked(recipe), progress.stage(name):
         return stages.run(name, recipe, announce=announce)
 
 
