@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from pipeline.errors import InputError, near_names
 
-BackendName = Literal["auto", "tensorrt", "openvino", "onnxruntime"]
 CalibrationMethod = Literal["max", "percentile", "mse", "entropy", "auto"]
 
 
@@ -124,7 +124,7 @@ class Recipe(_Section):
     folder: Path = Field(description="artifact folder, exports/<model>")
     checkpoint: str | None = Field(None, description="directory or hub id; None: the embedded checkpoint")
     data: str | None = Field(None, description="folder or file; None: the embedded generator")
-    backend: BackendName = "auto"
+    backend: str = "auto"
     rewrites: bool = Field(True, description="apply the family's exact float rewrites")
     seed: int = 0
     shapes: Shapes = Shapes()  # type: ignore[call-arg]
@@ -134,6 +134,16 @@ class Recipe(_Section):
     budgets: Budgets = Budgets()  # type: ignore[call-arg]
     verification: Verification = Verification()  # type: ignore[call-arg]
     tensorrt: TensorRT = TensorRT()  # type: ignore[call-arg]
+
+    @field_validator("backend")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        from pipeline import backends
+
+        known = ["auto", *backends.files()]
+        if value not in known:
+            raise PydanticCustomError("literal_error", "unknown", {"expected": ", ".join(map(repr, known))})
+        return value
 
     @property
     def model(self) -> str:

@@ -109,6 +109,11 @@ class Workspace:
             )
         return path
 
+    def digest(self, name: str) -> str | None:
+        """Returns the recorded digest of an artifact, None while there is none."""
+        record = self.manifest.files.get(name)
+        return record["sha256"] if record else None
+
     def intact(self, name: str) -> bool:
         """Returns whether an artifact is there and matches its recorded digest."""
         try:

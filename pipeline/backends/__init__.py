@@ -1,42 +1,21 @@
 """The engines a QDQ graph can become. One backend is one file here, found by its name; none needs torch.
 
-NAME, RANK                          the command-line name; `auto` takes the available one of lowest rank
-PLACEMENT                           which quantizers are on
-FILES                               what build() writes, relative to <backend>/
-def dialect(recipe)                 -> names of the graph passes, in order; needs no runtime, as PLACEMENT and FILES
-def unavailable_reason()            -> None, or one sentence with the one thing to install
-def version()                       -> {package: version}, part of what makes an engine stale
-def build(graph, area, recipe, precision)   writes FILES into `area`
-def load(folder, threads)           -> Engine
-
-build() is given the QDQ graph for int8 and the rewritten float model for other precisions. One that reads more of the
-recipe than the graph already shows, one that builds several precisions though it is the only backend asked for, and one
-that wants the float model in a dialect of its own (build() then is given the QDQ graph, and finds it beside), have:
-
-def settings(recipe)                                   -> what of the recipe build() reads, as a flat dict
-def precisions(recipe)                                 -> what to build, some of "int8", "fp16" and "fp32"
-def float_graph(model_onnx, recipe, precision)         -> the bytes of the graph that a float engine is built from
-
-One that runs on a GPU says so, and is compared with float ONNX Runtime there, where that has CUDA:
-
-ON_GPU = True
-
-And one whose engines can be built by a tool of the runtime's own, on another machine:
-
-def command(qdq_onnx, area, recipe)                    -> the command line, as a list of arguments
-def lint_target(recipe)                                -> the target to lint its QDQ graph for
+A backend's module has every name of the protocol `Backend`; those that most answer alike come from `_defaults`.
 """
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import pkgutil
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from pipeline.errors import ArtifactError, BackendUnavailable, InputError, near_names
+from pipeline.backends._defaults import AUTO
+from pipeline.errors import ArtifactError, BackendUnavailable, EngineRefused, InputError, PipelineError, near_names
 from pipeline.measure import processor
 
 if TYPE_CHECKING:
@@ -49,7 +28,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.generic]
 
-AUTO = "auto"
+RECORD = "engine.json"  # beside an engine: what it was built from, and how it compares
 
 
 class Engine(Protocol):
@@ -68,24 +47,61 @@ class Engine(Protocol):
 
 
 class Backend(Protocol):
-    """The names that a module of this package has."""
+    """The names that a module of this package has. NAME, PLACEMENT, FILES and dialect() need no runtime."""
 
-    NAME: str
-    RANK: int
-    FILES: tuple[str, ...]
-    PLACEMENT: Policy
+    NAME: str  # on the command line, as its file is called
+    RANK: int  # `auto` takes the available one of lowest rank
+    PLACEMENT: Policy  # which quantizers are on
+    ON_GPU: bool  # its engines are compared with float ONNX Runtime there, where that has CUDA
+    OWN_FLOAT_GRAPHS: bool  # it wants the float model in a dialect of its own
+    BUILT_ELSEWHERE: bool  # a tool of the runtime's own builds its engines on another machine
 
-    def dialect(self, recipe: Recipe) -> tuple[str, ...]: ...
-    def unavailable_reason(self) -> str | None: ...
-    def version(self) -> dict[str, str]: ...
-    def build(self, graph: Path, area: Path, recipe: Recipe, precision: str = "int8") -> None: ...
-    def load(self, folder: Path, threads: int | None) -> Engine: ...
+    @property
+    def FILES(self) -> tuple[str, ...]:
+        """What build() writes, relative to <backend>/."""
+
+    def dialect(self, recipe: Recipe) -> tuple[str, ...]:
+        """Returns the names of the graph passes, in order."""
+
+    def unavailable_reason(self) -> str | None:
+        """Returns one sentence with the one thing to install, None where the backend can run."""
+
+    def version(self) -> dict[str, str]:
+        """Returns {package: version}, part of what makes an engine stale."""
+
+    def settings(self, recipe: Recipe) -> dict[str, Any]:
+        """Returns what of the recipe build() reads that the graph does not show, as a flat dict."""
+
+    def precisions(self, recipe: Recipe) -> tuple[str, ...]:
+        """Returns what a run builds, some of "int8", "fp16" and "fp32"."""
+
+    def build(self, graph: Path, area: Path, recipe: Recipe, precision: str = "int8") -> None:
+        """Writes FILES into `area`, from the QDQ graph for int8 and from the rewritten float model for the others.
+
+        With OWN_FLOAT_GRAPHS the graph is the QDQ graph always, beside which model.<precision>.onnx lies.
+        """
+
+    def float_graph(self, model_onnx: Path, recipe: Recipe, precision: str) -> bytes:
+        """Returns the graph that a float engine is built from; only with OWN_FLOAT_GRAPHS."""
+
+    def load(self, folder: Path, threads: int | None) -> Engine:
+        """Returns the engine of `folder`."""
+
+    def command(self, qdq_onnx: Path, area: Path, recipe: Recipe) -> list[str]:
+        """Returns the command line, as arguments, that builds the engine elsewhere; only with BUILT_ELSEWHERE."""
+
+    def lint_target(self, recipe: Recipe) -> str:
+        """Returns the target to lint the QDQ graph for."""
+
+
+def files() -> list[str]:
+    """Returns every backend's name, found without importing any."""
+    return sorted(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if not m.name.startswith("_"))
 
 
 def names() -> list[str]:
     """Returns every backend's name, the one that `auto` prefers first."""
-    found = [m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if not m.name.startswith("_")]
-    return sorted(found, key=lambda name: (get(name).RANK, name))
+    return sorted(files(), key=lambda name: (get(name).RANK, name))
 
 
 def usable() -> list[str]:
@@ -95,7 +111,7 @@ def usable() -> list[str]:
 
 def on_gpu(name: str) -> bool:
     """Returns whether a backend's engines run on a GPU."""
-    return bool(getattr(get(name), "ON_GPU", False))
+    return get(name).ON_GPU
 
 
 def to_try(asked: str) -> list[str]:
@@ -108,12 +124,9 @@ def to_try(asked: str) -> list[str]:
     return [first] if asked != AUTO or on_gpu(first) else [name for name in usable() if not on_gpu(name)]
 
 
-def precisions(name: str, recipe: Recipe) -> tuple[str, ...]:
-    """Returns the precisions that a run builds: a backend's own choice, else int8, and beside it float for "auto"."""
-    backend: Any = get(name)
-    if hasattr(backend, "precisions"):
-        return tuple(backend.precisions(recipe))
-    return ("int8", "fp32") if recipe.backend == AUTO else ("int8",)
+def own_float_graphs(backend: Backend, recipe: Recipe) -> list[str]:
+    """Returns the precisions of which a backend wants the float model in a dialect of its own."""
+    return [p for p in backend.precisions(recipe) if p != "int8"] if backend.OWN_FLOAT_GRAPHS else []
 
 
 def get(name: str) -> Backend:
@@ -153,6 +166,23 @@ def choose(asked: str) -> str:
     return usable[0]
 
 
+def build(backend: Backend, graph: Path, area: Path, recipe: Recipe, precision: str = "int8") -> None:
+    """Calls the backend's build; a runtime's own exception becomes a full disk's OSError or EngineRefused."""
+    try:
+        backend.build(graph, area, recipe, precision)
+    except (PipelineError, OSError):
+        raise
+    except Exception as error:  # runtimes raise what they like, and none has a class for a full disk
+        if shutil.disk_usage(graph.parent).free < graph.stat().st_size:
+            raise OSError(errno.ENOSPC, "no space left for the engine", str(area)) from error
+        raise EngineRefused(f"{backend.NAME} builds no engine from {graph}: {said(error)}") from error
+
+
+def said(error: Exception) -> str:
+    """Returns the beginning of what a runtime's exception says."""
+    return str(error).strip()[:500] or type(error).__name__
+
+
 def load_checked(workspace: Workspace, name: str, threads: int | None) -> Engine:
     """Returns the engine that `engine` built for one backend, after checking the digest of every file of it.
 
@@ -163,7 +193,7 @@ def load_checked(workspace: Workspace, name: str, threads: int | None) -> Engine
     for file in backend.FILES:
         workspace.path(f"{name}/{file}")
     if not on_gpu(name):
-        processor.admit(json.loads(workspace.path(f"{name}/engine.json").read_text(encoding="utf-8")), workspace)
+        processor.admit(json.loads(workspace.path(f"{name}/{RECORD}").read_text(encoding="utf-8")), workspace)
     try:
         return backend.load(workspace.folder / name, threads)
     except ArtifactError as error:

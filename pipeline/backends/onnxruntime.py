@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.backends import missing_package, ordered_feeds
+from pipeline.backends import _defaults, missing_package, ordered_feeds
 from pipeline.backends._onnxruntime_session import INSTALL, Session, session_options
 from pipeline.backends._policy import Policy
 from pipeline.measure import precision, processor
@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 NAME = "onnxruntime"
 RANK = 30
 FILES = ("model.ort.onnx",)
+ON_GPU = OWN_FLOAT_GRAPHS = BUILT_ELSEWHERE = False
+
+settings = _defaults.settings
+precisions = _defaults.precisions
+float_graph = _defaults.float_graph
+command = _defaults.command
+lint_target = _defaults.lint_target
 
 # --- placement and dialect (read by the lower stage) ---
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.backends import _openvino_profile, missing_package, ordered_feeds
+from pipeline.backends import _defaults, _openvino_profile, missing_package, ordered_feeds
 from pipeline.backends._policy import Policy
 from pipeline.errors import ArtifactError, InputError
 from pipeline.measure import processor
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 NAME = "openvino"
 RANK = 20
 FILES = ("model.xml", "model.bin")
+ON_GPU = OWN_FLOAT_GRAPHS = BUILT_ELSEWHERE = False
+
+settings = _defaults.settings
+precisions = _defaults.precisions
+float_graph = _defaults.float_graph
+command = _defaults.command
+lint_target = _defaults.lint_target
 
 # --- placement and dialect (read by the lower stage) ---
 
@@ -155,15 +162,15 @@ class OpenVinoEngine:
         return model
 
     def _compile(self, model: Any, *, profile: bool) -> Any:
-        settings: dict[str, Any] = {
+        options: dict[str, Any] = {
             "INFERENCE_NUM_THREADS": self._threads,
             "NUM_STREAMS": 1,
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "f32",  # CPUs with AMX would compute the float part in bf16
         }
         if profile:
-            settings["PERF_COUNT"] = True
-        return self._core.compile_model(model, "CPU", settings)
+            options["PERF_COUNT"] = True
+        return self._core.compile_model(model, "CPU", options)
 
 
 def _first_line(error: Exception) -> str:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 NAME = "tensorrt"
 RANK = 10
-ON_GPU = True
+ON_GPU = OWN_FLOAT_GRAPHS = BUILT_ELSEWHERE = True
 FILES = (plans.PLAN, plans.NOTE)
 
 # --- placement and dialect (read by the lower stage) ---

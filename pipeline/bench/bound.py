@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import backends, stages
-from pipeline.artifacts import Workspace
 from pipeline.bench import results, timing
 from pipeline.errors import PipelineError
 from pipeline.judge.evaluation import Reference
-from pipeline.measure import latency, machine, precision
+from pipeline.measure import latency, precision
+from pipeline.run import Run
 
 if TYPE_CHECKING:
     from pipeline.recipe import Recipe
@@ -49,9 +49,8 @@ def run(
     Raises ArtifactError where no engine was built, PipelineError where the runtime does not multiply the chains of
     products in int8: its rate would then be no peak of int8.
     """
-    workspace, threads = Workspace(recipe.folder), recipe.verification.threads or machine.usable_cores()
-    (judged,) = stages.recipes_for("verify", recipe, workspace)
-    backend = backends.choose(judged.backend)
+    (judged,) = stages.runs_for("verify", Run.of(recipe))
+    workspace, threads, backend = judged.workspace, judged.threads, judged.backend.NAME
     engine = backends.load_checked(workspace, backend, threads)
     feeds = Reference.read(workspace).first(batch).inputs
     profile = engine.precision_report(feeds)

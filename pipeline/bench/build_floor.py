@@ -36,21 +36,21 @@ def work(settings: dict[str, Any]) -> list[Row]:
         import transformers  # noqa: F401
 
         from pipeline import backends
-        from pipeline.artifacts import Workspace
         from pipeline.judge import evaluation
         from pipeline.judge.reference import float_session
         from pipeline.model import loading
+        from pipeline.model import samples as splits
         from pipeline.model.onnx_export import export_onnx
-        from pipeline.stages import calibrate, recipes_for, verify
+        from pipeline.run import Run
+        from pipeline.stages import runs_for
 
-        workspace = Workspace(recipe.folder)
-        (recipe,) = recipes_for("verify", recipe, workspace)
-        backends.get(recipe.backend).version()
+        (run,) = runs_for("verify", Run.of(recipe))
+        run.backend.version()
 
-    threads = verify.threads_of(recipe)
+    recipe, workspace, threads = run.recipe, run.workspace, run.threads
     torch.set_num_threads(threads)
     source = loading.open_source(recipe)
-    samples, _ = calibrate.samples(recipe, source, workspace.folder)
+    samples, _ = splits.calibration(recipe, source, workspace.folder)
     batches = loading.unpadded_batches(samples, recipe.calibration.batch_size)
     count, held_out = len(next(iter(samples.values()))), evaluation.Reference.read(workspace).inputs
     original, engine = workspace.path("original.onnx"), recipe.backend

@@ -16,6 +16,7 @@ from pipeline.judge import verdict
 from pipeline.judge.evaluation import Reference, read_json
 from pipeline.lowering import Choice, selection
 from pipeline.measure import latency, machine
+from pipeline.run import Run
 
 if TYPE_CHECKING:
     from pipeline.recipe import Recipe
@@ -37,14 +38,14 @@ def run(
     """
     recipe = recipe.on_backend(backends.choose(recipe.backend))
     automatic = selection.automatic(recipe)
-    workspace = Workspace(automatic.folder)
+    run = Run.of(automatic)
     for name in BEFORE:
-        stages.run(name, automatic, workspace=workspace, announce=announce)
-    task = tasks.get(read_json(workspace, "quantizers.json")["task"])
+        stages.run(name, run, announce=announce)
+    workspace, task = run.workspace, run.task
     reference = Reference.read(workspace)
     limits = verdict.budgets(recipe.budgets, task)
     with tempfile.TemporaryDirectory(prefix="compare-") as scratch:
-        scorer = selection.Scorer(automatic, workspace, task, reference, Path(scratch))
+        scorer = selection.Scorer(run, reference, Path(scratch))
         ours = list(selection.score_all(scorer, automatic))
         selected = read_json(workspace, f"{automatic.backend}/{selection.FILE}")["rows"]
         best = selection.rank(selected, limits)[0]
@@ -52,7 +53,7 @@ def run(
         peers = list(peer_rows(workspace, task, reference, Path(scratch)))
     table = results.document(
         command,
-        recipe.verification.threads or machine.usable_cores(),
+        run.threads,
         packages=results.WITH_PEERS,
         model=automatic.model,
         checkpoint=automatic.checkpoint_name,

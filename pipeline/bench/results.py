@@ -9,14 +9,12 @@ from typing import Any
 
 from pipeline.files import write_atomic
 from pipeline.measure import machine
-from pipeline.stages import verify, versions
+from pipeline.measure.versions import PACKAGES, versions
 
-WITH_PEERS = (*verify.PACKAGES, "nncf", "nvidia-modelopt")
+WITH_PEERS = (*PACKAGES, "nncf", "nvidia-modelopt")
 
 
-def document(
-    command: str, threads: int, *, packages: Sequence[str] = verify.PACKAGES, **measured: Any
-) -> dict[str, Any]:
+def document(command: str, threads: int, *, packages: Sequence[str] = PACKAGES, **measured: Any) -> dict[str, Any]:
     """Returns a result: the command line it came from, what was measured, then where, when and with which versions."""
     return {"command": command, **measured, "environment": machine.environment(threads, versions(*packages))}
 

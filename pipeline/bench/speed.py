@@ -9,12 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import tasks
-from pipeline.artifacts import Workspace
 from pipeline.bench import methods, results, timing
 from pipeline.judge import parity
-from pipeline.judge.evaluation import Reference, one_by_one, read_json
-from pipeline.measure import latency, machine
+from pipeline.judge.evaluation import Reference, one_by_one
+from pipeline.measure import latency
+from pipeline.run import Run
 
 if TYPE_CHECKING:
     from pipeline.bench.timing import Runner
@@ -37,9 +36,9 @@ def run(
     Every method's outputs on held-out samples are compared with the float reference before it is timed. One that
     cannot run here is listed with the reason, and so is a peer that breaks; ours and the float ones raise.
     """
-    workspace, threads = Workspace(recipe.folder), recipe.verification.threads or machine.usable_cores()
+    run = Run.of(recipe)
+    workspace, threads, task = run.workspace, run.threads, run.task
     reference = Reference.read(workspace)
-    task = tasks.get(read_json(workspace, "quantizers.json")["task"])
     feeds = reference.first(batch).inputs
     rows: dict[str, dict[str, Any]] = {}
     runners: dict[str, Runner] = {}

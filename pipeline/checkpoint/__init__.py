@@ -78,7 +78,7 @@ def check_whole(folder: Path, config: dict[str, Any]) -> None:
         )
 
 
-def task_of(config: dict[str, Any], tasks: dict[str, str], family: str, model_type: str) -> tuple[str, str]:
+def task_of(config: dict[str, Any], tasks: Mapping[str, str], family: str, model_type: str) -> tuple[str, str]:
     """Returns (architecture, task) of a checkpoint. Raises InputError when it is of another family."""
     names = config.get("architectures") or []
     found, kind = ", ".join(names) or f"model_type {config.get('model_type')!r}", config.get("model_type")

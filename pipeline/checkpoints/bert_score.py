@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.tasks import question_answering
-from pipeline.tasks.question_answering import normalize
+from pipeline.tasks import _answers
+from pipeline.tasks._answers import normalize
 
 LONGEST_ANSWER = 16  # tokens
 
 
 def f1(prediction: str, answers: list[str]) -> float:
     """The best word overlap of the prediction with an answer, in [0, 1] (SQuAD, arXiv:1606.05250, 6.1)."""
-    return max(question_answering.f1(prediction, answer) for answer in answers)
+    return max(_answers.f1(prediction, answer) for answer in answers)
 
 
 def exact_match(prediction: str, answers: list[str]) -> bool:

@@ -15,16 +15,54 @@ A family knows its architectures, its inputs, where quantizers go and which exac
     def insert_quantizers(model)                 -> the model with every candidate quantizer
     def dynamic_axes(inputs)                     -> {input: {axis: dimension name}}
     def input_limits(config, recipe)             -> {input: engine_inputs.Limits}, what an engine may be fed
+
+These are the names of the protocol `Family`.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from pipeline.errors import InputError, near_names
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from pipeline.families._config import Settings
+    from pipeline.families._engine_inputs import Limits
+    from pipeline.recipe import Recipe
+
+
+class Family(Protocol):
+    """The names that a module of this package has."""
+
+    MODEL_TYPE: str
+    SETTINGS: dict[str, Any]
+
+    @property
+    def TASKS(self) -> Mapping[str, str]: ...
+    @property
+    def INPUTS(self) -> tuple[str, ...]: ...
+    @property
+    def OUTPUTS(self) -> Mapping[str, tuple[str, ...]]: ...
+    @property
+    def HEADS(self) -> tuple[str, ...]: ...
+    @property
+    def COPIED(self) -> tuple[str, ...]: ...
+    @property
+    def CONFIG(self) -> type[Settings]: ...
+    @property
+    def WEIGHTS(self) -> Mapping[str, tuple[str, ...]]: ...
+    def check(self, config: dict[str, Any], recipe: Recipe) -> None: ...
+    def load(self, folder: Path, architecture: str, config: dict[str, Any]) -> nn.Module: ...
+    def rewrites(self) -> dict[str, Callable[[nn.Module], nn.Module]]: ...
+    def insert_quantizers(self, model: nn.Module) -> nn.Module: ...
+    def dynamic_axes(self, inputs: tuple[str, ...]) -> dict[str, dict[int, str]]: ...
+    def input_limits(self, config: dict[str, Any], recipe: Recipe) -> dict[str, Limits]: ...
 
 
 def names() -> list[str]:
@@ -32,8 +70,8 @@ def names() -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if m.name[0] != "_")
 
 
-def get(name: str) -> ModuleType:
+def get(name: str) -> Family:
     """Returns the module of a family. Raises InputError with the near names for an unknown one."""
     if name not in names():
         raise InputError(f"unknown model {name!r}.{near_names(name, names())}")
-    return importlib.import_module(f"pipeline.families.{name}")
+    return cast(Family, importlib.import_module(f"pipeline.families.{name}"))

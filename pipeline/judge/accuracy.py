@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pipeline.judge import bootstrap, parity, verdict
@@ -12,10 +11,11 @@ from pipeline.judge import bootstrap, parity, verdict
 if TYPE_CHECKING:
     from pipeline.backends import Array
     from pipeline.judge.evaluation import Reference
+    from pipeline.tasks import Task
 
 
 def accuracy(
-    task: ModuleType, reference: Reference, found: Mapping[str, Array], *, proof: bool = False
+    task: Task, reference: Reference, found: Mapping[str, Array], *, proof: bool = False
 ) -> tuple[dict[str, Any], Any, Any]:
     """Returns the `accuracy` section, the engine's predictions and the float model's.
 
@@ -24,8 +24,8 @@ def accuracy(
     labels = reference.labels
     float_predictions = task.predict(reference.outputs, labels)
     predictions = task.predict(dict(found), labels)
-    if hasattr(task, "reference_labels"):  # without labels of its own, the float model is the truth
-        labels = {**labels, **task.reference_labels(float_predictions)}
+    # without labels of its own, the float model is the truth
+    labels = {**labels, **task.reference_labels(reference.outputs, labels)}
     tallies = task.tally(float_predictions, labels), task.tally(predictions, labels)
     before, after = (bootstrap.score(task, tally) for tally in tallies)
     section = {
@@ -35,14 +35,14 @@ def accuracy(
         "drop": before - after,
         "relative_drop": verdict.relative_drop(before, after),
         "agreement": task.agreement(float_predictions, predictions),
-        "sqnr_db": parity.sqnr_db_of_all(judged(task, reference.outputs, labels), judged(task, found, labels)),
+        "sqnr_db": parity.sqnr_db_of_all(task.judged(reference.outputs, labels), task.judged(dict(found), labels)),
         "samples": len(predictions),
     }
     per_sample = [bootstrap.metric(task, tally).tolist() for tally in tallies]
     section["per_sample"] = dict(zip(("float", "engine"), per_sample, strict=True))
-    if hasattr(task, "per_class"):
-        first, second = (task.per_class(tally, labels) for tally in tallies)
-        classes = dict.fromkeys([*first, *second])  # a class can occur in one model's predictions alone
+    first, second = (task.per_class(tally, labels) for tally in tallies)
+    classes = dict.fromkeys([*first, *second])  # a class can occur in one model's predictions alone
+    if classes:
         section["per_class"] = [{"name": n, "float": first.get(n), "engine": second.get(n)} for n in classes]
     if proof:
         section |= what_it_proves(task, labels, float_predictions, *tallies)
@@ -50,7 +50,7 @@ def accuracy(
 
 
 def what_it_proves(
-    task: ModuleType, labels: Mapping[str, Array], float_predictions: Any, before: Array, after: Array
+    task: Task, labels: dict[str, Any], float_predictions: Any, before: Array, after: Array
 ) -> dict[str, Any]:
     """Returns the keys of the `accuracy` section that say what these samples can prove of an engine.
 
@@ -61,7 +61,7 @@ def what_it_proves(
         "chance": bootstrap.above_chance(task, before, task.chance(float_predictions, labels, before)),
         "unjudgeable": task.unjudgeable(labels) or _same_answer(float_predictions),
         "classes": len(labels.get("class_names", ())),
-        "unseen": task.unseen(labels) if hasattr(task, "unseen") else [],
+        "unseen": task.unseen(labels),
     }
 
 
@@ -74,13 +74,8 @@ def _same_answer(predictions: Any) -> str | None:
     return f"the float model answers all {len(predictions)} samples the same" if same else None
 
 
-def judged(task: ModuleType, outputs: Mapping[str, Array], labels: Mapping[str, Array]) -> Mapping[str, Array]:
-    """Returns the part of the outputs that predictions depend on: what a model says of padding is no signal."""
-    return task.judged(outputs, labels) if hasattr(task, "judged") else outputs
-
-
 def batch_rows(
-    task: ModuleType,
+    task: Task,
     several: Reference,
     engine: Callable[[dict[str, Array]], dict[str, Array]],
     alone: Mapping[str, Array],

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from pipeline.tasks import Task
 
     Array = NDArray[np.generic]
     Floats = NDArray[np.float64]
@@ -29,22 +30,22 @@ SEED = 0
 AT_ONCE = 100  # draws: weights of 1000 draws from 100 000 samples would be 800 MB
 
 
-def metric(task: ModuleType, tally: Array) -> Floats:
+def metric(task: Task, tally: Array) -> Floats:
     """Returns the metric [...] of mean tallies: a single number is its own mean [...], several [..., K] are the task's.
 
     Of the tallies themselves that is the metric of every sample [N].
     """
     import numpy as np
 
-    return np.asarray(task.metric(tally) if hasattr(task, "metric") else tally, dtype=np.float64)
+    return np.asarray(task.metric(tally), dtype=np.float64)
 
 
-def score(task: ModuleType, tally: Array) -> float:
+def score(task: Task, tally: Array) -> float:
     """Returns the metric of all samples; tally: [N] or [N, K]."""
     return float(metric(task, tally.mean(0)))
 
 
-def resampled(task: ModuleType, *tallies: Array) -> list[Floats]:
+def resampled(task: Task, *tallies: Array) -> list[Floats]:
     """Returns the metric of every tally on RESAMPLES draws of its samples, the same draws for all, [RESAMPLES] each."""
     import numpy as np
 
@@ -66,7 +67,7 @@ def interval(values: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def drop_interval(task: ModuleType, before: Array, after: Array) -> dict[str, Any]:
+def drop_interval(task: Task, before: Array, after: Array) -> dict[str, Any]:
     """Returns the interval of the drop from `before` to `after`, absolute and relative to the metric before.
 
     A draw whose metric before is 0 has the relative drop 0, or 1 where it fell still.
@@ -83,7 +84,7 @@ def drop_interval(task: ModuleType, before: Array, after: Array) -> dict[str, An
     }  # fmt: skip
 
 
-def above_chance(task: ModuleType, tally: Array, blind: Mapping[str, Array]) -> dict[str, Any]:
+def above_chance(task: Task, tally: Array, blind: Mapping[str, Array]) -> dict[str, Any]:
     """Returns the best of the answers that need no look at the input, and how far the float model is above it.
 
     tally: the float model's; blind: {answer: tally}. low and high are the interval of the difference of the metrics.

@@ -11,12 +11,33 @@ from pipeline.errors import BackendUnavailable
 from pipeline.judge.evaluation import PROBES, Reference
 
 if TYPE_CHECKING:
+    from pipeline.artifacts import Workspace
     from pipeline.backends import Array
 
-__all__ = ["CPU", "CUDA", "Session", "dithered_outputs", "exact_outputs", "exact_session", "float_session", "missing"]
+__all__ = [
+    "CPU",
+    "CUDA",
+    "Session",
+    "dithered_outputs",
+    "exact_outputs",
+    "exact_session",
+    "float_graphs",
+    "float_session",
+    "missing",
+]
 
 ROUNDS_HALF = (1, 30)  # seen: 1.23 to 1.29 give trunc(x / scale) for fp16 on a CPU, 1.30 and 1.31 round
 SEED = 1  # of the dithers: equal files from equal graphs
+
+
+def float_graphs(workspace: Workspace) -> dict[str, Path]:
+    """Returns the float graphs to compare with: the checkpoint as it is, and rewritten where it was."""
+    if "original.onnx" not in workspace.manifest.files:
+        return {"float_ort": workspace.path("model.onnx")}
+    return {
+        "float_ort": workspace.path("original.onnx"),
+        "float_ort_rewritten": workspace.path("model.onnx"),
+    }
 
 
 def float_session(path: Path, threads: int | None = None, *, on_gpu: bool = False) -> Session:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pipeline.judge.bootstrap import samples_to_decide
 
 if TYPE_CHECKING:
     from pipeline.recipe import Budgets
+    from pipeline.tasks import Task
 
 NEAR = 0.05  # of the way from chance to a perfect answer: a float model below it has learnt nothing to be kept
 NAMED = 5  # classes
 
 
-def budgets(asked: Budgets, task: ModuleType) -> Budgets:
+def budgets(asked: Budgets, task: Task) -> Budgets:
     """Returns the budgets with the task's own agreement where the recipe names none."""
     return asked if asked.agreement is not None else asked.model_copy(update={"agreement": task.AGREEMENT})
 

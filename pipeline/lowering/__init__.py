@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline import backends
 from pipeline.errors import InputError
 from pipeline.lowering import placement
 
@@ -18,10 +16,9 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from calibration import CalibrationTable, ChannelStatistic, Statistic
-    from pipeline.artifacts import Workspace
     from pipeline.backends._policy import Policy
     from pipeline.graph.migrate import Moved
-    from pipeline.recipe import Recipe
+    from pipeline.run import Run
 
 
 SEQUENCE = "sequence"  # what families call the dynamic axis of tokens
@@ -82,16 +79,14 @@ class Lowered:
 class Candidates:
     """The artifacts of a folder that lowering starts from, read once for any number of choices."""
 
-    def __init__(self, recipe: Recipe, workspace: Workspace) -> None:
+    def __init__(self, run: Run) -> None:
         from calibration import CalibrationTable
 
-        self._workspace = workspace
-        self.backend = backends.get(backends.name_of(recipe.backend))
-        self._recipe = recipe
+        self._workspace = workspace = run.workspace
+        self._recipe = recipe = run.recipe
+        self.backend = run.backend
         self.table: CalibrationTable = CalibrationTable.read(workspace.path("calibration.json"))
-        self.quantizers: list[dict[str, Any]] = json.loads(
-            workspace.path("quantizers.json").read_text(encoding="utf-8")
-        )["quantizers"]
+        self.quantizers: list[dict[str, Any]] = run.about["quantizers"]
         self.decisions = self.place(placement.default(self.backend.NAME, recipe.family).policy)
         self.enabled = enabled(self.decisions)
 

@@ -61,6 +61,12 @@ def default(backend: str, family: str, processor_class: str | None = None) -> De
     return Default(backends.get(backend).PLACEMENT, note=note if entries else None)
 
 
+def by_default(backend: str, family: str) -> dict[str, str]:
+    """Returns the default placement, an entry per kind: `status` then names the one that changed."""
+    kinds = default(backend, family).policy.kinds
+    return {f"{kind} by default": "on" if kind in kinds else "off" for kind in KINDS}
+
+
 @dataclass(frozen=True)
 class Decision:
     """One quantizer: on or off, and why."""

@@ -10,11 +10,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pipeline import backends
-from pipeline.artifacts import Workspace
 from pipeline.files import sha256
 from pipeline.judge.accuracy import accuracy
 from pipeline.judge.evaluation import Reference, one_by_one, read_json
@@ -23,6 +21,8 @@ from pipeline.recipe import Budgets, Recipe
 
 if TYPE_CHECKING:
     from calibration import CalibrationTable
+    from pipeline.run import Run
+    from pipeline.tasks import Task
 
 log = logging.getLogger(__name__)
 
@@ -42,12 +42,12 @@ def automatic(recipe: Recipe) -> Recipe:
     return Recipe.model_validate({**recipe.model_dump(), "calibration": calibration})
 
 
-def choice_of(recipe: Recipe, workspace: Workspace) -> Choice:
+def choice_of(run: Run) -> Choice:
     """Returns the way to read amax. Raises ArtifactError for `auto` before the select stage ran."""
-    calibration = recipe.calibration
-    if not is_asked(recipe):
+    calibration = run.recipe.calibration
+    if not is_asked(run.recipe):
         return Choice(calibration.method, calibration.percentile, calibration.migration)
-    chosen = read_json(workspace, f"{backends.name_of(recipe.backend)}/{FILE}")["chosen"]
+    chosen = read_json(run.workspace, f"{run.backend.NAME}/{FILE}")["chosen"]
     return Choice(chosen["method"], chosen["percentile"], chosen["migration"])
 
 
@@ -65,11 +65,9 @@ def choices(table: CalibrationTable, migration: bool) -> list[Choice]:
 class Scorer:
     """Builds and judges engines of one folder's candidates on one set of samples."""
 
-    def __init__(
-        self, recipe: Recipe, workspace: Workspace, task: ModuleType, reference: Reference, area: Path
-    ) -> None:
-        self.candidates = Candidates(recipe, workspace)
-        self._recipe, self._task, self._reference, self._area = recipe, task, reference, area
+    def __init__(self, run: Run, reference: Reference, area: Path) -> None:
+        self.candidates = Candidates(run)
+        self._recipe, self._task, self._reference, self._area = run.recipe, run.task, reference, area
         self._seen: dict[str, dict[str, Any]] = {}  # equal graphs, as of 99.999 % and max, are judged once
 
     def score(self, choice: Choice) -> dict[str, Any]:
@@ -99,7 +97,7 @@ def write(lowered: Lowered, folder: Path) -> Path:
 
 
 def scores(
-    task: ModuleType, reference: Reference, model: Callable[[dict[str, Any]], Mapping[str, Any]], label: str
+    task: Task, reference: Reference, model: Callable[[dict[str, Any]], Mapping[str, Any]], label: str
 ) -> dict[str, Any]:
     """Returns what of the report's `accuracy` section compares models: SHOWN, on one sample at a time."""
     section, _, _ = accuracy(task, reference, one_by_one(model, reference.inputs, label))

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline import tasks
 from pipeline.errors import EngineRefused
 from pipeline.judge import evaluation
-from pipeline.model import loading
+from pipeline.model import loading, samples
 
 if TYPE_CHECKING:
     from pipeline.recipe import Recipe
@@ -25,13 +24,13 @@ def export_original(recipe: Recipe, area: Path) -> None:
 
     source = loading.open_source(recipe)
     write_checked(export_float(source, recipe), area / "original.onnx")
-    judge_float(source, recipe, held_out(recipe, source, recipe.folder), area / "original.onnx")
+    judge_float(source, recipe, samples.evaluation(recipe, source, recipe.folder), area / "original.onnx")
 
 
-def judge_float(source: loading.Source, recipe: Recipe, samples: tuple[Arrays, Arrays], float_onnx: Path) -> None:
+def judge_float(source: loading.Source, recipe: Recipe, held_out: tuple[Arrays, Arrays], float_onnx: Path) -> None:
     """Writes reference.npz beside the float ONNX, after that is proved to compute what PyTorch computes."""
     same_as_torch(source, recipe, float_onnx)
-    reference = reference_arrays(recipe, source, samples, float_onnx)
+    reference = reference_arrays(recipe, source, held_out, float_onnx)
     np.savez(float_onnx.with_name("reference.npz"), allow_pickle=False, **reference)
 
 
@@ -45,26 +44,16 @@ def export_float(source: loading.Source, recipe: Recipe) -> Any:
     return tidy(export_onnx(loading.float_model(source), sample, source.outputs, axes)).model
 
 
-def held_out(recipe: Recipe, source: loading.Source, folder: Path) -> tuple[Arrays, Arrays]:
-    """Returns inputs and labels of the samples that judge the engine."""
-    count = tasks.counts(recipe, source.task.SAMPLES)["evaluation"]
-    raw = source.task.samples(recipe, source.config, "evaluation", count, folder=source.folder)
-    found: tuple[Arrays, Arrays] = source.task.encode(folder, recipe, raw)
-    loading.check_judgeable(source, recipe, found[1])
-    return found
-
-
 def reference_arrays(
-    recipe: Recipe, source: loading.Source, samples: tuple[Arrays, Arrays], float_onnx: Path
+    recipe: Recipe, source: loading.Source, held_out: tuple[Arrays, Arrays], float_onnx: Path
 ) -> Arrays:
     """Returns inputs, labels and the float model's outputs in ONNX Runtime on the held-out samples, for the .npz."""
     from pipeline.judge.reference import float_session
 
-    arrays, labels = samples
+    arrays, labels = held_out
     run_float = float_session(float_onnx, recipe.verification.threads)
     found = evaluation.in_batches(run_float, arrays, recipe.calibration.batch_size, "float reference")
-    if hasattr(source.task, "reference_labels"):
-        labels = {**labels, **source.task.reference_labels(source.task.predict(found, labels))}
+    labels = {**labels, **source.task.reference_labels(found, labels)}
     return {
         **{f"input/{name}": value for name, value in arrays.items()},
         **{f"output/{name}": value for name, value in found.items()},

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +18,9 @@ from pipeline.tasks import Arrays, _image_processing
 if TYPE_CHECKING:
     from torch import nn
 
+    from pipeline.families import Family
     from pipeline.recipe import Recipe
+    from pipeline.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,10 @@ class Source:
     config: dict[str, Any]
     architecture: str
     task_name: str
-    family: ModuleType
+    family: Family
 
     @property
-    def task(self) -> ModuleType:
+    def task(self) -> Task:
         return tasks.get(self.task_name)
 
     @property
@@ -61,7 +62,7 @@ def sized(recipe: Recipe) -> Recipe:
     return _sized(recipe, family, checkpoint.resolve(recipe.checkpoint, recipe.family))
 
 
-def _sized(recipe: Recipe, family: ModuleType, folder: Path) -> Recipe:
+def _sized(recipe: Recipe, family: Family, folder: Path) -> Recipe:
     if recipe.shapes.image_size is not None or "pixel_values" not in family.INPUTS:
         return recipe
     return recipe.with_image_size(_image_processing.side(folder, recipe))

@@ -6,9 +6,8 @@ No list of settings can be complete; so a few samples are encoded both ways, onc
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,12 +17,13 @@ from pipeline.errors import InputError
 
 if TYPE_CHECKING:
     from pipeline.recipe import Recipe
+    from pipeline.tasks import Task
 
 CHECKED = 8  # samples
 TOKENIZER = "tokenizer.json"
 
 
-def check(task: ModuleType, checkpoint: Path, area: Path, recipe: Recipe, raw: list[Any]) -> dict[str, np.ndarray]:
+def check(task: Task, checkpoint: Path, area: Path, recipe: Recipe, raw: Sequence[Any]) -> dict[str, np.ndarray]:
     """Returns the inputs that a few samples make. Raises InputError naming the checkpoint's file and the inputs that
     differ from transformers' own.
 
@@ -63,7 +63,7 @@ def differences(found: Mapping[str, np.ndarray], own: Mapping[str, np.ndarray]) 
     return said
 
 
-def _own(task: ModuleType, checkpoint: Path, recipe: Recipe, raw: list[Any]) -> dict[str, np.ndarray]:
+def _own(task: Task, checkpoint: Path, recipe: Recipe, raw: Sequence[Any]) -> dict[str, np.ndarray]:
     with as_transformers_reads(checkpoint) as folder:
         try:
             return dict(task.own_encoding(folder, recipe, raw))

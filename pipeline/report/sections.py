@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import backends
@@ -13,19 +12,9 @@ from pipeline.lowering import selection
 
 if TYPE_CHECKING:
     from pipeline.artifacts import Workspace
-    from pipeline.recipe import Recipe
+    from pipeline.run import Run
 
 FLOAT = "float ONNX Runtime"
-
-
-def float_graphs(workspace: Workspace) -> dict[str, Path]:
-    """Returns the float graphs to compare with: the checkpoint as it is, and rewritten where it was."""
-    if "original.onnx" not in workspace.manifest.files:
-        return {"float_ort": workspace.path("model.onnx")}
-    return {
-        "float_ort": workspace.path("original.onnx"),
-        "float_ort_rewritten": workspace.path("model.onnx"),
-    }
 
 
 def float_name(report: Mapping[str, Any]) -> str:
@@ -50,24 +39,24 @@ def sizes(workspace: Workspace, name: str) -> dict[str, int]:
     }
 
 
-def image_size(recipe: Recipe, workspace: Workspace) -> dict[str, Any] | None:
+def image_size(run: Run) -> dict[str, Any] | None:
     """Returns the `image_size` section: the engine's, and what the checkpoint's own processor resizes to; else None."""
     from pipeline.tasks import _image_processing
 
     file = _image_processing.FILE
-    if file not in workspace.manifest.files:
+    if file not in run.workspace.manifest.files:
         return None
-    folder = workspace.path(file).parent
+    folder = run.workspace.path(file).parent
     return {
-        "engine": _image_processing.side(folder, recipe),
+        "engine": _image_processing.side(folder, run.recipe),
         "checkpoint": _image_processing.own_size(folder),
-        "same": _image_processing.other_size(folder, recipe) is None,
+        "same": _image_processing.other_size(folder, run.recipe) is None,
     }
 
 
-def calibration(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
+def calibration(run: Run) -> dict[str, Any]:
     """Returns the `calibration` section: the method that the engine was made with, out of all that the table holds."""
-    name = backends.choose(recipe.backend)
+    recipe, workspace, name = run.recipe, run.workspace, run.backend.NAME
     table = read_json(workspace, "calibration.json")
     lowered = read_json(workspace, f"{name}/placement.json")
     chosen = dict(lowered["calibration"])

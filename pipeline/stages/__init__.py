@@ -3,16 +3,16 @@
 Each stage is one module with the same names:
 
     NAME                                  also the command-line verb
-    def inputs(recipe, workspace)         -> everything its result depends on, as a flat dict
-    def outputs(recipe)                   -> the files it writes (relative names)
-    def run(recipe, workspace, area)      reads artifacts from `workspace`, writes files under `area`
+    def inputs(run)                       -> everything its result depends on, as a flat dict
+    def outputs(run)                      -> the files it writes (relative names)
+    def make(run, area)                   reads artifacts from the run's workspace, writes files under `area`
 
 A stage that several processes can share (see `pipeline.distributed`) has one more:
 
-    def assist(recipe, workspace)         -> None; computes and hands over the share of a rank other than 0
+    def assist(run)                       -> None; computes and hands over the share of a rank other than 0
 
-A stage never calls another. What `inputs` returns is stored in the manifest; a stage is skipped while it stays equal
-and every output is intact.
+A stage never calls another, and nothing but this package imports one. What `inputs` returns is stored in the manifest;
+a stage is skipped while it stays equal and every output is intact.
 """
 
 from __future__ import annotations
@@ -22,24 +22,26 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pipeline import distributed
-from pipeline.artifacts import Workspace
+from pipeline.backends import RECORD
+from pipeline.backends._defaults import AUTO
 from pipeline.errors import ArtifactError, InputError
 from pipeline.files import digest_of
+from pipeline.lowering import selection
 from pipeline.measure.memory import PeakMemory
+from pipeline.run import Run
 
 if TYPE_CHECKING:
+    from pipeline.artifacts import Workspace
     from pipeline.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
 ORDER = ("quantize", "calibrate", "export", "select", "lower", "engine", "verify")
-OTHER_NAMES = {"onnxruntime": ("onnxruntime-gpu",)}  # distributions of the same package that exclude each other
 WITHOUT_RUNTIME = ("quantize", "calibrate", "export", "lower")  # what the QDQ graph needs, and no backend's packages
 READERS = ("quantize", "calibrate", "export", "select")  # of the checkpoint and the data
 PER_BACKEND = ("select", "lower", "engine", "verify")
@@ -48,8 +50,6 @@ CHOICE = "engine/auto"  # the manifest's key of an engine that was chosen among 
 
 def order(recipe: Recipe) -> tuple[str, ...]:
     """Returns the stages that a recipe needs: `select` only where the calibration method is to be chosen."""
-    from pipeline.lowering import selection
-
     return tuple(name for name in ORDER if name != "select" or selection.is_asked(recipe))
 
 
@@ -63,21 +63,22 @@ def record_name(name: str, recipe: Recipe) -> str:
     return f"{name}/{recipe.backend}" if name in PER_BACKEND else name
 
 
-def recipes_for(name: str, recipe: Recipe, workspace: Workspace) -> list[Recipe]:
-    """Returns what a stage is run with, "auto" and an image size that is the checkpoint's made definite.
+def runs_for(name: str, run: Run) -> list[Run]:
+    """Returns what a stage is given, "auto" and an image size that is the checkpoint's made definite.
 
     The QDQ graph is written for every backend that is tried; the engine stage takes "auto" where there is a choice, and
-    its choice is what is verified. Raises ArtifactError for verify before there is one.
+    its choice is what is verified. Raises ArtifactError for verify before there is one, BackendUnavailable for a stage
+    that needs a runtime which is not there.
     """
-    from pipeline import backends
-
-    recipe = _sized(name, recipe, workspace)
-    if recipe.backend != backends.AUTO or name not in PER_BACKEND:
-        return [recipe]
-    tried = backends.to_try(recipe.backend)
-    if name in ("select", "lower") or backends.on_gpu(tried[0]):
-        return [recipe.on_backend(backend) for backend in tried]
-    return [recipe if name == "engine" else recipe.on_backend(chosen_backend(workspace))]
+    run = run.with_recipe(_sized(name, run.recipe, run.workspace))
+    if name not in PER_BACKEND or (name == "lower" and run.recipe.backend != AUTO):
+        return [run]
+    first, *others = run.tried
+    if run.recipe.backend != AUTO:
+        return [run]
+    if name in ("select", "lower") or first.ON_GPU:
+        return [run.on(backend.NAME) for backend in (first, *others)]
+    return [run if name == "engine" else run.on(chosen_backend(run.workspace))]
 
 
 def _sized(name: str, recipe: Recipe, workspace: Workspace) -> Recipe:
@@ -96,7 +97,7 @@ def _sized(name: str, recipe: Recipe, workspace: Workspace) -> Recipe:
 def chosen_backend(workspace: Workspace) -> str:
     """Returns the backend that the engine stage chose for "auto". Raises ArtifactError before it did."""
     record = workspace.manifest.stages.get(CHOICE, {"files": []})
-    found: list[str] = [name.partition("/")[0] for name in record["files"] if name.endswith("/engine.json")]
+    found: list[str] = [name.partition("/")[0] for name in record["files"] if name.endswith(f"/{RECORD}")]
     if not found:
         raise ArtifactError(
             f"{workspace.folder} has no engine that BACKEND=auto chose; {workspace.again()}, or give the backend."
@@ -104,27 +105,27 @@ def chosen_backend(workspace: Workspace) -> str:
     return found[0]
 
 
-def why_stale(name: str, recipe: Recipe) -> list[str]:
+def why_stale(name: str, given: Recipe | Run) -> list[str]:
     """Returns the reasons why a stage must run, none when its result is up to date."""
-    stage, workspace = load(name), Workspace(recipe.folder, recipe)
+    stage = load(name)
     try:
-        made = recipes_for(name, recipe, workspace)
+        runs = runs_for(name, Run.of(given))
     except ArtifactError:  # nothing was chosen yet
         return ["it never ran"]
-    several = len(made) > 1
+    several = len(runs) > 1
     return [
-        f"{each.backend}: {reason}" if several else reason
-        for each in made
-        for reason in _reasons(stage, each, workspace, stage.inputs(each, workspace))
+        f"{each.recipe.backend}: {reason}" if several else reason
+        for each in runs
+        for reason in _reasons(stage, each, stage.inputs(each))
     ]
 
 
-def _reasons(stage: ModuleType, recipe: Recipe, workspace: Workspace, inputs: dict[str, Any]) -> list[str]:
-    manifest, key = workspace.manifest, record_name(stage.NAME, recipe)
+def _reasons(stage: ModuleType, run: Run, inputs: dict[str, Any]) -> list[str]:
+    manifest, key = run.workspace.manifest, record_name(stage.NAME, run.recipe)
     record = manifest.stages.get(key)
     if record is None:
         return ["it never ran"]
-    before, outputs = record["inputs"], stage.outputs(recipe)
+    before, outputs = record["inputs"], stage.outputs(run)
     reasons = [
         f"{name} changed: {_short(before.get(name))} -> {_short(inputs.get(name))}"
         for name in sorted({*before, *inputs})
@@ -132,27 +133,21 @@ def _reasons(stage: ModuleType, recipe: Recipe, workspace: Workspace, inputs: di
     ]
     made = set(record["files"])
     reasons += [f"{name} is not among what it made" for name in outputs if name not in made]
-    reasons += [f"{name} is missing or altered" for name in sorted(made) if not workspace.intact(name)]
+    reasons += [f"{name} is missing or altered" for name in sorted(made) if not run.workspace.intact(name)]
     makers = {name: manifest.files[name]["stage"] for name in sorted(made) if name in manifest.files}
     reasons += [f"{name} was made again by {maker}" for name, maker in makers.items() if maker != key]
     return reasons
 
 
 def run(
-    name: str,
-    recipe: Recipe,
-    *,
-    workspace: Workspace | None = None,
-    force: bool = False,
-    announce: Callable[[str], None] = log.info,
+    name: str, given: Recipe | Run, *, force: bool = False, announce: Callable[[str], None] = log.info
 ) -> dict[str, Any]:
     """Runs one stage unless it is up to date; returns {name, seconds, peak_rss_bytes, skipped}, of all its backends.
 
-    workspace: the recipe's folder, handed from stage to stage so that the last one can tell which of them ran.
+    given: a run goes from stage to stage, so that the last one can tell which of them ran.
     """
-    workspace = workspace or Workspace(recipe.folder, recipe)
-    made = recipes_for(name, recipe, workspace)
-    records = [_run(name, each, workspace, force, announce, len(made) > 1) for each in made]
+    runs = runs_for(name, Run.of(given))
+    records = [_run(name, each, force, announce, len(runs) > 1) for each in runs]
     return {
         "name": name,
         "seconds": sum(record["seconds"] for record in records),
@@ -161,14 +156,13 @@ def run(
     }
 
 
-def _run(
-    name: str, recipe: Recipe, workspace: Workspace, force: bool, announce: Callable[[str], None], several: bool
-) -> dict[str, Any]:
+def _run(name: str, run: Run, force: bool, announce: Callable[[str], None], several: bool) -> dict[str, Any]:
     """Runs one stage for a definite backend, or the engine stage for "auto"."""
-    stage, label = load(name), f"{name} for {recipe.backend}" if several else name
+    workspace, key = run.workspace, record_name(name, run.recipe)
+    stage, label = load(name), f"{name} for {run.recipe.backend}" if several else name
     require_checkpoint_files(name, workspace)
-    inputs = stage.inputs(recipe, workspace)
-    reasons = ["asked for"] if force else _reasons(stage, recipe, workspace, inputs)
+    inputs = stage.inputs(run)
+    reasons = ["asked for"] if force else _reasons(stage, run, inputs)
     distributed.leader_says(_fingerprint(inputs) if reasons else 0)
     if not reasons:
         announce(f"{label}: up to date")
@@ -176,11 +170,11 @@ def _run(
     announce(f"{label}: running ({reasons[0]}{f', and {len(reasons) - 1} more' if len(reasons) > 1 else ''})")
     facts: dict[str, Any] = {}
     start = time.perf_counter()
-    with PeakMemory() as memory, workspace.staging(record_name(name, recipe), inputs, facts) as area:
-        stage.run(recipe, workspace, area)
-        facts["recipe"] = {**recipe.recorded(), **({} if name in READERS else _read_before(workspace))}
+    with PeakMemory() as memory, workspace.staging(key, inputs, facts) as area:
+        stage.make(run, area)
+        facts["recipe"] = {**run.recipe.recorded(), **({} if name in READERS else _read_before(workspace))}
         facts.update(seconds=round(time.perf_counter() - start, 3), peak_rss_bytes=memory.peak())
-    workspace.ran.add(record_name(name, recipe))
+    workspace.ran.add(key)
     return {"skipped": False, **{k: facts[k] for k in ("seconds", "peak_rss_bytes")}}
 
 
@@ -190,22 +184,22 @@ def _read_before(workspace: Workspace) -> dict[str, Any]:
     return {name: recorded[name] for name in ("checkpoint", "data") if name in recorded}
 
 
-def assist(name: str, recipe: Recipe) -> dict[str, Any]:
+def assist(name: str, given: Recipe | Run) -> dict[str, Any]:
     """Runs this rank's share of one stage if rank 0 says that it must run; returns its record, without figures.
 
     Raises InputError where the stage depends on something else here than on rank 0: another file, another version.
     """
-    stage, workspace = load(name), Workspace(recipe.folder, recipe)
-    (recipe,) = recipes_for(name, recipe, workspace)  # what ranks share is no stage of several backends
-    require_checkpoint_files(name, workspace)
+    stage = load(name)
+    (run,) = runs_for(name, Run.of(given))  # what ranks share is no stage of several backends
+    require_checkpoint_files(name, run.workspace)
     expected = distributed.leader_says(0)
-    if expected and expected != _fingerprint(stage.inputs(recipe, workspace)):
+    if expected and expected != _fingerprint(stage.inputs(run)):
         raise InputError(
             f"{name}: rank {distributed.world().rank} sees other data, files, code or versions than rank 0; "
-            f"make {recipe.folder}, the data and the environment the same for all."
+            f"make {run.recipe.folder}, the data and the environment the same for all."
         )
     if expected:
-        stage.assist(recipe, workspace)
+        stage.assist(run)
     return {"name": name, "seconds": 0.0, "peak_rss_bytes": 0, "skipped": not expected}
 
 
@@ -221,26 +215,6 @@ def require_checkpoint_files(name: str, workspace: Workspace) -> None:
 def _fingerprint(inputs: dict[str, Any]) -> int:
     """Returns a number > 0 below 2⁶³ that stands for what a stage depends on."""
     return 1 + (int(digest_of(inputs), 16) >> 2)
-
-
-def versions(*packages: str) -> dict[str, str]:
-    """Returns the installed version of each package, 'absent' where there is none."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {}
-    for package in packages:
-        found[package] = "absent"
-        for name in (package, *OTHER_NAMES.get(package, ())):
-            with suppress(PackageNotFoundError):
-                found[package] = version(name)
-                break
-    return found
-
-
-def file_digest(workspace: Workspace, name: str) -> str | None:
-    """Returns the recorded digest of an artifact, None while there is none."""
-    record = workspace.manifest.files.get(name)
-    return record["sha256"] if record else None
 
 
 def _short(value: Any) -> str:

@@ -15,6 +15,7 @@ from pipeline.artifacts import Workspace, commands, require_own
 from pipeline.errors import BackendUnavailable, EngineRefused, InputError, near_names
 from pipeline.judge.evaluation import read_json
 from pipeline.lowering import selection
+from pipeline.run import Run
 
 if TYPE_CHECKING:
     from pipeline.recipe import Recipe
@@ -37,43 +38,42 @@ def build(
     families.get(recipe.family)
     if first not in stages.ORDER:
         raise InputError(f"unknown stage {first!r}.{near_names(first, stages.ORDER)}")
-    here = can_run(recipe)
+    run = Run.of(recipe)
+    here = can_run(run)
     asked = stages.order(recipe) if here else stages.WITHOUT_RUNTIME
-    workspace = Workspace(recipe.folder, recipe)
     with locked(recipe):
         names = [name for name in stages.ORDER[stages.ORDER.index(first) :] if name in asked]
         began = time.monotonic()
         for number, name in enumerate(names, 1):
             with progress.stage(name, number, len(names), began):
-                stages.run(name, recipe, workspace=workspace, force=force, announce=announce)
+                stages.run(name, run, force=force, announce=announce)
         if not here:
-            hand_over(recipe, workspace, announce)
-        return read_report(recipe)
+            hand_over(run, announce)
+        return read_json(run.workspace, "report.json")
 
 
-def can_run(recipe: Recipe) -> bool:
+def can_run(run: Run) -> bool:
     """Returns whether the backend runs here; False for one whose engines another machine can build from the QDQ graph.
 
     Raises BackendUnavailable for all others: minutes of work are not for a backend that cannot run.
     """
-    backend = backends.get(backends.name_of(recipe.backend))
-    if not hasattr(backend, "command") or selection.is_asked(recipe):  # choosing a calibration method needs engines
-        backends.choose(recipe.backend)
-    return backend.unavailable_reason() is None
+    if not run.backend.BUILT_ELSEWHERE or selection.is_asked(run.recipe):  # choosing a calibration method needs engines
+        backends.choose(run.recipe.backend)
+    return run.backend.unavailable_reason() is None
 
 
-def hand_over(recipe: Recipe, workspace: Workspace, announce: Callable[[str], None]) -> NoReturn:
+def hand_over(run: Run, announce: Callable[[str], None]) -> NoReturn:
     """Raises BackendUnavailable naming what is missing, the QDQ graph, and the command that builds it elsewhere.
 
     Raises EngineRefused where the backend's own rules forbid the graph.
     """
-    backend: Any = backends.get(backends.name_of(recipe.backend))
+    recipe, backend = run.recipe, run.backend
     reason = f"backend {backend.NAME!r} cannot run here: {backend.unavailable_reason()}."
     if backends.missing_package("onnx", "") is not None:  # a machine for engines alone: nothing to say of graphs
         raise BackendUnavailable(reason)
     from pipeline.lint import lint, text
 
-    graph = workspace.path(f"{backend.NAME}/model.qdq.onnx")
+    graph = run.workspace.path(f"{backend.NAME}/model.qdq.onnx")
     report = lint(graph, backend.lint_target(recipe))
     for line in text.lines(report):
         announce(line)

@@ -7,7 +7,6 @@ checked and timed in turns: never an int8 engine that is slower than float, neve
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import shutil
@@ -19,107 +18,100 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import backends
+from pipeline.backends import RECORD, Backend
 from pipeline.errors import EngineRefused, PipelineError
 from pipeline.judge import candidates
 from pipeline.judge.candidates import NEAR, Candidate
-from pipeline.judge.evaluation import EXACT, PROBES, Reference, one_by_one, read_json
+from pipeline.judge.evaluation import EXACT, PROBES, Reference, one_by_one
 from pipeline.judge.evaluation import FILE as REFERENCE
 from pipeline.judge.soundness import Expected, check, faults
 from pipeline.judge.soundness import rows as rows_of
+from pipeline.lowering import document
 from pipeline.measure import machine, processor
-from pipeline.stages import file_digest, lower
 from pipeline.stages.code import code_digest
 
 if TYPE_CHECKING:
     from pipeline.artifacts import Workspace
     from pipeline.judge.parity import Parity
     from pipeline.recipe import Recipe
+    from pipeline.run import Run
 
 log = logging.getLogger(__name__)
 
 NAME = "engine"
-RECORD = "engine.json"  # what was built from what, and how it compares
 FLOAT_GRAPH = "model.onnx"
 FOLDER = ".candidates"
 FIRST_ROUNDS = 6  # of all; then of those within NEAR of the fastest
 LONGEST = 6.0  # seconds for which those are timed, where the rounds asked for would take longer
 
 
-def tried(recipe: Recipe, workspace: Workspace) -> list[str]:
+def tried(run: Run) -> list[Backend]:
     """Returns the backends that engines are built for: of those to try the ones that have a QDQ graph, if any has."""
-    asked = backends.to_try(recipe.backend)
-    return [name for name in asked if file_digest(workspace, f"{name}/model.qdq.onnx")] or asked
+    return [b for b in run.tried if run.digest(f"{b.NAME}/model.qdq.onnx")] or list(run.tried)
 
 
-def variants(recipe: Recipe, workspace: Workspace) -> list[tuple[str, str]]:
+def variants(run: Run) -> list[tuple[Backend, str]]:
     """Returns what is built: (backend, precision), the backend that is preferred first."""
-    names = tried(recipe, workspace)
-    return [(name, precision) for name in names for precision in backends.precisions(name, recipe)]
+    return [(backend, precision) for backend in tried(run) for precision in backend.precisions(run.recipe)]
 
 
-def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
+def inputs(run: Run) -> dict[str, Any]:
     """Returns everything the engine depends on, the machine's load excepted."""
+    recipe = run.recipe
     found: dict[str, Any] = {"backend": recipe.backend, "processor": machine.processor_class()}
-    for name in tried(recipe, workspace):
-        backend: Any = backends.get(name)
-        graphs = ["model.qdq.onnx", EXACT, *(f"model.{p}.onnx" for p in lower.float_precisions(name, recipe))]
-        found.update({f"{name}/{file}": file_digest(workspace, f"{name}/{file}") for file in graphs})
+    for backend in tried(run):
+        own_float = backends.own_float_graphs(backend, recipe)
+        graphs = ["model.qdq.onnx", EXACT, *(f"model.{precision}.onnx" for precision in own_float)]
+        found.update({f"{backend.NAME}/{file}": run.digest(f"{backend.NAME}/{file}") for file in graphs})
         found.update({f"version {package}": version for package, version in backend.version().items()})
-        found.update(backend.settings(recipe) if hasattr(backend, "settings") else {})
-    if len(variants(recipe, workspace)) > 1:
-        found[FLOAT_GRAPH] = file_digest(workspace, FLOAT_GRAPH)
+        found.update(backend.settings(recipe))
+    if len(variants(run)) > 1:
+        found[FLOAT_GRAPH] = run.digest(FLOAT_GRAPH)
         found["budgets"] = recipe.budgets.model_dump()
         found["verification"] = recipe.verification.model_dump()
-    return {
-        **found,
-        "reference": file_digest(workspace, REFERENCE),
-        "code": code_digest(__name__),
-    }  # fmt: skip
+    return {**found, "reference": run.digest(REFERENCE), "code": code_digest(__name__)}
 
 
-def outputs(recipe: Recipe) -> list[str]:
+def outputs(run: Run) -> list[str]:
     """Returns the files of the backend; none for "auto", whose record says which it chose."""
-    names = backends.to_try(recipe.backend)
-    return [f"{names[0]}/{file}" for file in (*backends.get(names[0]).FILES, RECORD)] if len(names) == 1 else []
+    first, *others = run.tried
+    return [] if others else [f"{first.NAME}/{file}" for file in (*first.FILES, RECORD)]
 
 
-def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
+def make(run: Run, area: Path) -> None:
     """Writes the engine and engine.json.
 
     Raises EngineRefused, and leaves the earlier files as they are, where no engine may ship.
     """
-    reference = Reference.read(workspace)
-    made = variants(recipe, workspace)
-    built = [Built.make(name, precision, recipe, workspace, reference, area) for name, precision in made]
+    reference = Reference.read(run.workspace)
+    built = [Built.make(backend, precision, run, reference, area) for backend, precision in variants(run)]
     if len(built) == 1:
         refuse(built[0])
-        chosen, rows = built[0], [Candidate(built[0].backend, built[0].precision).to_json(chosen=True)]
+        chosen, rows = built[0], [Candidate(built[0].backend.NAME, built[0].precision).to_json(chosen=True)]
     else:
-        chosen, rows = fastest(built, recipe, workspace, reference)
+        chosen, rows = fastest(built, run, reference)
+    name = chosen.backend.NAME
     record = {
-        "backend": chosen.backend,
+        "backend": name,
         "precision": chosen.precision,
         "processor": machine.processor_class(),
-        "saturation": None if chosen.precision != "int8" else lower.saturation(workspace, chosen.backend),
-        "qdq_sha256": file_digest(workspace, f"{chosen.backend}/model.qdq.onnx"),
-        "versions": backends.get(chosen.backend).version(),
+        "saturation": None if chosen.precision != "int8" else document.saturation(run.workspace, name),
+        "qdq_sha256": run.digest(f"{name}/model.qdq.onnx"),
+        "versions": chosen.backend.version(),
         "build_seconds": round(chosen.seconds, 3),
-        "parity": {
-            "samples": min(PROBES, reference.samples),
-            "outputs": rows_of(chosen.parity),
-        },
+        "parity": {"samples": min(PROBES, reference.samples), "outputs": rows_of(chosen.parity)},
         "candidates": rows,
     }
-    chosen.folder.rename(area / chosen.backend)
+    chosen.folder.rename(area / name)
     shutil.rmtree(area / FOLDER)
-    (area / chosen.backend / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
+    (area / name / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
 @dataclass(frozen=True)
 class Built:
     """An engine in a folder of its own, checked against its graph; where `engine` is None, `fault` says why."""
 
-    backend: str
+    backend: Backend
     precision: str
     folder: Path
     seconds: float
@@ -128,38 +120,38 @@ class Built:
     fault: str | None
 
     @classmethod
-    def make(
-        cls, name: str, precision: str, recipe: Recipe, workspace: Workspace, reference: Reference, area: Path
-    ) -> Built:
+    def make(cls, backend: Backend, precision: str, run: Run, reference: Reference, area: Path) -> Built:
         """Builds, loads and checks one engine; what is wrong with it is in `fault`."""
-        backend, folder = backends.get(name), area / FOLDER / f"{name}-{precision}"
+        recipe, workspace, name = run.recipe, run.workspace, backend.NAME
+        folder = area / FOLDER / f"{name}-{precision}"
         qdq = workspace.path(f"{name}/model.qdq.onnx")
-        graph = qdq if precision == "int8" or hasattr(backend, "float_graph") else workspace.path(FLOAT_GRAPH)
+        graph = qdq if precision == "int8" or backend.OWN_FLOAT_GRAPHS else workspace.path(FLOAT_GRAPH)
         expected = Expected.read(workspace, name, precision, reference)
         start = time.perf_counter()
         try:
             if precision == "int8":
-                admit(workspace, name, graph)
-            build(backend, graph, folder, recipe, precision)
+                admit(workspace, backend, graph)
+            backends.build(backend, graph, folder, recipe, precision)
             seconds = time.perf_counter() - start
             log.info("engine: %s %s built in %.1f s, checking it against the graph", name, precision, seconds)
             engine = backend.load(folder, recipe.verification.threads)
             parity = check(engine, expected, reference, max(recipe.shapes.batches))
-            return cls(name, precision, folder, seconds, engine, parity, "; ".join(faults(parity)) or None)
+            return cls(backend, precision, folder, seconds, engine, parity, "; ".join(faults(parity)) or None)
         except EngineRefused as error:
             fault = str(error)
         except (PipelineError, OSError):
             raise
         except Exception as error:  # noqa: BLE001 -- whatever a runtime raises is a fault of its engine
-            fault = f"{name} cannot run the engine that it built: {_said(error)}"
-        return cls(name, precision, folder, time.perf_counter() - start, None, {}, fault)
+            fault = f"{name} cannot run the engine that it built: {backends.said(error)}"
+        return cls(backend, precision, folder, time.perf_counter() - start, None, {}, fault)
 
 
-def admit(workspace: Workspace, name: str, graph: Path) -> None:
+def admit(workspace: Workspace, backend: Backend, graph: Path) -> None:
     """Raises EngineRefused for a graph whose sums may saturate on this processor."""
-    found = None if backends.on_gpu(name) else lower.saturation(workspace, name)
-    here = machine.processor_class()
-    if not backends.on_gpu(name) and not processor.right_on(found, here):
+    if backend.ON_GPU:
+        return
+    found, here = document.saturation(workspace, backend.NAME), machine.processor_class()
+    if not processor.right_on(found, here):
         raise EngineRefused(
             f"{processor.risk(found)} of {graph} may saturate on this processor ({here}); "
             f"{workspace.again('--from', 'lower')} here, which needs no torch, or make it elsewhere with "
@@ -167,17 +159,14 @@ def admit(workspace: Workspace, name: str, graph: Path) -> None:
         )
 
 
-def fastest(
-    built: Sequence[Built], recipe: Recipe, workspace: Workspace, reference: Reference
-) -> tuple[Built, list[dict[str, Any]]]:
+def fastest(built: Sequence[Built], run: Run, reference: Reference) -> tuple[Built, list[dict[str, Any]]]:
     """Returns the engine that ships, and a row for every engine. Raises EngineRefused where none may ship."""
-    from pipeline import tasks
     from pipeline.judge import verdict
     from pipeline.judge.accuracy import accuracy
 
-    task = tasks.get(read_json(workspace, "quantizers.json")["task"])
-    budgets = verdict.budgets(recipe.budgets, task)
-    by_label = {f"{b.backend} {b.precision}": b for b in built}
+    task = run.task
+    budgets = verdict.budgets(run.recipe.budgets, task)
+    by_label = {f"{b.backend.NAME} {b.precision}": b for b in built}
 
     def judge(candidate: Candidate) -> candidates.Verdict:
         engine = by_label[candidate.label].engine
@@ -189,9 +178,9 @@ def fastest(
         kept = {key: section[key] for key in ("metric", "engine", "relative_drop", "agreement", "sqnr_db")}
         return kept, "; ".join(verdict.accuracy_reasons(section, budgets)) or None
 
-    times = timed({label: b.engine for label, b in by_label.items() if b.engine and not b.fault}, reference, recipe)
+    times = timed({label: b.engine for label, b in by_label.items() if b.engine and not b.fault}, reference, run.recipe)
     chosen, found = candidates.ship(
-        [Candidate(b.backend, b.precision, tuple(times.get(n, ())), b.fault) for n, b in by_label.items()], judge
+        [Candidate(b.backend.NAME, b.precision, tuple(times.get(n, ())), b.fault) for n, b in by_label.items()], judge
     )
     for c in found:
         log.info("engine: %s %s", c.label, c.fault or f"{1e3 * c.median:.3f} ms{' ships' if c is chosen else ''}")
@@ -225,31 +214,15 @@ def timed(engines: Mapping[str, backends.Engine], reference: Reference, recipe: 
     return {**times, **latency.interleave(near, warmup=0, runs=rounds, enough=enough)}
 
 
-def build(backend: backends.Backend, graph: Path, area: Path, recipe: Recipe, precision: str = "int8") -> None:
-    """Calls the backend's build; a runtime's own exception becomes a full disk's OSError or EngineRefused."""
-    try:
-        backend.build(graph, area, recipe, precision)
-    except (PipelineError, OSError):
-        raise
-    except Exception as error:  # runtimes raise what they like, and none has a class for a full disk
-        if shutil.disk_usage(graph.parent).free < graph.stat().st_size:
-            raise OSError(errno.ENOSPC, "no space left for the engine", str(area)) from error
-        raise EngineRefused(f"{backend.NAME} builds no engine from {graph}: {_said(error)}") from error
-
-
-def _said(error: Exception) -> str:
-    return str(error).strip()[:500] or type(error).__name__
-
-
 def refuse(built: Built) -> None:
     """Raises EngineRefused naming every output that is wrong."""
     if built.engine is None:
         raise EngineRefused(str(built.fault))
     wrong = faults(built.parity)
     if wrong:
-        others = [name for name in backends.usable() if name != built.backend]
+        others = [name for name in backends.usable() if name != built.backend.NAME]
         raise EngineRefused(
-            f"the {built.backend} engine does not compute its QDQ graph and is refused; earlier artifacts are "
+            f"the {built.backend.NAME} engine does not compute its QDQ graph and is refused; earlier artifacts are "
             "unchanged:\n  "
             + "\n  ".join(wrong)
             + f"\nUse BACKEND={' or '.join(others) or '…'}, keep the family's rewrites on, or switch off the "

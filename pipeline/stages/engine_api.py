@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pipeline import backends, families
@@ -19,6 +18,7 @@ from pipeline.recipe import Recipe
 
 if TYPE_CHECKING:
     from pipeline.backends import Array, Engine
+    from pipeline.tasks import Task
 
 
 class LoadedEngine:
@@ -35,7 +35,7 @@ class LoadedEngine:
         folder: Path,
         backend: str,
         engine: Engine,
-        task: ModuleType,
+        task: Task,
         recipe: Recipe,
         limits: Mapping[str, _engine_inputs.Limits],
         files: Mapping[str, bytes],

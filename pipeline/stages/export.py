@@ -9,59 +9,61 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import EngineRefused
-from pipeline.model import loading
-from pipeline.model.float_side import held_out, judge_float
-from pipeline.stages import calibrate, file_digest, versions
+from pipeline.measure.versions import versions
+from pipeline.model import loading, samples
+from pipeline.model.float_side import judge_float
 from pipeline.stages.code import code_digest
 
 if TYPE_CHECKING:
-    from pipeline.artifacts import Workspace
-    from pipeline.recipe import Recipe
+    from pipeline.run import Run
     from pipeline.tasks import Arrays
 
 NAME = "export"
 log = logging.getLogger(__name__)
 
 
-def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
+def inputs(run: Run) -> dict[str, Any]:
+    recipe = run.recipe
     return {
-        "quantizers.json": file_digest(workspace, "quantizers.json"),
-        "calibration.npz": file_digest(workspace, "calibration.npz"),
-        "checkpoint": workspace.manifest.stages.get("quantize", {}).get("inputs", {}).get("checkpoint"),
-        "data": calibrate.data_digest(recipe),
+        "quantizers.json": run.digest("quantizers.json"),
+        "calibration.npz": run.digest("calibration.npz"),
+        "checkpoint": run.checkpoint_digest,
+        "data": samples.data_digest(recipe),
         "shapes": recipe.shapes.model_dump(exclude={"batches"}),
         "rewrites": recipe.rewrites,
         "samples": recipe.verification.samples,
         "seed": recipe.seed,
         "code": code_digest(__name__),
         **versions("torch", "transformers", "onnx", "onnxscript", "onnx-ir", "onnxruntime"),
-    }  # fmt: skip
+    }
 
 
-def outputs(recipe: Recipe) -> list[str]:
+def outputs(run: Run) -> list[str]:
     return ["model.onnx", "candidates.onnx", "reference.npz", "parity.json"]
 
 
-def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
+def make(run: Run, area: Path) -> None:
     import onnx_ir as ir
 
     from pipeline.graph.write import write_checked
     from pipeline.model.unrewritten import exported_beside
 
+    recipe = run.recipe
     source = loading.open_source(recipe)
-    samples = held_out(recipe, source, workspace.folder)  # first: bad data shows before minutes of export
+    # first: bad data shows before minutes of export
+    held_out = samples.evaluation(recipe, source, run.workspace.folder)
     rewritten = bool(recipe.rewrites and source.family.rewrites())
     log.info("exporting the %s", "float and the quantized model" if rewritten else "model")
     with exported_beside(recipe, area) if rewritten else nullcontext():
-        model, candidates = export_quantized(source, recipe, workspace)
+        model, candidates = export_quantized(source, run)
         write_checked(candidates, area / "candidates.onnx")
         write_checked(without_quantizers(ir.load(area / "candidates.onnx")), area / "model.onnx")
-        prove_operators(model, candidates, samples[0], area)
+        prove_operators(model, candidates, held_out[0], area)
     if not rewritten:
-        judge_float(source, recipe, samples, area / "model.onnx")
+        judge_float(source, recipe, held_out, area / "model.onnx")
 
 
-def export_quantized(source: loading.Source, recipe: Recipe, workspace: Workspace) -> tuple[Any, Any]:
+def export_quantized(source: loading.Source, run: Run) -> tuple[Any, Any]:
     """Returns the quantized PyTorch model and its graph; amax by max, the lower stage sets the chosen method's."""
     from calibration import CalibrationTable
     from calibration.arithmetic import scale_of
@@ -70,11 +72,11 @@ def export_quantized(source: loading.Source, recipe: Recipe, workspace: Workspac
     from pipeline.model.onnx_export import export_onnx
     from pipeline.quantization import apply_amax
 
-    table = CalibrationTable.read(workspace.path("calibration.json"))
+    table = CalibrationTable.read(run.workspace.path("calibration.json"))
     amax = {name: r.amax_for("max") for name, r in table.records.items() if r.degenerate is None}
-    model = loading.quantized_model(source, recipe)
+    model = loading.quantized_model(source, run.recipe)
     apply_amax(model, amax)  # type: ignore[arg-type]
-    sample = loading.random_inputs(source, recipe)
+    sample = loading.random_inputs(source, run.recipe)
     graph = export_onnx(model, sample, source.outputs, source.family.dynamic_axes(tuple(sample)))
     set_scales(graph, {name: scale_of(value) for name, value in amax.items()})  # type: ignore[arg-type]
     return model, tidy(graph).model
@@ -90,11 +92,11 @@ def without_quantizers(candidates: Any) -> Any:
     return candidates
 
 
-def prove_operators(model: Any, candidates: Any, samples: Arrays, area: Path) -> None:
+def prove_operators(model: Any, candidates: Any, inputs: Arrays, area: Path) -> None:
     """Writes parity.json: every quantized operator of the graph against PyTorch's fake quantization."""
     from pipeline.model.operator_parity import compare_operators
 
-    results = compare_operators(model, candidates, {name: value[:1] for name, value in samples.items()}, area)
+    results = compare_operators(model, candidates, {name: value[:1] for name, value in inputs.items()}, area)
     (area / "parity.json").write_text(json.dumps([r.to_json() for r in results], indent=1), encoding="utf-8")
     flips = sum(r.flips for r in results)
     log.info("%d quantized operators equal PyTorch's; %d values on a rounding boundary", len(results), flips)

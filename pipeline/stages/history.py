@@ -9,22 +9,22 @@ from pipeline.measure.memory import PeakMemory
 from pipeline.stages import CHOICE, order, record_name
 
 if TYPE_CHECKING:
-    from pipeline.artifacts import Workspace
-    from pipeline.recipe import Recipe
+    from pipeline.run import Run
 
 
-def earlier_stages(recipe: Recipe, workspace: Workspace, present: str) -> list[dict[str, Any]]:
+def earlier_stages(run: Run, present: str) -> list[dict[str, Any]]:
     """Returns the stages before this one; a skipped one has the figures of the earlier run that made its files.
 
     Where the engine was chosen among backends, what was made for the others is there too, as <stage>/<backend>.
     """
-    recorded = workspace.manifest.stages
-    chosen = workspace.manifest.files.get(f"{recipe.backend}/engine.json", {}).get("stage") == CHOICE
+    manifest = run.workspace.manifest
+    recorded = manifest.stages
+    chosen = manifest.files.get(f"{run.recipe.backend}/engine.json", {}).get("stage") == CHOICE
     found = []
-    for name in order(recipe):
+    for name in order(run.recipe):
         if name == present:
             continue
-        keys = {name: CHOICE if chosen and name == "engine" else record_name(name, recipe)}
+        keys = {name: CHOICE if chosen and name == "engine" else record_name(name, run.recipe)}
         if chosen and name in ("select", "lower"):
             keys.update({key: key for key in recorded if key.startswith(f"{name}/") and key not in keys.values()})
         found += [(shown, key) for shown, key in keys.items() if key in recorded]
@@ -33,7 +33,7 @@ def earlier_stages(recipe: Recipe, workspace: Workspace, present: str) -> list[d
             "name": shown,
             "seconds": recorded[key]["seconds"],
             "peak_rss_bytes": recorded[key]["peak_rss_bytes"],
-            "skipped": key not in workspace.ran,
+            "skipped": key not in run.workspace.ran,
         }
         for shown, key in found
     ]

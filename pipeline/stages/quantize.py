@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline import tasks
-from pipeline.artifacts import Workspace
 from pipeline.checkpoint import reading, weights
 from pipeline.errors import InputError
 from pipeline.families import _engine_inputs
 from pipeline.files import digest_path
 from pipeline.judge import verdict
 from pipeline.judge.evaluation import PER_MODEL
+from pipeline.measure.versions import versions
 from pipeline.model import loading, processing_check
-from pipeline.stages import versions
-from pipeline.stages.calibrate import data_digest
+from pipeline.model.samples import data_digest
 from pipeline.stages.code import code_digest
 from pipeline.tasks import _image_processing
 
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from pipeline.recipe import Recipe
+    from pipeline.run import Run
 
 NAME = "quantize"
 log = logging.getLogger(__name__)
@@ -36,7 +36,8 @@ log = logging.getLogger(__name__)
 EXACT = 1e-4  # largest difference a rewrite may make, relative to the largest output: float rounding over the depth
 
 
-def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
+def inputs(run: Run) -> dict[str, Any]:
+    recipe = run.recipe
     source = loading.open_source(recipe)
     return {
         "checkpoint": digest_path(source.folder),
@@ -51,13 +52,14 @@ def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
     }
 
 
-def outputs(recipe: Recipe) -> list[str]:
+def outputs(run: Run) -> list[str]:
     return ["quantizers.json", "config.json"]
 
 
-def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
+def make(run: Run, area: Path) -> None:
     from pipeline import quantization
 
+    recipe = run.recipe
     source = loading.open_source(recipe)
     weights.check_weights(source.folder)
     copy_preprocessing(source, area)
@@ -107,8 +109,7 @@ def check_labels(source: loading.Source, recipe: Recipe, parts: Sequence[Mapping
     """
     labels = {n: x if n in PER_MODEL else np.concatenate([part[n] for part in parts]) for n, x in parts[0].items()}
     loading.check_judgeable(source, recipe, labels)
-    unseen = source.task.unseen(labels) if hasattr(source.task, "unseen") else []
-    if unseen:
+    if unseen := source.task.unseen(labels):
         log.warning("%s", verdict.unseen(unseen, len(labels["class_names"])))
 
 
@@ -190,9 +191,8 @@ def copy_preprocessing(source: loading.Source, area: Path) -> None:
     for name in source.family.COPIED:
         if (source.folder / name).exists():
             reading.copy(source.folder, name, area)
-    if hasattr(source.task, "settings"):
-        for name, content in source.task.settings(source.folder).items():
-            (area / name).write_text(content, encoding="utf-8")
+    for name, content in source.task.settings(source.folder).items():
+        (area / name).write_text(content, encoding="utf-8")
     if _image_processing.FILE in source.family.COPIED:
         _image_processing.read(source.folder)
     if "tokenizer.json" in source.family.COPIED:

@@ -9,23 +9,22 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from pipeline import backends, distributed, tasks
+from pipeline import backends, distributed
+from pipeline.backends import RECORD, Backend
 from pipeline.errors import ArtifactError
 from pipeline.judge import candidates, verdict
 from pipeline.judge.accuracy import accuracy, batch_rows, finite
 from pipeline.judge.evaluation import FILE as REFERENCE
 from pipeline.judge.evaluation import PROBES, Reference, one_by_one, read_json
-from pipeline.judge.reference import CUDA, Session, float_session
+from pipeline.judge.reference import CUDA, Session, float_graphs, float_session
 from pipeline.judge.reference import missing as reference_missing
 from pipeline.judge.soundness import Expected, Whole, check, faults, rows
 from pipeline.measure import latency, machine, processor
+from pipeline.measure.versions import PACKAGES, versions
 from pipeline.progress import track
 from pipeline.report import schema, sections
-from pipeline.stages import engine as engine_stage
-from pipeline.stages import file_digest, versions
 from pipeline.stages.code import code_digest
 from pipeline.stages.history import earlier_stages, this_stage
 
@@ -34,27 +33,25 @@ if TYPE_CHECKING:
     from pipeline.backends import Array, Engine
     from pipeline.judge.parity import Limit
     from pipeline.recipe import Recipe
+    from pipeline.run import Run
+    from pipeline.tasks import Task
 
 log = logging.getLogger(__name__)
 
 NAME = "verify"
 EXAMPLES = 8
 MORE = 2  # times the rounds asked for, on top of them, where these leave open whether the speed budget is met
-PACKAGES = (
-    "numpy", "onnxruntime", "openvino", "tensorrt", "torch", "transformers", "onnx", "onnxscript",
-    "pytorch-quantization",
-)  # fmt: skip
 
 
-def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
+def inputs(run: Run) -> dict[str, Any]:
     """Returns everything the report depends on, the machine's load excepted."""
-    name = backends.choose(recipe.backend)
-    files = [f"{name}/{file}" for file in (*backends.get(name).FILES, engine_stage.RECORD, "model.qdq.onnx")]
+    recipe, backend = run.recipe, run.backend
+    files = [f"{backend.NAME}/{file}" for file in (*backend.FILES, RECORD, "model.qdq.onnx")]
     files += ["model.onnx", "original.onnx", REFERENCE, "quantizers.json", "calibration.json"]
     files += ["preprocessor_config.json"]  # whose size the report holds beside the engine's
     return {
-        "backend": name,
-        **{file: file_digest(workspace, file) for file in files},
+        "backend": backend.NAME,
+        **{file: run.digest(file) for file in files},
         "budgets": recipe.budgets.model_dump(),
         "verification": recipe.verification.model_dump(),
         "batches": list(recipe.shapes.batches),
@@ -62,29 +59,27 @@ def inputs(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         "percentile": recipe.calibration.percentile,
         "code": code_digest(__name__),
         **versions("numpy", "onnxruntime"),
-        **{f"version {package}": found for package, found in backends.get(name).version().items()},
+        **{f"version {package}": found for package, found in backend.version().items()},
     }
 
 
-def outputs(recipe: Recipe) -> list[str]:
+def outputs(run: Run) -> list[str]:
     """Returns the reports."""
-    return [f"{backends.choose(recipe.backend)}/report.json", "report.json", "report.html"]
+    return [f"{run.backend.NAME}/report.json", "report.json", "report.html"]
 
 
-def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
+def make(run: Run, area: Path) -> None:
     """Writes <backend>/report.json, report.json and report.html, whatever the verdict."""
     from pipeline.report import page
 
     start = time.perf_counter()
-    name = backends.choose(recipe.backend)
+    recipe, workspace, task, backend = run.recipe, run.workspace, run.task, run.backend
+    name = backend.NAME
     record = built_from_present_graph(workspace, name)
-    about = read_json(workspace, "quantizers.json")
-    task = tasks.get(about["task"])
     reference = Reference.read(workspace)
     budgets = verdict.budgets(recipe.budgets, task)
-    threads = threads_of(recipe)
-    floats, missing = float_sessions(workspace, threads, on_gpu=backends.on_gpu(name))
-    engine = ready(workspace, name, threads, reference)
+    floats, missing = float_sessions(workspace, run.threads, on_gpu=backend.ON_GPU)
+    engine = ready(run, reference)
     whole = Whole(engine, reference.outputs)
     found = shared_one_by_one(whole, reference.inputs, f"{name} on held-out samples")
     expected = Expected.read(workspace, name, record["precision"], reference)
@@ -96,28 +91,28 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
         "checkpoint": recipe.checkpoint or "embedded",
         "family": recipe.family,
         "recipe": recipe.recorded(),
-        "task": about["task"],
+        "task": run.about["task"],
         "backend": name,
         "precision": record["precision"],
-        "judged": judged_files(workspace, name),
+        "judged": judged_files(workspace, backend),
         "held_out": reference.digest(),
         "verdict": "pass",
         "reasons": [],
         "notes": verdict.notes(scores, budgets),
         "budgets": budgets.model_dump(),
         "accuracy": scores,
-        "latency": timing(recipe, floats, missing, reference, engine, threads),
+        "latency": timing(recipe, floats, missing, reference, engine, run.threads),
         "batches": batches(recipe, task, reference, whole, found, expected.limits),
         "size": sections.sizes(workspace, name),
-        "image_size": sections.image_size(recipe, workspace),
+        "image_size": sections.image_size(run),
         "precision_report": precision_report,
         "parity": {"samples": min(PROBES, reference.samples), "outputs": rows(parity), "faults": faults(parity)},
-        "processor": None if backends.on_gpu(name) else built_on(record),
+        "processor": None if backend.ON_GPU else built_on(record),
         "candidates": record["candidates"],
         "instead": candidates.refusal(record["candidates"]),
-        "calibration": sections.calibration(recipe, workspace),
-        "environment": machine.environment(threads, versions(*PACKAGES)),
-        "stages": [*earlier_stages(recipe, workspace, NAME), this_stage(NAME, start)],
+        "calibration": sections.calibration(run),
+        "environment": machine.environment(run.threads, versions(*PACKAGES)),
+        "stages": [*earlier_stages(run, NAME), this_stage(NAME, start)],
         "run_seconds": workspace.seconds(),
     }
     report["reasons"] = [*whole.faults, *verdict.reasons(report, budgets)]
@@ -135,23 +130,18 @@ def run(recipe: Recipe, workspace: Workspace, area: Path) -> None:
     page.render(report, workspace, area, examples=shown, class_names=classes)
 
 
-def assist(recipe: Recipe, workspace: Workspace) -> None:
+def assist(run: Run) -> None:
     """Runs this rank's share of the held-out samples; timing, batches and the report are rank 0's alone."""
-    name = backends.choose(recipe.backend)
-    built_from_present_graph(workspace, name)
-    reference = Reference.read(workspace)
-    engine = ready(workspace, name, threads_of(recipe), reference)
+    name = run.backend.NAME
+    built_from_present_graph(run.workspace, name)
+    reference = Reference.read(run.workspace)
+    engine = ready(run, reference)
     shared_one_by_one(Whole(engine, reference.outputs), reference.inputs, f"{name} on held-out samples")
 
 
-def threads_of(recipe: Recipe) -> int:
-    """Returns how many threads the engine uses: as many on every rank as in one process, as sums depend on it."""
-    return recipe.verification.threads or machine.usable_cores()
-
-
-def ready(workspace: Workspace, name: str, threads: int, reference: Reference) -> Engine:
+def ready(run: Run, reference: Reference) -> Engine:
     """Returns the checked engine, prepared for single samples."""
-    engine = backends.load_checked(workspace, name, threads)
+    engine = backends.load_checked(run.workspace, run.backend.NAME, run.threads)
     engine.prepare({n: x[:1].shape for n, x in reference.inputs.items()})
     return engine
 
@@ -179,19 +169,19 @@ def built_on(record: Mapping[str, Any]) -> dict[str, str]:
     return {"built_on": record["processor"], "right_on": right}
 
 
-def judged_files(workspace: Workspace, name: str) -> dict[str, str]:
+def judged_files(workspace: Workspace, backend: Backend) -> dict[str, str]:
     """Returns {file: sha256} of the engine that a report is about: another one has no verdict."""
-    files = [f"{name}/{file}" for file in (*backends.get(name).FILES, engine_stage.RECORD)]
+    files = [f"{backend.NAME}/{file}" for file in (*backend.FILES, RECORD)]
     return {file: workspace.manifest.files[file]["sha256"] for file in files}
 
 
 def built_from_present_graph(workspace: Workspace, name: str) -> dict[str, Any]:
     """Returns engine.json. Raises ArtifactError when the QDQ graph was written again after the engine."""
-    record = read_json(workspace, f"{name}/{engine_stage.RECORD}")
-    if record["qdq_sha256"] != file_digest(workspace, f"{name}/model.qdq.onnx"):
+    record = read_json(workspace, f"{name}/{RECORD}")
+    if record["qdq_sha256"] != workspace.digest(f"{name}/model.qdq.onnx"):
         raise ArtifactError(
             f"the {name} engine was built from another {name}/model.qdq.onnx than the present one; "
-            f"{workspace.again(file=f'{name}/{engine_stage.RECORD}')}."
+            f"{workspace.again(file=f'{name}/{RECORD}')}."
         )
     return record
 
@@ -205,7 +195,7 @@ def float_sessions(workspace: Workspace, threads: int, *, on_gpu: bool) -> tuple
     if reason is not None:
         log.warning("the latency of float ONNX Runtime is not measured: %s", reason)
         return {}, reason
-    floats = {n: float_session(path, threads, on_gpu=on_gpu) for n, path in sections.float_graphs(workspace).items()}
+    floats = {n: float_session(path, threads, on_gpu=on_gpu) for n, path in float_graphs(workspace).items()}
     if on_gpu and floats["float_ort"].provider != CUDA:
         log.warning("float ONNX Runtime has no CUDA here and runs on the CPU (pip install onnxruntime-gpu).")
     return floats, None
@@ -257,7 +247,7 @@ def timing(
 
 def batches(
     recipe: Recipe,
-    task: ModuleType,
+    task: Task,
     reference: Reference,
     engine: Whole,
     found: dict[str, Array],

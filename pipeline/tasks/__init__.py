@@ -1,6 +1,7 @@
 """What a model is for: how samples become inputs, outputs become predictions, and predictions a score.
 
-One task is one module, found by its name; none needs torch, because a deployed engine needs the same code:
+One task is one module, found by its name; none needs torch, because a deployed engine needs the same code. A module has
+every name of the protocol `Task`; those that most answer alike come from `_defaults`:
 
     METRIC, SAMPLES, AGREEMENT                     where the recipe names none: samples per split, the budget
     def samples(recipe, config, split, count, folder=…) -> raw samples of a split: calibration, selection, evaluation
@@ -13,14 +14,14 @@ One task is one module, found by its name; none needs torch, because a deployed 
     def chance(predictions, labels, own)           -> {answer: tally} of answers that need no look at the input;
                                                       predictions and their tally `own`: the float model's
     def unjudgeable(labels)                        -> why no model can be judged by these labels, None where one can
-    def unseen(labels)                             optional: the classes that no label holds
+    def unseen(labels)                             -> the classes that no label holds
     def agreement(a, b)                            -> share of equal predictions
     def examples(inputs, labels, reference, engine, limit) -> what the report page shows
-    def per_class(tally, labels)                   optional, for the plot: {class: metric}
-    def reference_labels(predictions)              optional: labels that the float model defines
-    def settings(folder)                           optional: {file: content} of what else the checkpoint says
-    def judged(outputs, labels)                    optional: the part of the outputs that predictions depend on
-    def preprocess(folder, raw) / postprocess(folder, outputs, labels)   for deployment
+    def per_class(tally, labels)                   -> {class: metric}, for the plot
+    def reference_labels(outputs, labels)          -> labels that the float model's outputs define
+    def settings(folder)                           -> {file: content} of what else the checkpoint says
+    def judged(outputs, labels)                    -> the part of the outputs that predictions depend on
+    def preprocess(folder, raw, recipe) / postprocess(folder, outputs, labels)   for deployment
 
 `folder` holds the checkpoint's own config.json and tokenizer.json or preprocessor_config.json.
 """
@@ -31,8 +32,7 @@ import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import numpy as np
 
@@ -45,17 +45,48 @@ Arrays = dict[str, np.ndarray]
 Sample = TypeVar("Sample")
 
 
+class Task(Protocol):
+    """The names that a module of this package has."""
+
+    METRIC: str
+    AGREEMENT: float
+    SAMPLES: dict[str, int]
+
+    def samples(
+        self, recipe: Recipe, config: dict[str, Any], split: str, count: int, *, folder: Path
+    ) -> Sequence[Any]: ...
+    def encode(self, folder: Path, recipe: Recipe, samples: Any) -> tuple[Arrays, Arrays]: ...
+    def own_encoding(self, folder: Path, recipe: Recipe, samples: Any) -> Arrays: ...
+    def predict(self, outputs: Arrays, labels: Arrays) -> Any: ...
+    def score(self, predictions: Any, labels: Arrays) -> float: ...
+    def tally(self, predictions: Any, labels: Arrays) -> np.ndarray: ...
+    def metric(self, means: np.ndarray, /) -> np.ndarray: ...
+    def chance(self, predictions: Any, labels: Arrays, own: np.ndarray) -> Mapping[str, np.ndarray]: ...
+    def unjudgeable(self, labels: Arrays) -> str | None: ...
+    def unseen(self, labels: Arrays) -> list[str]: ...
+    def agreement(self, a: Any, b: Any) -> float: ...
+    def examples(
+        self, inputs: Arrays, labels: Arrays, reference: Any, engine: Any, limit: int
+    ) -> list[dict[str, Any]]: ...
+    def per_class(self, tally: np.ndarray, labels: Arrays) -> dict[str, float]: ...
+    def reference_labels(self, outputs: Arrays, labels: Arrays) -> Arrays: ...
+    def settings(self, folder: Path) -> dict[str, str]: ...
+    def judged(self, outputs: Arrays, labels: Arrays) -> Arrays: ...
+    def preprocess(self, folder: Path, raw: Any, recipe: Recipe) -> tuple[Arrays, Arrays]: ...
+    def postprocess(self, folder: Path, outputs: Arrays, labels: Arrays) -> Any: ...
+
+
 def names() -> list[str]:
     """Returns every task, as written in the manifest: 'question-answering', …"""
     package = Path(__file__).parent
     return sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules([str(package)]) if m.name[0] != "_")
 
 
-def get(name: str) -> ModuleType:
+def get(name: str) -> Task:
     """Returns the module of a task."""
     if name not in names():
         raise InputError(f"unknown task {name!r}.{near_names(name, names())}")
-    return importlib.import_module(f"pipeline.tasks.{name.replace('-', '_')}")
+    return cast(Task, importlib.import_module(f"pipeline.tasks.{name.replace('-', '_')}"))
 
 
 def equal_share(a: Sequence[Any], b: Sequence[Any]) -> float:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.errors import InputError
-from pipeline.tasks import Arrays, _files, _text, equal_share, take
-from pipeline.tasks._answers import chance, f1, normalize, questions, score, tally, unjudgeable
+from pipeline.tasks import Arrays, _answers, _defaults, _files, _text, equal_share, take
+from pipeline.tasks._answers import questions
 from pipeline.tasks._squad import read_file, read_squad
 
 if TYPE_CHECKING:
@@ -19,11 +19,20 @@ if TYPE_CHECKING:
 
     from pipeline.recipe import Recipe
 
-__all__ = ["chance", "f1", "normalize", "score", "tally", "unjudgeable"]
-
 METRIC = "f1"
 AGREEMENT = 0.95  # answers, letter by letter
 SAMPLES = {"calibration": 64, "selection": 64, "evaluation": 500}
+
+score = _answers.score
+tally = _answers.tally
+chance = _answers.chance
+unjudgeable = _answers.unjudgeable
+metric = _defaults.metric
+per_class = _defaults.per_class
+reference_labels = _defaults.reference_labels
+settings = _defaults.settings
+unseen = _defaults.unseen
+
 STRIDE = 32  # tokens that two windows of a long context share
 LONGEST_ANSWER = 30  # tokens
 NEEDED = {"question", "context"}  # to give an answer

@@ -12,22 +12,31 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from pipeline.errors import InputError, near_names
-from pipeline.tasks import Arrays, _files, _image_processing, _images, take
+from pipeline.tasks import Arrays, _defaults, _files, _image_processing, _images, _iou, take
 from pipeline.tasks._files import shown
 from pipeline.tasks._image_processing import IGNORE, Processing
-from pipeline.tasks._iou import chance, class_iou, metric, per_class, score, tally, unjudgeable, unseen
 from pipeline.tasks.text_classification import class_names
 
 if TYPE_CHECKING:
     from pipeline.recipe import Recipe
-
-__all__ = ["chance", "class_iou", "metric", "per_class", "score", "tally", "unjudgeable", "unseen"]
 
 log = logging.getLogger(__name__)
 
 METRIC = "miou"
 AGREEMENT = 0.99  # pixels
 SAMPLES = {"calibration": 32, "selection": 16, "evaluation": 100}
+
+score = _iou.score
+tally = _iou.tally
+metric = _iou.metric
+chance = _iou.chance
+unjudgeable = _iou.unjudgeable
+unseen = _iou.unseen
+per_class = _iou.per_class
+judged = _defaults.judged
+reference_labels = _defaults.reference_labels
+settings = _defaults.settings
+
 Sample = tuple[np.ndarray, np.ndarray]  # image uint8 [H, W, 3], mask uint8 [H, W]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.tasks import Arrays, _files, _pooling, _text, take
+from pipeline.tasks import Arrays, _defaults, _files, _pooling, _text, take
 
 if TYPE_CHECKING:
     from pipeline.recipe import Recipe
@@ -18,6 +18,10 @@ METRIC = "cosine"  # mean cosine to the float embeddings: without labels the flo
 AGREEMENT = 0.9  # nearest neighbours: two almost equally near ones swap at the smallest change
 # sentences are short: it takes many to meet the outliers of every channel
 SAMPLES = {"calibration": 256, "selection": 128, "evaluation": 256}
+
+metric = _defaults.metric
+per_class = _defaults.per_class
+unseen = _defaults.unseen
 
 
 def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int, *, folder: Path) -> list[str]:
@@ -58,9 +62,9 @@ def judged(outputs: Arrays, labels: Arrays) -> Arrays:
     return {"last_hidden_state": outputs["last_hidden_state"][labels["attention_mask"] != 0]}
 
 
-def reference_labels(predictions: np.ndarray) -> Arrays:
+def reference_labels(outputs: Arrays, labels: Arrays) -> Arrays:
     """Returns the labels that the float model itself defines."""
-    return {"embedding": predictions}
+    return {"embedding": predict(outputs, labels)}
 
 
 def score(predictions: np.ndarray, labels: Arrays) -> float:

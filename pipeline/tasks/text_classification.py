@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.errors import InputError, near_names
-from pipeline.tasks import Arrays, _files, _text, take
+from pipeline.tasks import Arrays, _defaults, _files, _text, take
 
 if TYPE_CHECKING:
     from pipeline.recipe import Recipe
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 METRIC = "accuracy"
 AGREEMENT = 0.98  # labels
 SAMPLES = {"calibration": 64, "selection": 64, "evaluation": 500}
+
+judged = _defaults.judged
+metric = _defaults.metric
+reference_labels = _defaults.reference_labels
+settings = _defaults.settings
 
 
 def class_names(config: dict[str, Any]) -> list[str]:

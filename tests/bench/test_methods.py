@@ -26,9 +26,8 @@ from pipeline.judge import parity
 from pipeline.judge.evaluation import Reference, one_by_one
 from pipeline.judge.reference import exact_session
 from pipeline.measure import machine, processor
-from pipeline.model import loading
+from pipeline.model import loading, samples
 from pipeline.recipe import Recipe
-from pipeline.stages import calibrate
 
 PEERS = [name for name, method in methods.found().items() if method.peer]
 OWN = [name for name in methods.found() if name.startswith(("ours_", "float_", "rewritten_"))]
@@ -107,7 +106,7 @@ def test_asking_whether_methods_can_run_loads_no_torch() -> None:
 @pytest.mark.parametrize("model", ["bert", "segformer"])
 def test_peers_get_the_samples_of_the_calibrate_stage(model: str, exported: Exported) -> None:
     recipe = exported(model)
-    expected, digest = calibrate.samples(recipe, loading.open_source(recipe), recipe.folder)
+    expected, digest = samples.calibration(recipe, loading.open_source(recipe), recipe.folder)
     found = _calibration_data.arrays(Workspace(recipe.folder))
     assert found.keys() == expected.keys()
     for name, value in expected.items():

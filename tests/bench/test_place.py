@@ -14,7 +14,6 @@ import pytest
 from helpers.command_line import Cli
 from helpers.runs import options_of, snapshot
 from pipeline import backends, stages, tasks
-from pipeline.artifacts import Workspace
 from pipeline.backends._policy import Policy
 from pipeline.bench import place
 from pipeline.bench.place import engines as placement_engines
@@ -25,6 +24,7 @@ from pipeline.lowering import Choice, placement, selection, stored
 from pipeline.lowering.stored import in_order
 from pipeline.measure import machine, processor
 from pipeline.recipe import Budgets, Recipe
+from pipeline.run import Run
 
 LIMITS = Budgets(relative_drop=0.01, agreement=0.95)  # type: ignore[call-arg]
 MOVES = [("linear",), ("scores",), ("context",), ("head",)]
@@ -276,7 +276,7 @@ def test_another_default_makes_the_graph_stale(recipe: Recipe) -> None:
     changes = ["context by default changed: on -> off", "head by default changed: off -> on"]
     assert stages.why_stale("lower", recipe) == changes
     automatic = selection.automatic(recipe)
-    assert "head by default" in stages.load("select").inputs(automatic, Workspace(recipe.folder))
+    assert "head by default" in stages.load("select").inputs(Run.of(automatic))
     stages.run("lower", recipe)
     rows = json.loads((recipe.folder / "onnxruntime" / "placement.json").read_text())["quantizers"]
     float_here = {"scores", "context"} if processor.bounded(recipe) else {"context"}
@@ -284,7 +284,7 @@ def test_another_default_makes_the_graph_stale(recipe: Recipe) -> None:
 
 
 def side_of(recipe: Recipe, tmp_path: Path) -> placement_engines.Side:
-    return placement_engines.Side(recipe, Workspace(recipe.folder), tmp_path / "area")
+    return placement_engines.Side(Run.of(recipe), tmp_path / "area")
 
 
 def test_an_engine_that_is_not_its_graph_is_refused(

@@ -603,7 +603,7 @@ def test_an_output_folder_that_is_a_file(cli: Cli, tmp_path: Path, checkpoints: 
     [
         "pipeline.model.loading.open_source",
         "pipeline.tasks.question_answering.encode",
-        "pipeline.stages.calibrate.collect",
+        "pipeline.model.collecting.collect",
         "calibration.histograms.write_histograms",
         "pipeline.artifacts.sha256",
     ],

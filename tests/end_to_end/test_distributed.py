@@ -17,11 +17,11 @@ from helpers import ROOT
 from helpers.runs import options_of, snapshot
 from helpers.usable import USABLE
 from pipeline import distributed, stages
-from pipeline.artifacts import Workspace
 from pipeline.distributed import World
 from pipeline.errors import InputError
-from pipeline.model import loading
+from pipeline.model import collecting, loading, samples
 from pipeline.recipe import Recipe
+from pipeline.run import Run
 from pipeline.stages import build, calibrate
 
 FILES = ("calibration.json", "calibration.npz")
@@ -32,13 +32,13 @@ import os
 import runpy
 from pipeline import distributed
 from pipeline.errors import BackendUnavailable
-from pipeline.stages import calibrate
+from pipeline.model import collecting
 
 def fault(*arguments):
     {fault}
 
-honest = calibrate.collect
-calibrate.collect = lambda *arguments: (fault if distributed.world().rank == 1 else honest)(*arguments)
+honest = collecting.collect
+collecting.collect = lambda *arguments: (fault if distributed.world().rank == 1 else honest)(*arguments)
 runpy.run_module("pipeline", run_name="__main__")
 """
 
@@ -82,10 +82,10 @@ def test_a_statistic_that_does_not_arrive_changes_the_result(
     from calibration.histograms import histograms_to_bytes
 
     source = loading.open_source(calibrated[name])
-    arrays, _ = calibrate.samples(calibrated[name], source, calibrated[name].folder)
+    arrays, _ = samples.calibration(calibrated[name], source, calibrated[name].folder)
 
     def collected() -> bytes:
-        return histograms_to_bytes(*calibrate.collect(loading.quantized_model(source, calibrated[name]), arrays, 3))
+        return histograms_to_bytes(*collecting.collect(loading.quantized_model(source, calibrated[name]), arrays, 3))
 
     alone = collected()
     sent: dict[int, dict[str, Any]] = {}
@@ -191,7 +191,7 @@ def test_a_rank_that_sees_other_files_says_so(calibrated: dict[str, Recipe], mon
     stages.run("calibrate", calibrated["bert"])
     assert found == [0], "up to date: the others have nothing to do"
     assert stages.assist("calibrate", other)["skipped"]
-    leader = stages._fingerprint(calibrate.inputs(calibrated["bert"], Workspace(calibrated["bert"].folder)))
+    leader = stages._fingerprint(calibrate.inputs(Run.of(calibrated["bert"])))
     monkeypatch.setattr(distributed, "leader_says", lambda value: leader)
     with pytest.raises(InputError, match="calibrate: rank 0 sees other data, files, code or versions than rank 0"):
         stages.assist("calibrate", other)

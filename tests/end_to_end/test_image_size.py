@@ -17,6 +17,7 @@ from pipeline.errors import InputError
 from pipeline.model import loading, processing_check
 from pipeline.recipe import Recipe
 from pipeline.report import summary
+from pipeline.run import Run
 from pipeline.tasks import _image_processing, semantic_segmentation
 
 CopyOf = Callable[[str], Path]
@@ -49,9 +50,9 @@ def test_later_stages_take_the_size_that_quantize_took(copy_of: CopyOf, data: di
     folder = processor(copy_of("segformer"), size=96)
     recipe = unsized(folder, data["segformer"], tmp_path)
     stages.run("quantize", recipe.with_image_size(64))
-    (calibrate,) = stages.recipes_for("calibrate", recipe, Workspace(recipe.folder))
-    (quantize,) = stages.recipes_for("quantize", recipe, Workspace(recipe.folder))
-    assert (calibrate.shapes.image_size, quantize.shapes.image_size) == (64, 96)
+    (calibrate,) = stages.runs_for("calibrate", Run.of(recipe))
+    (quantize,) = stages.runs_for("quantize", Run.of(recipe))
+    assert (calibrate.recipe.shapes.image_size, quantize.recipe.shapes.image_size) == (64, 96)
 
 
 def test_a_checkpoint_that_names_none_has_the_usual_one(checkpoints: dict[str, Path], tmp_path: Path) -> None:
@@ -147,9 +148,9 @@ def test_the_report_holds_both_sizes(copy_of: CopyOf, data: dict[str, Path], tmp
 
     recipe = recipe_for("segformer", tmp_path / "out", processor(copy_of("segformer"), size=96), data["segformer"])
     stages.run("quantize", recipe)
-    found = sections.image_size(recipe, Workspace(recipe.folder))
+    found = sections.image_size(Run.of(recipe))
     assert found == {"engine": 64, "checkpoint": {"height": 96, "width": 96}, "same": False}
-    same = sections.image_size(recipe.with_image_size(96), Workspace(recipe.folder))
+    same = sections.image_size(Run.of(recipe.with_image_size(96)))
     assert same is not None and same["same"]
 
 

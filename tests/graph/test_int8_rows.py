@@ -237,14 +237,13 @@ def test_the_zeros_of_the_padding_token_stay_zeros(folder: Path) -> None:
 def test_the_graph_is_bit_identical_without_the_pass(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from pipeline.artifacts import Workspace
     from pipeline.lowering import Candidates
     from pipeline.lowering.selection import choice_of
+    from pipeline.run import Run
 
-    recipe = Recipe.load("bert", overrides={"folder": str(folder.parent), "backend": folder.name})
-    workspace = Workspace(folder.parent)
+    run = Run.of(Recipe.load("bert", overrides={"folder": str(folder.parent), "backend": folder.name}))
     monkeypatch.setitem(BY_NAME, "gather_int8_rows", lambda graph: Result(graph, modified=False))
-    plain = Candidates(recipe, workspace).lower(choice_of(recipe, workspace)).graph
+    plain = Candidates(run).lower(choice_of(run)).graph
     assert sum(n.op_type == "DequantizeLinear" and "embeddings" in str(n.name) for n in plain.graph) == len(TABLES)
     ir.save(plain, tmp_path / "plain.onnx")
     feeds = inputs(folder)

@@ -19,14 +19,13 @@ from calibration.histograms import read_histograms
 from helpers import tiny
 from helpers.onnx_text import operators, parse, run
 from helpers.runs import recipe_for, run_stages
-from pipeline.artifacts import Workspace
 from pipeline.graph import find_pairs, keep_pairs, migrate, set_scales
 from pipeline.graph.migrate import Moved, migrate_outliers, migrations
 from pipeline.judge.reference import exact_session
 from pipeline.lowering import Candidates, Choice
-from pipeline.model import loading
+from pipeline.model import loading, samples
 from pipeline.recipe import Lowering, Recipe
-from pipeline.stages import calibrate
+from pipeline.run import Run
 
 ALWAYS = {"fold": 0.0, "multiply": 0.0}
 RNG = np.random.default_rng(0)
@@ -559,7 +558,7 @@ def graph(
         few = {"rewrites": False, "calibration__samples": 2, "calibration__batch_size": 2}
         recipe = recipe_for(name, folder / name, checkpoint, data[name], **few)
         run_stages(recipe, "quantize", "calibrate")
-        _, made = export_quantized(loading.open_source(recipe), recipe, Workspace(recipe.folder))
+        _, made = export_quantized(loading.open_source(recipe), Run.of(recipe))
         candidates = folder / "candidates.onnx"
         ir.save(made, candidates)
     source = loading.open_source(recipe)
@@ -701,7 +700,7 @@ def test_lowering_takes_the_scales_of_the_divided_tensors(
 ) -> None:
     full_range = Lowering(any_cpu=False)  # type: ignore[call-arg]
     recipe = exported(name).model_copy(update={"backend": "onnxruntime", "lowering": full_range})
-    candidates = Candidates(recipe, Workspace(recipe.folder))
+    candidates = Candidates(Run.of(recipe))
     plain = candidates.lower(Choice("max", 99.99, migration=False))
     lowered = candidates.lower(Choice("max", 99.99, migration=True))
     again = candidates.lower(Choice("max", 99.99, migration=True))
@@ -735,9 +734,9 @@ def test_on_the_calibration_data_the_lowered_model_comes_nearer_to_float(
     name: str, exported: Callable[[str], Recipe], tmp_path: Path
 ) -> None:
     recipe = exported(name).model_copy(update={"backend": "onnxruntime"})
-    candidates = Candidates(recipe, Workspace(recipe.folder))
+    candidates = Candidates(Run.of(recipe))
     source = loading.open_source(recipe)
-    inputs, _ = calibrate.samples(recipe, source, recipe.folder)
+    inputs, _ = samples.calibration(recipe, source, recipe.folder)
     expected = loading.run_torch(loading.float_model(source), inputs, source.outputs)
     judged = inputs["attention_mask"] != 0 if "attention_mask" in inputs else np.s_[:]
     noise = []

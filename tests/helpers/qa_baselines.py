@@ -4,7 +4,7 @@ import re
 from collections import Counter
 
 from pipeline.checkpoints.bert_score import f1
-from pipeline.tasks import question_answering
+from pipeline.tasks import _answers
 
 Example = tuple[str, str, list[str]]  # question, context, answers
 
@@ -51,8 +51,8 @@ def word_overlap(fitted_on: list[Example], examples: list[Example]) -> list[str]
 
 
 def _overlap(question: str, context: str) -> str:
-    asked = set(question_answering.normalize(question))
-    ranked = sorted(context.split(". "), key=lambda sentence: -len(asked & set(question_answering.normalize(sentence))))
+    asked = set(_answers.normalize(question))
+    ranked = sorted(context.split(". "), key=lambda sentence: -len(asked & set(_answers.normalize(sentence))))
     answers = [candidate for sentence in ranked for candidate in _typed(question, sentence)]
     return _at(answers, 0)
 
@@ -90,7 +90,7 @@ def _asked_words(question: str) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    return " ".join(question_answering.normalize(text))
+    return " ".join(_answers.normalize(text))
 
 
 def _at(candidates: list[str], rank: int) -> str:

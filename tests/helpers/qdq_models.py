@@ -19,8 +19,8 @@ from pipeline.judge.evaluation import one_by_one
 from pipeline.judge.parity import Limit, Parity, compare
 from pipeline.judge.reference import dithered_outputs, exact_session, float_session
 from pipeline.judge.soundness import Expected
+from pipeline.lowering.document import at_risk
 from pipeline.recipe import Recipe
-from pipeline.stages.lower import at_risk
 
 OPSET = 20
 WIDTH = 32

@@ -19,6 +19,7 @@ from pipeline.errors import ArtifactError
 from pipeline.judge import verdict
 from pipeline.lowering import Candidates, Choice, selection
 from pipeline.recipe import Budgets, Recipe
+from pipeline.run import Run
 
 BUDGETS = Budgets(relative_drop=0.01, agreement=0.95)  # type: ignore[call-arg]
 WAYS = {"max", "mse", "entropy", "percentile_99.9", "percentile_99.99", "percentile_99.999"}
@@ -82,16 +83,15 @@ def test_the_best_row_is_the_choice_and_the_choice_is_what_was_lowered(automatic
     assert found["rows"] == selection.rank(found["rows"], budgets)
     best = {key: found["rows"][0][key] for key in ("method", "percentile", "migration")}
     assert found["chosen"] == best == document(automatic, "placement.json")["calibration"]
-    assert selection.choice_of(automatic, Workspace(automatic.folder)) == Choice(**best)
+    assert selection.choice_of(Run.of(automatic)) == Choice(**best)
 
 
 def test_the_graph_is_that_of_the_choice(automatic: Recipe) -> None:
-    workspace = Workspace(automatic.folder)
-    choice = selection.choice_of(automatic, workspace)
+    choice = selection.choice_of(Run.of(automatic))
     scales = {q["name"]: q["scale"] for q in document(automatic, "placement.json")["quantizers"] if q["enabled"]}
-    again = Candidates(automatic, workspace).lower(choice).scales
+    again = Candidates(Run.of(automatic)).lower(choice).scales
     assert {name: scale.tolist() for name, scale in again.items()} == scales
-    other = Candidates(automatic, workspace).lower(Choice("percentile", 99.9, False)).scales
+    other = Candidates(Run.of(automatic)).lower(Choice("percentile", 99.9, False)).scales
     assert {name: scale.tolist() for name, scale in other.items()} != scales, "another choice gives other scales"
 
 
@@ -112,7 +112,7 @@ def test_auto_without_the_stage_says_what_is_missing(exported: Callable[[str], R
     calibration = source.calibration.model_copy(update={"method": "auto"})
     recipe = source.model_copy(update={"calibration": calibration, "backend": "onnxruntime"})
     with pytest.raises(ArtifactError, match=r"selection\.json is missing"):
-        selection.choice_of(recipe, Workspace(recipe.folder))
+        selection.choice_of(Run.of(recipe))
 
 
 def test_the_table_of_compare_has_every_method_auto_and_the_peers(

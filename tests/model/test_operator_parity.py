@@ -336,15 +336,16 @@ def test_the_dialect_changes_no_output(
     lowered: tuple[Case, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pipeline.lowering.selection import choice_of
+    from pipeline.run import Run
 
     case, folder = lowered
     recipe = case.recipe.model_copy(update={"folder": folder.parent, "backend": folder.name})
-    workspace = Workspace(folder.parent)
-    candidates = Candidates(recipe, workspace)
+    run = Run.of(recipe)
+    candidates = Candidates(run)
     first = candidates.backend.dialect(recipe)[:1]  # the one pass that is not exact: it rounds weights otherwise
     bounded = first if first == ("saturation_free",) else ()
     monkeypatch.setattr(candidates.backend, "dialect", lambda recipe: bounded)
-    plain = candidates.lower(choice_of(recipe, workspace))
+    plain = candidates.lower(choice_of(run))
     assert sorted(d.name for d in plain.decisions if d.enabled) == sorted(plain.scales)
     ir.save(plain.graph, tmp_path / "plain.onnx")
     expected = exact_session(tmp_path / "plain.onnx", 1)(case.inputs)

@@ -114,7 +114,7 @@ def test_no_answer_changes(name: str, checkpoints: dict[str, Path], data: dict[s
 
 def test_padding_decides_about_no_scale(checkpoints: dict[str, Path], data: dict[str, Path], tmp_path: Path) -> None:
     """With padding left in, calibration would count positions that no answer depends on."""
-    from pipeline.stages.calibrate import collect
+    from pipeline.model.collecting import collect
 
     recipe = recipe_for("bert", tmp_path, checkpoints["bert"], data["bert"])
     source = loading.open_source(recipe)

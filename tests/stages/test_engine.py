@@ -20,6 +20,7 @@ from pipeline.judge import verdict
 from pipeline.measure import latency
 from pipeline.recipe import Recipe
 from pipeline.report import schema
+from pipeline.run import Run
 
 pytestmark = pytest.mark.skipif(len(USABLE) < 2, reason="needs two backends that work here")
 LABELS = [f"{name} {precision}" for name in USABLE for precision in ("int8", "fp32")]
@@ -227,7 +228,7 @@ def test_a_gpu_goes_before_every_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert backends.to_try("auto") == ["tensorrt"]
     recipe = models.recipe(tmp_path, "auto")
     for name in ("lower", "engine", "verify"):
-        assert [r.backend for r in stages.recipes_for(name, recipe, Workspace(tmp_path))] == ["tensorrt"]
+        assert [r.recipe.backend for r in stages.runs_for(name, Run(recipe, Workspace(tmp_path)))] == ["tensorrt"]
 
 
 def test_engines_that_are_far_behind_are_timed_in_few_rounds(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:

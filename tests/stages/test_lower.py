@@ -18,7 +18,6 @@ import pytest
 
 from helpers import onnx_text
 from pipeline import backends, stages
-from pipeline.artifacts import Workspace
 from pipeline.errors import BackendUnavailable, InputError
 from pipeline.graph import BY_NAME, dropped, find_pairs
 from pipeline.graph.attention import keep_fused_attention
@@ -33,6 +32,7 @@ from pipeline.lint import lint
 from pipeline.lowering import Candidates
 from pipeline.lowering.selection import choice_of
 from pipeline.recipe import Recipe
+from pipeline.run import Run
 from pipeline.stages import build
 
 Exported = Callable[[str], Recipe]
@@ -95,11 +95,11 @@ def lowered(request: pytest.FixtureRequest, exported: Exported, tmp_path_factory
 
 def plain(lowered: Lowered, area: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Returns the same quantized graph in fp32 and opset 20: the dialect without its last pass."""
-    candidates = Candidates(lowered.recipe, Workspace(lowered.recipe.folder))
+    candidates = Candidates(Run.of(lowered.recipe))
     passes = candidates.backend.dialect(lowered.recipe)
     assert passes[-1] in ("opset_17", "half_precision")
     monkeypatch.setattr(candidates.backend, "dialect", lambda recipe: passes[:-1])
-    graph = candidates.lower(choice_of(lowered.recipe, Workspace(lowered.recipe.folder))).graph
+    graph = candidates.lower(choice_of(Run.of(lowered.recipe))).graph
     ir.save(graph, area / "plain.onnx")
     return area / "plain.onnx"
 

@@ -162,14 +162,14 @@ def test_float_onnxruntime_runs_on_the_gpu_for_a_gpus_engine_where_it_can(
 def test_an_engine_on_a_gpu_says_where_the_float_model_ran(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(backends.get(USABLE[0]), "ON_GPU", True, raising=False)
+    monkeypatch.setattr(backends.get(USABLE[0]), "ON_GPU", True)
     logging.getLogger("pipeline").setLevel(logging.INFO)
     report = through(tmp_path / "small", USABLE[0])
     assert report["latency"]["float_provider"] == CPU and "has no CUDA here" in caplog.text
     assert sections.float_name(report) == "float ONNX Runtime on the CPU"
     report["latency"]["float_provider"] = CUDA
     assert sections.float_name(report) == "float ONNX Runtime on CUDA"
-    monkeypatch.delattr(backends.get(USABLE[0]), "ON_GPU")
+    monkeypatch.setattr(backends.get(USABLE[0]), "ON_GPU", False)
     assert sections.float_name(report) == sections.float_name({}) == "float ONNX Runtime"
 
 

@@ -15,6 +15,7 @@ FLOORS = (
     ("stages",),
     ("model", "report"),
     ("lowering",),
+    ("run",),
     ("judge",),
     ("artifacts",),
     ("recipe",),
@@ -30,7 +31,7 @@ FLOORS = (
 )
 FLOOR = {room: height for height, rooms in enumerate(reversed(FLOORS)) for room in rooms}
 SCRIPTS = "checkpoints"  # what trained the embedded checkpoints uses whatever it needs, and nothing uses it
-MOST_ENTRIES = 25
+MOST_ENTRIES = 26
 
 
 def room_of(file: Path) -> str:

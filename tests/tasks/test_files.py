@@ -390,8 +390,8 @@ def test_a_link_to_itself_is_told(tmp_path: Path) -> None:
 
 
 def test_a_file_that_may_not_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.model import samples
     from pipeline.recipe import Recipe
-    from pipeline.stages import calibrate
 
     path = tiny.squad(tmp_path / "squad.json")
 
@@ -402,7 +402,7 @@ def test_a_file_that_may_not_be_read_is_told(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(InputError, match=r"squad\.json cannot be read: Permission denied"):
         _squad.read_file(path)
     with pytest.raises(InputError, match=r"data .*squad\.json cannot be read: Permission denied"):
-        calibrate.data_digest(Recipe.load("bert", overrides={"data": str(path)}))
+        samples.data_digest(Recipe.load("bert", overrides={"data": str(path)}))
 
 
 def test_the_digest_of_a_folder_sees_linked_folders_and_ends(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.measure import latency
 from pipeline.measure.memory import PeakMemory
-from pipeline.stages import calibrate
+from pipeline.model import collecting
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,7 +31,7 @@ def ours(work: Workload, inputs: Arrays, model: nn.Module) -> Callable[[], dict[
     def collect() -> dict[str, Statistic]:
         for quantizer in activations(model).values():
             quantizer._calibrator.reset()
-        return calibrate.collect(model, inputs, work.batch_size)[0]
+        return collecting.collect(model, inputs, work.batch_size)[0]
 
     return collect
 

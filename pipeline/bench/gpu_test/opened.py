@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pipeline import tasks
@@ -22,6 +21,8 @@ from pipeline.recipe import Budgets, Recipe
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from pipeline.tasks import Task
 
     Arrays = dict[str, NDArray[Any]]
 
@@ -50,7 +51,7 @@ class Case:
         return Samples.read(self.folder / SAMPLES / f"{self.name}.npz")
 
     @cached_property
-    def task(self) -> ModuleType:
+    def task(self) -> Task:
         return tasks.get(self.entry["task"])
 
     @property

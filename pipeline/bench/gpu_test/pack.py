@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline import stages, tasks
-from pipeline.artifacts import Workspace
+from pipeline import stages
 from pipeline.backends import tensorrt
 from pipeline.backends._policy import Policy
 from pipeline.bench import published, results
@@ -30,9 +29,11 @@ from pipeline.bench.gpu_test.stored import BLOBS, GRAPHS, Shelf
 from pipeline.bench.gpu_test.variants import ATTENTION, Subject, Variant, variants_of
 from pipeline.errors import InputError, PipelineError
 from pipeline.files import sha256
-from pipeline.judge.evaluation import PER_MODEL, Reference, one_by_one, read_json
+from pipeline.judge.evaluation import PER_MODEL, Reference, one_by_one
 from pipeline.judge.reference import exact_session
 from pipeline.lowering import Candidates, placement, selection
+from pipeline.measure.versions import versions
+from pipeline.run import Run
 from pipeline.stages.build import locked
 from pipeline.stages.code import code_digest
 
@@ -63,7 +64,7 @@ def run(
     files = sorted(path for name in OWN for path in (folder / name).rglob("*") if path.is_file())
     manifest: dict[str, Any] = {
         "format": FORMAT,
-        "made": {"code": code_digest(__name__), **stages.versions(*PACKAGES)},
+        "made": {"code": code_digest(__name__), **versions(*PACKAGES)},
         "targets": list(targets),
         "subjects": entries,
         "files": {str(p.relative_to(folder)): {"sha256": sha256(p), "bytes": p.stat().st_size} for p in files},
@@ -99,21 +100,21 @@ class Packing:
         recipe = subject.recipe(self._root, targets[0])
         with ExitStack() as held:
             held.enter_context(locked(recipe))
-            workspace = Workspace(recipe.folder)
+            run = Run.of(recipe)
+            workspace = run.workspace
             for stage in ("quantize", "calibrate", "export"):
-                stages.run(stage, recipe, workspace=workspace, announce=self._announce)
-            task = read_json(workspace, "quantizers.json")["task"]
-            samples = samples_of(Reference.read(workspace), subject.judged, tasks.get(task))
+                stages.run(stage, run, announce=self._announce)
+            samples = samples_of(Reference.read(workspace), subject.judged, run.task)
             samples.write(self._folder / SAMPLES / f"{subject.name}.npz")
             shelf = Shelf(self._folder, draws)
             rows = [
-                self._packed(subject, variant, target, workspace, shelf, samples)
+                self._packed(subject, variant, target, run, shelf, samples)
                 for target in targets
                 for variant in variants_of(subject.family, target)
             ]
         return {
             "name": subject.name,
-            "task": task,
+            "task": run.about["task"],
             "weights": "drawn" if subject.shape else "trained",
             "recipe": recipe.model_dump(mode="json", exclude={"folder", "checkpoint", "data"}),
             "inputs": {name: list(x.shape[1:]) for name, x in samples.inputs.items()},
@@ -132,7 +133,7 @@ class Packing:
         return Subject(**{**vars(subject), "settings": settings}), draws
 
     def _packed(
-        self, subject: Subject, variant: Variant, target: str, workspace: Workspace, shelf: Shelf, samples: Samples
+        self, subject: Subject, variant: Variant, target: str, given: Run, shelf: Shelf, samples: Samples
     ) -> dict[str, Any]:
         """Returns the manifest's row of a variant; `fault` says why it has no graph."""
         self._announce(f"gpu-pack: {subject.name}, {variant.name} for TensorRT {target}")
@@ -142,7 +143,7 @@ class Packing:
             del row[key]
         recipe = subject.recipe(self._root, target, variant.residual)
         try:
-            graph = lowered(variant, target, recipe, workspace)
+            graph = lowered(variant, target, given.with_recipe(recipe))
         except PipelineError as error:
             return {**row, "fault": f"not lowered: {error}"}
         row["graph"] = shelf.put(graph)
@@ -164,16 +165,15 @@ def samples_of(reference: Reference, judged: int, task: Any) -> Samples:
     return Samples(part.inputs, at_points(checked), labels, predictions)
 
 
-def lowered(variant: Variant, target: str, recipe: Recipe, workspace: Workspace) -> bytes:
+def lowered(variant: Variant, target: str, run: Run) -> bytes:
     """Returns the ONNX bytes of a variant's graph. Raises InputError where a dialect cannot say it."""
     from pipeline.graph.write import write_checked
 
     if variant.precision != "int8":
-        return tensorrt.float_graph(workspace.path("model.onnx"), recipe, variant.precision)
-    kinds = placement.default(tensorrt.NAME, recipe.family).policy.kinds | variant.more
+        return tensorrt.float_graph(run.workspace.path("model.onnx"), run.recipe, variant.precision)
+    kinds = placement.default(tensorrt.NAME, run.recipe.family).policy.kinds | variant.more
     policy = Policy(kinds if variant.attention else kinds - ATTENTION)
-    choice = selection.choice_of(recipe, workspace)
-    made = Candidates(recipe, workspace).lower(choice, policy, variant.passes(target))
+    made = Candidates(run).lower(selection.choice_of(run), policy, variant.passes(target))
     with tempfile.TemporaryDirectory(prefix="gpu-pack-") as scratch:
         path = Path(scratch) / "model.onnx"
         write_checked(made.graph, path)

@@ -18,7 +18,7 @@ from pipeline.bench.gpu_test.record import Record
 from pipeline.bench.gpu_test.variants import CORE
 from pipeline.errors import InputError
 from pipeline.measure import machine
-from pipeline.stages import versions
+from pipeline.measure.versions import versions
 
 if TYPE_CHECKING:
     from pipeline.bench.gpu_test.opened import Case

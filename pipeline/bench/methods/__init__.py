@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from pipeline import backends
 from pipeline.errors import BackendUnavailable, InputError, PipelineError, near_names
+from pipeline.judge.reference import float_graphs
 from pipeline.measure.process import ProcessFault
-from pipeline.report.sections import float_graphs
 
 if TYPE_CHECKING:
     from pipeline.artifacts import Workspace

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ArtifactError
 from pipeline.judge.evaluation import read_json
-from pipeline.model import loading
+from pipeline.model import loading, samples
 from pipeline.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -24,11 +24,9 @@ def arrays(workspace: Workspace) -> Arrays:
 
     Raises ArtifactError where the recipe gives other data now than it gave then.
     """
-    from pipeline.stages import calibrate
-
     recorded = workspace.manifest.recipe
     recipe = Recipe.load(recorded["family"], overrides={"folder": workspace.folder}, defaults=recorded)
-    found, digest = calibrate.samples(recipe, loading.open_source(recipe), workspace.folder)
+    found, digest = samples.calibration(recipe, loading.open_source(recipe), workspace.folder)
     expected = read_json(workspace, "calibration.json")["data_digest"]
     if digest != expected:
         raise ArtifactError(

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from pipeline import backends
 from pipeline.bench.methods import Method
-from pipeline.stages import engine as engine_stage
 
 if TYPE_CHECKING:
     from pipeline.artifacts import Workspace
@@ -19,7 +18,7 @@ class Ours(Method):
 
     def build(self, workspace: Workspace, area: Path) -> None:
         """Raises ArtifactError where the engine stage did not build it."""
-        workspace.path(f"{self.backend}/{engine_stage.RECORD}")
+        workspace.path(f"{self.backend}/{backends.RECORD}")
 
     def load(self, workspace: Workspace, area: Path, threads: int) -> Runner:
         return backends.load_checked(workspace, self.backend, threads)

@@ -6,6 +6,7 @@ sees. Latency is that of the same checkpoint or, with a shape, of a random check
 
 from __future__ import annotations
 
+import itertools
 import logging
 import tempfile
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import backends, stages
-from pipeline.artifacts import Workspace, commands
+from pipeline.artifacts import commands
 from pipeline.backends._policy import Policy
 from pipeline.bench import published, results
 from pipeline.bench.place.engines import BuiltEngines, Side
@@ -24,10 +25,10 @@ from pipeline.errors import InputError
 from pipeline.judge import verdict
 from pipeline.lowering import placement, selection, stored
 from pipeline.lowering.stored import in_order
-from pipeline.measure import latency, machine
-from pipeline.model import loading
+from pipeline.measure import latency
+from pipeline.model import loading, samples
 from pipeline.recipe import Budgets, Recipe
-from pipeline.stages import select
+from pipeline.run import Run
 from pipeline.stages.build import locked
 
 log = logging.getLogger(__name__)
@@ -52,22 +53,23 @@ def run(
     """
     backend = backends.choose(recipe.backend)
     recipe = recipe.on_backend(backend)
-    timed = shaped(recipe, shape) if shape else recipe
+    run = Run.of(recipe)
+    timed = Run.of(shaped(recipe, shape)) if shape else run
     with ExitStack() as held:
-        for made in {recipe.folder: recipe, timed.folder: timed}.values():
-            held.enter_context(locked(made))
-            for name in stages.order(made)[: stages.order(made).index("lower")]:
+        for made in (run,) if timed is run else (run, timed):
+            held.enter_context(locked(made.recipe))
+            for name in itertools.takewhile("lower".__ne__, stages.order(made.recipe)):
                 stages.run(name, made, announce=announce)
         area = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="place-")))
         table = results.document(
             command,
-            recipe.verification.threads or machine.usable_cores(),
+            run.threads,
             model=recipe.model,
             checkpoint=recipe.checkpoint_name,
             family=recipe.family,
             backend=backend,
             shape=shape,
-            **searched(recipe, timed, rounds, area),
+            **searched(run, timed, rounds, area),
         )
         results.write(table, recipe.folder / backend / FILE)
     return table
@@ -92,16 +94,16 @@ def shaped(recipe: Recipe, shape: str) -> Recipe:
     return published.recipe(shape, folder, own, recipe.family)
 
 
-def searched(recipe: Recipe, timed: Recipe, rounds: int, area: Path) -> dict[str, Any]:
+def searched(run: Run, timed: Run, rounds: int, area: Path) -> dict[str, Any]:
     """Returns what the search found, with everything it tried."""
-    workspace = Workspace(recipe.folder)
+    recipe = run.recipe
     source = loading.open_source(recipe)
     limits = verdict.budgets(recipe.budgets, source.task)
-    held_out = select.held_out(selection.automatic(recipe), source, workspace)
-    judged = Side(recipe, workspace, area / "judged")
-    side = judged if timed is recipe else Side(timed, Workspace(timed.folder), area / "timed")
-    engines = BuiltEngines(judged, side, selection.choice_of(recipe, workspace), source.task, held_out, rounds)
-    start = placement.default(backends.choose(recipe.backend), recipe.family).policy.kinds
+    held_out = samples.selection(run.with_recipe(selection.automatic(recipe)), source)
+    judged = Side(run, area / "judged")
+    side = judged if timed is run else Side(timed, area / "timed")
+    engines = BuiltEngines(judged, side, selection.choice_of(run), source.task, held_out, rounds)
+    start = placement.default(run.backend.NAME, recipe.family).policy.kinds
     best, trials = search(start, moves(judged.candidates.quantizers), engines, limits)
     times = gain(engines, start, best)
     kept = contradiction(trials[0].candidate, times["speedup"], limits)

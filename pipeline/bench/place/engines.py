@@ -6,10 +6,9 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
-from pipeline.artifacts import Workspace
+from pipeline import backends
 from pipeline.backends._policy import Policy
 from pipeline.bench import timing
 from pipeline.bench.place.trials import Candidate, Kinds
@@ -18,12 +17,13 @@ from pipeline.files import sha256
 from pipeline.judge.evaluation import Reference
 from pipeline.judge.soundness import Expected, check, faults
 from pipeline.lowering import Candidates, Choice, selection
-from pipeline.stages import engine as engine_stage
 
 if TYPE_CHECKING:
     from pipeline.backends import Engine
     from pipeline.measure.latency import Times
     from pipeline.recipe import Recipe
+    from pipeline.run import Run
+    from pipeline.tasks import Task
 
 WARMUP = 5
 
@@ -31,10 +31,10 @@ WARMUP = 5
 class Side:
     """One folder whose candidates become engines, and the samples that their parity is checked on."""
 
-    def __init__(self, recipe: Recipe, workspace: Workspace, area: Path) -> None:
-        self.recipe, self.area = recipe, area
-        self.candidates = Candidates(recipe, workspace)
-        self.reference = Reference.read(workspace)
+    def __init__(self, run: Run, area: Path) -> None:
+        self.recipe, self.area = run.recipe, area
+        self.candidates = Candidates(run)
+        self.reference = Reference.read(run.workspace)
 
     def lower(self, choice: Choice, policy: Policy) -> str:
         """Returns the digest of a placement's graph, whose file then lies in `area`."""
@@ -46,7 +46,7 @@ class Side:
         Raises EngineRefused for one that does not compute its graph.
         """
         graph, folder = self.area / "model.qdq.onnx", self.area / digest
-        engine_stage.build(self.candidates.backend, graph, folder, self.recipe)
+        backends.build(self.candidates.backend, graph, folder, self.recipe)
         engine = self.load(digest)
         fault = parity_fault(engine, graph, self.reference, self.recipe)
         graph.unlink()
@@ -70,9 +70,7 @@ class BuiltEngines:
     held_out: the samples that accuracy is judged on. rounds: timed runs of each engine.
     """
 
-    def __init__(
-        self, judged: Side, timed: Side, choice: Choice, task: ModuleType, held_out: Reference, rounds: int
-    ) -> None:
+    def __init__(self, judged: Side, timed: Side, choice: Choice, task: Task, held_out: Reference, rounds: int) -> None:
         self._sides = (judged,) if judged is timed else (judged, timed)
         self._choice, self._task, self._held_out, self._rounds = choice, task, held_out, rounds
         self._made: dict[tuple[str, ...], Candidate] = {}

@@ -12,6 +12,7 @@ from pipeline.artifacts import Workspace
 from pipeline.bench import methods, published, results
 from pipeline.bench.scaling import lineup, points
 from pipeline.measure import machine
+from pipeline.run import Run
 
 if TYPE_CHECKING:
     from pipeline.bench.scaling.points import Point
@@ -104,10 +105,10 @@ def build(shape: str, root: Path, settings: Mapping[str, Any], size: int, announ
     recipe = published.recipe(shape, root, {**settings, **other})
     for backend in backends.usable():
         recipe = recipe.on_backend(backend)
-        workspace = Workspace(recipe.folder)
+        run = Run.of(recipe)
         with locked(recipe):
             for stage in STAGES:
-                stages.run(stage, recipe, workspace=workspace, announce=announce)
+                stages.run(stage, run, announce=announce)
     return recipe
 
 

@@ -1,0 +1,37 @@
+"""What most tasks answer alike; one that differs has a function of its own by that name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+
+def metric(means: np.ndarray) -> np.ndarray:
+    """Returns the metric of the mean tallies: they are the metric."""
+    return means
+
+
+def judged(outputs: dict[str, np.ndarray], labels: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the part of the outputs that predictions depend on: all."""
+    return outputs
+
+
+def reference_labels(outputs: dict[str, np.ndarray], labels: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the labels that the float model defines: none, the data has them."""
+    return {}
+
+
+def per_class(tally: np.ndarray, labels: dict[str, np.ndarray]) -> dict[str, float]:
+    """Returns the metric of every class: there are none."""
+    return {}
+
+
+def unseen(labels: dict[str, np.ndarray]) -> list[str]:
+    """Returns the classes that no label holds: there are none."""
+    return []
+
+
+def settings(folder: Path) -> dict[str, str]:
+    """Returns {file: content} of what else the checkpoint says: nothing."""
+    return {}
