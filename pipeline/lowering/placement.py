@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import backends
-from pipeline.backends._policy import Policy
+from pipeline.backends._policy import KINDS, Policy
 from pipeline.errors import InputError, near_names
 from pipeline.lowering import stored
 from pipeline.measure import machine, processor

@@ -18,6 +18,7 @@ from pipeline.graph import BY_NAME, keep_pairs
 from pipeline.graph.passes import GraphPass, rewrite
 from pipeline.lowering import Candidates, Choice
 from pipeline.recipe import Recipe
+from pipeline.run import Run
 
 PASSES = sorted(BY_NAME)
 STATES = {"migrate_outliers"}  # its condition is on what it did, and holds where it did nothing
@@ -176,7 +177,7 @@ def test_no_pass_of_a_dialect_finds_work_behind_itself(
     folder = exported(model).folder
     overrides = {"folder": folder, "backend": backend, "tensorrt.target": target, "lowering.any_cpu": True}
     recipe = Recipe.load(model, overrides=overrides)
-    candidates = Candidates(recipe, Workspace(folder))
+    candidates = Candidates(Run(recipe, Workspace(folder)))
     graph = candidates.lower(Choice("max", 99.9, migration=False), dialect=()).graph
     for name in backends.get(backend).dialect(recipe):
         BY_NAME[name](graph)
