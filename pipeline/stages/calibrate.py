@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.measure.versions import versions
 from pipeline.model import collecting, loading, samples
+from pipeline.run import Run
 from pipeline.stages.code import code_digest
 
 if TYPE_CHECKING:
     from pipeline.recipe import Recipe
-    from pipeline.run import Run
 
 NAME = "calibrate"
 log = logging.getLogger(__name__)

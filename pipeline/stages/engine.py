@@ -28,13 +28,13 @@ from pipeline.judge.soundness import Expected, check, faults
 from pipeline.judge.soundness import rows as rows_of
 from pipeline.lowering import document
 from pipeline.measure import machine, processor
+from pipeline.run import Run
 from pipeline.stages.code import code_digest
 
 if TYPE_CHECKING:
     from pipeline.artifacts import Workspace
     from pipeline.judge.parity import Parity
     from pipeline.recipe import Recipe
-    from pipeline.run import Run
 
 log = logging.getLogger(__name__)
 

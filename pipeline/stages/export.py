@@ -12,10 +12,10 @@ from pipeline.errors import EngineRefused
 from pipeline.measure.versions import versions
 from pipeline.model import loading, samples
 from pipeline.model.float_side import judge_float
+from pipeline.run import Run
 from pipeline.stages.code import code_digest
 
 if TYPE_CHECKING:
-    from pipeline.run import Run
     from pipeline.tasks import Arrays
 
 NAME = "export"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline import backends
 from pipeline.judge.evaluation import EXACT, Reference
@@ -18,10 +18,8 @@ from pipeline.judge.soundness import Expected
 from pipeline.lowering import Candidates, document, placement, selection
 from pipeline.measure import machine
 from pipeline.measure.versions import versions
+from pipeline.run import Run
 from pipeline.stages.code import code_digest
-
-if TYPE_CHECKING:
-    from pipeline.run import Run
 
 log = logging.getLogger(__name__)
 

@@ -21,6 +21,7 @@ from pipeline.judge.evaluation import PER_MODEL
 from pipeline.measure.versions import versions
 from pipeline.model import loading, processing_check
 from pipeline.model.samples import data_digest
+from pipeline.run import Run
 from pipeline.stages.code import code_digest
 from pipeline.tasks import _image_processing
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from pipeline.recipe import Recipe
-    from pipeline.run import Run
 
 NAME = "quantize"
 log = logging.getLogger(__name__)

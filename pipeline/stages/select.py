@@ -6,15 +6,13 @@ import json
 import logging
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.judge import verdict
 from pipeline.lowering import placement, selection
 from pipeline.model import loading, samples
+from pipeline.run import Run
 from pipeline.stages.code import code_digest
-
-if TYPE_CHECKING:
-    from pipeline.run import Run
 
 NAME = "select"
 log = logging.getLogger(__name__)

@@ -25,6 +25,7 @@ from pipeline.measure import latency, machine, processor
 from pipeline.measure.versions import PACKAGES, versions
 from pipeline.progress import track
 from pipeline.report import schema, sections
+from pipeline.run import Run
 from pipeline.stages.code import code_digest
 from pipeline.stages.history import earlier_stages, this_stage
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from pipeline.backends import Array, Engine
     from pipeline.judge.parity import Limit
     from pipeline.recipe import Recipe
-    from pipeline.run import Run
     from pipeline.tasks import Task
 
 log = logging.getLogger(__name__)
