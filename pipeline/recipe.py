@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic_core import PydanticCustomError
 
 from pipeline.errors import InputError, near_names
 
@@ -138,6 +137,8 @@ class Recipe(_Section):
     @field_validator("backend")
     @classmethod
     def _known(cls, value: str) -> str:
+        from pydantic_core import PydanticCustomError
+
         from pipeline import backends
 
         known = ["auto", *backends.files()]
