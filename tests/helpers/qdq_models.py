@@ -238,6 +238,7 @@ def lower(workspace: Workspace, backend: str, maker: Any = linear, **options: An
         )
         chosen = {"method": "percentile", "percentile": 99.999, "migration": True}
         placed = {"backend": backend, "calibration": chosen, "quantizers": [], "migrations": []}
+        placed |= {"measured_on": None, "default_of": "backend"}
         placed["saturation"] = at_risk(ir.load(area / backend / "model.qdq.onnx"))
         (area / backend / "placement.json").write_text(json.dumps(placed))
 
