@@ -69,7 +69,7 @@ def test_report_keeps_its_promise(backend: str, tmp_path: Path, no_page: list[di
     assert [s["skipped"] for s in report["stages"]] == [True] * 5 + [False]  # each in a run of its own
     assert report["calibration"] == {
         "method": "percentile", "percentile": 99.999, "migration": True, "asked": "percentile", "migrations": 0,
-        "batches": 2, "samples": 16, "seconds": 2.0,
+        "batches": 2, "samples": 16, "seconds": 2.0, "placement": {"default_of": "backend", "measured_on": None},
     }  # fmt: skip
     assert report["latency"]["shape"] == [1, models.WIDTH]
     assert len(report["latency"]["samples"]["engine"]) == report["latency"]["runs"] == 6
