@@ -59,11 +59,9 @@ def is_tight(times: Times, base: str, other: str) -> bool:
 
 def quantile(values: Sequence[float], share: float) -> float:
     """Returns the `share` quantile, linear between order statistics (Hyndman and Fan 1996, type 7)."""
-    ordered = sorted(values)
-    at = share * (len(ordered) - 1)
-    low = int(at)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (at - low)
+    import numpy as np
+
+    return float(np.quantile(values, share))
 
 
 def summary(seconds: Sequence[float]) -> dict[str, float]:
