@@ -143,7 +143,9 @@ def test_the_engine_computes_the_graph(
 
 
 @every
-def test_results_outlive_the_next_call(version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_outlive_the_next_call_and_nothing_is_printed(
+    version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     fake_tensorrt.install(monkeypatch, tmp_path, version)
     folder = built(tmp_path, "linear")
     engine = tensorrt.load(folder, None)
@@ -151,6 +153,7 @@ def test_results_outlive_the_next_call(version: str, tmp_path: Path, monkeypatch
     kept = first.copy()
     engine(models.feeds(folder / "model.qdq.onnx", 1, seed=2))
     np.testing.assert_array_equal(first, kept)
+    assert capfd.readouterr().out == ""
 
 
 @every

@@ -100,17 +100,21 @@ def take_faults(trt: Any) -> list[str]:
     return found
 
 
-def loaders(trt: Any) -> Any:
-    """Returns Polygraphy's loaders, which log to this process's TensorRT logger.
-
-    What Polygraphy says itself is in the exceptions that it raises; by default it would print it on stdout too.
-    """
-    from polygraphy.backend import trt as found
-    from polygraphy.backend.trt import util
+def quieten() -> None:
+    """Keeps Polygraphy from printing on stdout, where results go: what it has to say is in its exceptions too."""
     from polygraphy.logger import G_LOGGER
 
-    logging.getLogger("Polygraphy").setLevel(logging.CRITICAL + 1)
+    G_LOGGER.colors = False  # it would print that its package for colors is missing
     G_LOGGER.use_python_logging_system = True
+    logging.getLogger("Polygraphy").setLevel(logging.CRITICAL + 1)
+
+
+def loaders(trt: Any) -> Any:
+    """Returns Polygraphy's loaders, which log to this process's TensorRT logger."""
+    from polygraphy.backend import trt as found
+    from polygraphy.backend.trt import util
+
+    quieten()
     util.TRT_LOGGER = collector(trt)
     return found
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from pipeline.backends._tensorrt.api import quieten
 from pipeline.errors import BackendUnavailable
 
 LIBRARY = "libcuda.so.1"
@@ -59,6 +60,7 @@ def missing_runtime() -> str | None:
     from polygraphy import cuda
     from polygraphy.exception import PolygraphyException
 
+    quieten()
     try:
         cuda.wrapper()
     except (OSError, PolygraphyException) as error:

@@ -1,8 +1,7 @@
 """`make gpu-test`: what TensorRT makes of our graphs on a real GPU, in two steps on two machines.
 
 pack.py, on a machine with torch       variants.py   which models, and which engines of each
-                                       drawn.py      weights that a seed makes again
-                                       stored.py     graphs without their weights, and how those come back
+                                       stored.py     graphs, and the weights that they share
                                        samples.py    inputs, float outputs, labels, predictions
                                        parts.py      the folder as files that are small enough to copy
 run.py, on a machine with a GPU        opened.py     the folder, checked

@@ -1,7 +1,7 @@
 """`gpu-pack`: every graph that a machine with a GPU builds engines from, and what they must compute, as one folder.
 
 manifest.json              subjects, variants, the digest of every file
-graphs/, blobs/            graphs without their weights, and weights that no seed makes
+graphs/                    graphs, and the weights that they share
 samples/<subject>.npz      inputs, float outputs, labels
 outputs/<graph>.npz        what the graph computes on the checked samples, in ONNX Runtime, as written
 """
@@ -22,10 +22,9 @@ from pipeline import stages
 from pipeline.backends import tensorrt
 from pipeline.backends._policy import Policy
 from pipeline.bench import published, results
-from pipeline.bench.gpu_test.drawn import Draw, draw_checkpoint
 from pipeline.bench.gpu_test.opened import FORMAT, MANIFEST, OUTPUTS, SAMPLES
 from pipeline.bench.gpu_test.samples import CHECKED, Samples, at_points
-from pipeline.bench.gpu_test.stored import BLOBS, GRAPHS, Shelf
+from pipeline.bench.gpu_test.stored import GRAPHS, put
 from pipeline.bench.gpu_test.variants import ATTENTION, Subject, Variant, variants_of
 from pipeline.errors import InputError, PipelineError
 from pipeline.files import sha256
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OWN = (GRAPHS, BLOBS, SAMPLES, OUTPUTS)
+OWN = (GRAPHS, SAMPLES, OUTPUTS)
 PACKAGES = ("onnx", "onnx-ir", "onnxruntime", "torch", "transformers", "numpy")
 
 
@@ -96,7 +95,7 @@ class Packing:
 
     def entry(self, targets: Sequence[str]) -> dict[str, Any]:
         """Returns the manifest's entry of the subject after writing its files."""
-        subject, draws = self._prepared(targets[0])
+        subject = self._prepared(targets[0])
         recipe = subject.recipe(self._root, targets[0])
         with ExitStack() as held:
             held.enter_context(locked(recipe))
@@ -106,9 +105,8 @@ class Packing:
                 stages.run(stage, run, announce=self._announce)
             samples = samples_of(Reference.read(workspace), subject.judged, run.task)
             samples.write(self._folder / SAMPLES / f"{subject.name}.npz")
-            shelf = Shelf(self._folder, draws)
             rows = [
-                self._packed(subject, variant, target, run, shelf, samples)
+                self._packed(subject, variant, target, run, samples)
                 for target in targets
                 for variant in variants_of(subject.family, target)
             ]
@@ -118,23 +116,19 @@ class Packing:
             "weights": "drawn" if subject.shape else "trained",
             "recipe": recipe.model_dump(mode="json", exclude={"folder", "checkpoint", "data"}),
             "inputs": {name: list(x.shape[1:]) for name, x in samples.inputs.items()},
-            "draws": [vars(draw) for draw in draws],
             "variants": rows,
         }
 
-    def _prepared(self, target: str) -> tuple[Subject, list[Draw]]:
-        """Returns the subject with its checkpoint and data in place, and what was drawn of the checkpoint."""
+    def _prepared(self, target: str) -> Subject:
+        """Returns the subject with its checkpoint and data in place."""
         subject = self._subject
         if subject.shape is None:
-            return subject, []
+            return subject
         folder = subject.recipe(self._root, target).folder
         settings = {**subject.settings, **published.settings(subject.shape, folder)}
-        draws = draw_checkpoint(folder / "checkpoint")
-        return Subject(**{**vars(subject), "settings": settings}), draws
+        return Subject(**{**vars(subject), "settings": settings})
 
-    def _packed(
-        self, subject: Subject, variant: Variant, target: str, given: Run, shelf: Shelf, samples: Samples
-    ) -> dict[str, Any]:
+    def _packed(self, subject: Subject, variant: Variant, target: str, given: Run, samples: Samples) -> dict[str, Any]:
         """Returns the manifest's row of a variant; `fault` says why it has no graph."""
         self._announce(f"gpu-pack: {subject.name}, {variant.name} for TensorRT {target}")
         described = {k: sorted(v) if isinstance(v, frozenset) else v for k, v in vars(variant).items()}
@@ -146,7 +140,7 @@ class Packing:
             graph = lowered(variant, target, given.with_recipe(recipe))
         except PipelineError as error:
             return {**row, "fault": f"not lowered: {error}"}
-        row["graph"] = shelf.put(graph)
+        row["graph"] = put(self._folder, graph)
         path = self._folder / OUTPUTS / f"{row['graph']}.npz"
         if not path.exists():
             inputs = {name: x[: samples.checked] for name, x in samples.inputs.items()}

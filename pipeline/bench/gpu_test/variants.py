@@ -25,9 +25,9 @@ Form = Literal["standard", "int8 weights", "fp16 scales", "fp32 scales"]
 
 @dataclass(frozen=True)
 class Subject:
-    """One model. shape: a published one with drawn weights, whose speed means something and whose accuracy nothing.
+    """One model. shape: a published one with random weights, whose speed means something and whose accuracy nothing.
 
-    settings: of its recipe. judged: held-out samples that accuracy is taken on, 0 for drawn weights.
+    settings: of its recipe. judged: held-out samples that accuracy is taken on, 0 for random weights.
     """
 
     name: str
@@ -47,8 +47,6 @@ class Subject:
             "tensorrt.target": target,
             "placement.residual": residual,
             "shapes.batches": self.batches,
-            # migrated weights are no longer what the seed draws; speed is the same
-            "calibration.migration": self.shape is None,
         }
         return Recipe.load(self.family, overrides={**own, **self.settings, **mine})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 from collections.abc import Callable
@@ -13,15 +12,12 @@ import numpy as np
 import onnx
 import pytest
 
-from calibration.arithmetic import Grid
 from helpers import gpu_packs
 from helpers.command_line import Cli
-from helpers.runs import snapshot
-from pipeline.bench import shapes
+from pipeline.bench import published
 from pipeline.bench.gpu_test import opened, pack, parts, variants
-from pipeline.bench.gpu_test.drawn import BIG, Draw, draw_checkpoint
 from pipeline.bench.gpu_test.samples import CHECKED, POINTS, Samples, at_points, levels
-from pipeline.bench.gpu_test.stored import Shelf, codes, restore
+from pipeline.bench.gpu_test.stored import BIG, put, restore
 from pipeline.bench.gpu_test.variants import Subject
 from pipeline.errors import ArtifactError, InputError
 from pipeline.graph import BY_NAME
@@ -30,7 +26,6 @@ from pipeline.judge.reference import exact_session
 from pipeline.recipe import Recipe
 
 Exported = Callable[[str], Recipe]
-DIGEST = "ceac9f9713b499469ec3df480861809ec12994be33f858b38e7096f017b71bec"  # of Draw(3, (64, 80), 0.02)
 
 
 @pytest.fixture(scope="module")
@@ -75,124 +70,48 @@ def test_an_unknown_subject_offers_the_near_ones(cli: Cli, tmp_path: Path) -> No
     assert answer.code == 2 and "unknown target '9'" in answer.err and not (tmp_path / "pack").exists()
 
 
-# --- drawn weights ---
-
-
-def test_a_seed_draws_the_same_everywhere() -> None:
-    """The digest was taken on another machine, NumPy and processor than the one that runs this."""
-    array = Draw(3, (64, 80), 0.02).array()
-    assert array.dtype == np.float32 and array.shape == (64, 80)
-    assert hashlib.sha256(array.tobytes()).hexdigest() == DIGEST
-    assert abs(float(array.std()) / 0.02 - 1) < 0.02 and abs(float(array.mean())) < 0.001
-    assert not np.array_equal(array, Draw(4, (64, 80), 0.02).array())
-
-
-def test_a_checkpoint_is_drawn_once(checkpoints: dict[str, Path], copy_of: Callable[[str], Path]) -> None:
-    from safetensors.numpy import load_file
-
-    folder = copy_of("bert")
-    before = load_file(folder / "model.safetensors")
-    draws = draw_checkpoint(folder)
-    after = load_file(folder / "model.safetensors")
-    big = sorted(name for name, x in before.items() if x.size >= BIG and x.ndim > 1)
-    assert len(draws) == len(big) > 4
-    for draw, name in zip(draws, big, strict=True):
-        np.testing.assert_array_equal(after[name], draw.array())
-        assert draw.std == pytest.approx(float(before[name].std()))
-    small = set(before) - set(big)
-    assert small and all(np.array_equal(before[name], after[name]) for name in small)
-    content = snapshot(folder)
-    assert draw_checkpoint(folder) == draws and snapshot(folder) == content
-    (folder / "model.safetensors").write_bytes((checkpoints["bert"] / "model.safetensors").read_bytes())
-    assert draw_checkpoint(folder) == draws and snapshot(folder) == content, "another file is drawn again"
-
-
 # --- stored graphs ---
 
 
-def one_weight(array: np.ndarray, scale: np.ndarray | None = None, axis: int = 0) -> bytes:
-    """Returns a graph with one initializer, behind a DequantizeLinear where it has a scale."""
-    values = {"w": array} if scale is None else {"w": array, "s": scale}
-    made = onnx.helper.make_node("Identity", ["w"], ["y"], name="y")
-    if scale is not None:
-        attributes = {"axis": axis} if scale.ndim else {}
-        made = onnx.helper.make_node("DequantizeLinear", ["w", "s"], ["y"], name="y", **attributes)
+def one_weight(array: np.ndarray, name: str = "w", *, raw: bool = True) -> bytes:
+    """Returns a graph with one initializer."""
+    tensor = onnx.numpy_helper.from_array(array, name)
+    if not raw:
+        tensor = onnx.helper.make_tensor(name, tensor.data_type, array.shape, array.ravel())
     graph = onnx.helper.make_graph(
-        [made],
+        [onnx.helper.make_node("Identity", [name], ["y"], name="y")],
         "one",
         [],
-        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)],
-        [onnx.numpy_helper.from_array(x, name) for name, x in values.items()],
+        [onnx.helper.make_tensor_value_info("y", tensor.data_type, None)],
+        [tensor],
     )
     return bytes(onnx.helper.make_model(graph).SerializeToString())
 
 
-DRAW = Draw(0, (96, 64), 0.05)
-ROWS = np.linspace(0.001, 0.002, 96, dtype=np.float32)
-FORMS: dict[str, tuple[Any, ...]] = {
-    "as it is": (DRAW.array(),),
-    "transposed": (np.ascontiguousarray(DRAW.array().T),),
-    "scaled": (DRAW.array() * np.float32(0.125),),
-    "fp16": (DRAW.array().astype(np.float16),),
-    "transposed fp16": (np.ascontiguousarray(DRAW.array().T).astype(np.float16),),
-    "codes": (codes(DRAW.array(), ROWS, 0), ROWS, 0),
-    "transposed codes": (codes(DRAW.array().T, ROWS, 1), ROWS, 1),
-    "codes of one scale": (codes(DRAW.array(), np.float32(0.001), None), np.array(0.001, np.float32)),
-    "codes of fp16 scales": (codes(DRAW.array(), ROWS.astype(np.float16), 0), ROWS.astype(np.float16), 0),
-    "a convolution's": (DRAW.array().reshape(96, 64, 1, 1),),
-}
+def weight_of(graph: bytes) -> np.ndarray:
+    return onnx.numpy_helper.to_array(onnx.load_from_string(graph).graph.initializer[0])
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_a_drawn_weight_does_not_travel(form: str, tmp_path: Path) -> None:
-    graph = one_weight(*FORMS[form])
-    digest = Shelf(tmp_path, [DRAW]).put(graph)
-    assert not (tmp_path / "blobs").exists() and (tmp_path / f"graphs/{digest}.onnx").stat().st_size < 1000
-    assert onnx.load_from_string(restore(tmp_path, digest, [DRAW])) == onnx.load_from_string(graph)
-
-
-def test_a_factor_that_a_float_graph_shows_is_known_for_the_codes(tmp_path: Path) -> None:
-    shelf, scaled = Shelf(tmp_path, [DRAW]), DRAW.array() * np.float32(0.125)
-    shelf.put(one_weight(scaled))
-    digest = shelf.put(one_weight(codes(scaled, ROWS / 8, 0), ROWS / 8, 0))
-    assert not (tmp_path / "blobs").exists()
-    assert onnx.load_from_string(restore(tmp_path, digest, [DRAW])).graph.initializer[0].dims == [96, 64]
-
-
+@pytest.mark.parametrize("raw", [True, False])
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int8, np.int64])
-def test_other_weights_are_blobs_stored_once(dtype: Any, tmp_path: Path) -> None:
-    array = np.random.default_rng(0).normal(0, 3, (64, 64)).astype(dtype)
-    graph, shelf = one_weight(array), Shelf(tmp_path, [DRAW])
-    digest = shelf.put(graph)
-    assert shelf.put(graph) == digest and shelf.put(one_weight(array * np.ones((), dtype))) == digest
-    (blob,) = (tmp_path / "blobs").iterdir()
-    assert onnx.load_from_string(restore(tmp_path, digest, [])) == onnx.load_from_string(graph)
-    blob.write_bytes(bytes(len(blob.read_bytes())))
-    with pytest.raises(ArtifactError, match=r"the weight 'w' of graph .* does not come back as it was packed"):
-        restore(tmp_path, digest, [])
+def test_graphs_share_their_weights_and_come_back_to_the_bit(dtype: Any, raw: bool, tmp_path: Path) -> None:
+    array = np.random.default_rng(0).normal(0, 3, (128, 160)).astype(dtype)
+    first, second = one_weight(array, raw=raw), one_weight(array, "another", raw=raw)
+    digests = [put(tmp_path, graph) for graph in (first, second, first)]
+    assert digests[0] == digests[2] != digests[1]
+    (weight,) = (tmp_path / "graphs").glob("*.bin")
+    assert weight.read_bytes() == array.tobytes()
+    assert all(path.stat().st_size < 1000 for path in (tmp_path / "graphs").glob("*.onnx"))
+    for graph, digest in zip((first, second), digests, strict=False):
+        found = weight_of(restore(tmp_path, digest))
+        assert found.dtype == array.dtype
+        np.testing.assert_array_equal(found, weight_of(graph))
 
 
-def test_values_that_fp16_holds_travel_in_it(tmp_path: Path) -> None:
-    array = np.random.default_rng(0).normal(0, 3, (64, 64)).astype(np.float16)
-    shelf = Shelf(tmp_path, [])
-    digest = shelf.put(one_weight(array.astype(np.float32)))
-    shelf.put(one_weight(array))
-    (blob,) = (tmp_path / "blobs").iterdir()
-    assert blob.stat().st_size == 2 * array.size, "once for both types"
-    assert onnx.load_from_string(restore(tmp_path, digest, [])) == onnx.load_from_string(
-        one_weight(array.astype(np.float32))
-    )
-
-
-def test_another_draw_is_noticed(tmp_path: Path) -> None:
-    digest = Shelf(tmp_path, [DRAW]).put(one_weight(DRAW.array()))
-    with pytest.raises(ArtifactError, match="does not come back"):
-        restore(tmp_path, digest, [Draw(0, DRAW.shape, 0.06)])
-
-
-@pytest.mark.parametrize(("scale", "axis"), [(ROWS, 0), (ROWS[:64], 1), (np.float32(0.001), None)])
-def test_codes_are_those_of_the_pass(scale: np.ndarray, axis: int | None) -> None:
-    np.testing.assert_array_equal(codes(DRAW.array(), scale, axis), Grid(scale, axis).quantize(DRAW.array()))
+def test_small_weights_stay_in_the_graph(tmp_path: Path) -> None:
+    graph = one_weight(np.zeros(BIG - 1, np.int8))
+    assert onnx.load_from_string(restore(tmp_path, put(tmp_path, graph))) == onnx.load_from_string(graph)
+    assert not list((tmp_path / "graphs").glob("*.bin"))
 
 
 # --- samples ---
@@ -277,23 +196,22 @@ def test_predictions_are_the_float_models(packed: Path) -> None:
 
 
 @pytest.mark.slow
-def test_drawn_weights_make_a_small_pack(
+def test_random_weights_are_timed_and_not_judged(
     exported: Exported, checkpoints: dict[str, Path], copy_of: Callable[[str], Path], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """A subject of a published shape: its checkpoint is drawn, its graphs hold recipes only, its accuracy nothing."""
+    """A subject of a published shape, whose accuracy means nothing."""
     source, folder = exported("bert"), tmp_path / "gpu-tiny"
     folder.mkdir()
     copy_of("bert").rename(folder / "checkpoint")
-    monkeypatch.setattr(shapes, "settings", lambda name, root: {"checkpoint": str(root / "checkpoint")})
+    monkeypatch.setattr(published, "settings", lambda name, root: {"checkpoint": str(root / "checkpoint")})
     few = [v for v in variants.VARIANTS if v.name in ("fp32", "int8", "int8-initializers")]
     monkeypatch.setattr(variants, "VARIANTS", few)
     settings = {key: value for key, value in gpu_packs.settings(source).items() if key != "checkpoint"}
     subject = Subject("tiny", "bert", judged=0, shape="bert-base", settings=settings, batches=(1, 4))
     manifest = pack.run(tmp_path / "pack", subjects=[subject], targets=("8.6",), root=tmp_path)
     (entry,) = manifest["subjects"]
-    assert entry["weights"] == "drawn" and entry["draws"] and not entry["recipe"]["calibration"]["migration"]
-    assert not (tmp_path / "pack/blobs").exists(), "every large weight is a recipe"
+    assert entry["weights"] == "drawn"
     (case,) = opened.read(tmp_path / "pack").cases
     assert case.samples.predictions is None and case.samples.count == CHECKED
     for row in case.variants("8.6"):
