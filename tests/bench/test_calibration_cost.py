@@ -14,6 +14,7 @@ import pytest
 
 from calibration import Statistic
 from helpers import tiny
+from helpers.once import once
 from pipeline.bench import calibration_cost, results, tables
 from pipeline.bench.calibration_cost import CASES, checks, rows
 from pipeline.bench.calibration_cost.collecting import library_calibrator
@@ -26,18 +27,29 @@ BATCHES = 2
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Returns the table of a tiny BERT, every case in its own process, ModelOpt hidden from them."""
-    root = tmp_path_factory.mktemp("calibration-bench")
-    tiny.bert(root / "tiny" / "checkpoint")
-    (root / "hidden").mkdir()
-    (root / "hidden" / "modelopt.py").write_text(
-        "raise ModuleNotFoundError(\"No module named 'modelopt'\", name='modelopt')", encoding="utf-8"
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(root / "hidden"))
-        return calibration_cost.run(
-            root / "tiny", tokens=32, batches=BATCHES, rounds=2, threads=1, command="make bench-calibration"
+    """Returns the table of a BERT of one layer, every case in its own process, ModelOpt hidden from them."""
+
+    def fill(root: Path) -> None:
+        tiny.bert(root / "tiny" / "checkpoint", num_hidden_layers=1)
+        (root / "hidden").mkdir()
+        (root / "hidden" / "modelopt.py").write_text(
+            "raise ModuleNotFoundError(\"No module named 'modelopt'\", name='modelopt')", encoding="utf-8"
         )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PYTHONPATH", str(root / "hidden"))
+            calibration_cost.run(
+                root / "tiny",
+                tokens=32,
+                batches=BATCHES,
+                rounds=2,
+                threads=1,
+                record=root / "table.json",
+                command="make bench-calibration",
+            )
+
+    file = once(tmp_path_factory, "calibration-bench", fill) / "table.json"
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return found
 
 
 @pytest.mark.slow
