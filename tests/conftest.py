@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from helpers import tiny
+from helpers import draws, tiny
 from helpers.command_line import Cli, call_cli
 from helpers.once import once
 from helpers.runs import continued, recipe_for, run_stages
@@ -25,6 +25,11 @@ def _no_placements_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iter
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _own_draws() -> None:
+    draws.restart()
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ from calibration.channels import bins_for
 from calibration.histograms import histograms_to_bytes, read_histograms
 from helpers.messages import all_of
 
-RNG = np.random.default_rng(0)
 WIDE = st.floats(width=32, allow_nan=False, allow_infinity=False)  # subnormal to nearly the largest float32
 USUAL = st.floats(-8.0, 8.0, width=32)
 VALUE = st.one_of(USUAL, USUAL, st.just(0.0), st.just(-0.0), WIDE)
@@ -128,8 +127,9 @@ def test_widths_grow_over_all_octaves_without_losing_a_value(top: float) -> None
 
 
 def test_the_number_of_blocks_and_chunks_does_not_matter() -> None:
+    rng = np.random.default_rng(0)
     for shape, axis in (((700, 300), 1), ((3, 5, 60, 701), 1), ((2, 300_000), 0), ((1, 3, 400, 400), 1), ((9000,), 0)):
-        x = RNG.standard_normal(shape).astype(np.float32)
+        x = rng.standard_normal(shape).astype(np.float32)
         whole = fed(x, axis=axis)
         assert same(whole, fed(torch.from_numpy(x), axis=axis))
         for c in {0, channels_along(x, axis) // 2, channels_along(x, axis) - 1}:
@@ -159,8 +159,9 @@ AXES: list[tuple[tuple[int, ...], Axis]] = [
 
 @pytest.mark.parametrize(("shape", "axis"), AXES, ids=str)
 def test_channels_lie_along_any_axes(shape: tuple[int, ...], axis: Axis) -> None:
+    rng = np.random.default_rng(0)
     axes = [a % len(shape) for a in (axis if isinstance(axis, tuple) else (axis,))]
-    x = RNG.standard_normal(shape).astype(np.float32) * 10.0 ** RNG.integers(-3, 3, shape).astype(np.float32)
+    x = rng.standard_normal(shape).astype(np.float32) * 10.0 ** rng.integers(-3, 3, shape).astype(np.float32)
     channels: list[list[float]] = [[] for _ in range(math.prod(shape[a] for a in axes))]
     for index in np.ndindex(shape):
         number = 0
@@ -204,12 +205,13 @@ def test_a_gpu_counts_the_same() -> None:
 
 @pytest.mark.parametrize("draw", ["normal", "uniform", "relu", "heavy tail", "sparse"])
 def test_the_second_moment_is_true_within_the_resolution_of_the_bins(draw: str) -> None:
+    rng = np.random.default_rng(0)
     x = {
-        "normal": lambda: RNG.standard_normal((4000, 6)),
-        "uniform": lambda: RNG.uniform(-1, 1, (4000, 6)),
-        "relu": lambda: np.maximum(RNG.standard_normal((4000, 6)), 0),
-        "heavy tail": lambda: RNG.standard_t(3, (4000, 6)),
-        "sparse": lambda: RNG.standard_normal((4000, 6)) * (RNG.random((4000, 6)) < 0.02),
+        "normal": lambda: rng.standard_normal((4000, 6)),
+        "uniform": lambda: rng.uniform(-1, 1, (4000, 6)),
+        "relu": lambda: np.maximum(rng.standard_normal((4000, 6)), 0),
+        "heavy tail": lambda: rng.standard_t(3, (4000, 6)),
+        "sparse": lambda: rng.standard_normal((4000, 6)) * (rng.random((4000, 6)) < 0.02),
     }[draw]()
     x = (x * np.logspace(-3, 3, 6)).astype(np.float32)
     statistic = fed(x)
@@ -242,7 +244,8 @@ def test_memory_is_bounded_whatever_the_number_of_channels(channels: int) -> Non
 
 
 def test_many_channels_are_counted_right() -> None:
-    x = RNG.standard_normal((3, 20_000)).astype(np.float32)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((3, 20_000)).astype(np.float32)
     statistic = fed(x)
     assert statistic.bins == 8 and statistic.counts.nbytes == 20_000 * 64
     part = slice(7000, 7100)
@@ -253,7 +256,8 @@ def test_many_channels_are_counted_right() -> None:
 
 
 def test_amax_is_that_of_the_statistic_per_tensor() -> None:
-    x = RNG.standard_normal((100, 9)).astype(np.float32)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((100, 9)).astype(np.float32)
     whole = Statistic()
     whole.collect(x)
     statistic = fed(x)
@@ -358,7 +362,8 @@ def test_arrays_that_break_an_invariant_are_refused(case: str) -> None:
 
 
 def test_a_file_holds_shared_statistics_once_and_a_changed_byte_is_refused(tmp_path: Path) -> None:
-    x = RNG.standard_normal((40, 6)).astype(np.float32)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((40, 6)).astype(np.float32)
     tensor, other = Statistic(), Statistic()
     tensor.collect(x)
     other.collect(2 * x)
@@ -392,7 +397,8 @@ def test_a_file_holds_shared_statistics_once_and_a_changed_byte_is_refused(tmp_p
     ],
 )
 def test_channels_that_do_not_belong_together_are_refused(key: str, value: Any, tmp_path: Path) -> None:
-    channels = fed(RNG.standard_normal((40, 6)).astype(np.float32))
+    rng = np.random.default_rng(0)
+    channels = fed(rng.standard_normal((40, 6)).astype(np.float32))
     path = tmp_path / "calibration.npz"
     path.write_bytes(histograms_to_bytes({}, {"query": channels, "key": channels}))
     with np.load(path) as archive:

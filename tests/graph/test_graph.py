@@ -23,7 +23,6 @@ from pipeline.graph.tidy import SCOPES, tidy
 from pipeline.graph.unsigned import unsigned_activations
 from pipeline.recipe import Recipe
 
-RNG = np.random.default_rng(0)
 Z = np.int8(0)
 
 

@@ -14,7 +14,7 @@ import onnx_ir as ir
 import pytest
 
 from calibration.arithmetic import scale_of
-from helpers.onnx_text import operators, parse, run, same_after
+from helpers.onnx_text import normal, operators, parse, run, same_after
 from pipeline import backends
 from pipeline.graph import BY_NAME, find_pairs, set_scales
 from pipeline.graph.int8_rows import gather_int8_rows
@@ -24,7 +24,6 @@ from pipeline.judge.reference import exact_session
 from pipeline.recipe import Recipe
 from pipeline.stages import build
 
-RNG = np.random.default_rng(0)
 BACKENDS = ("openvino", "onnxruntime")
 TABLES = [f"bert.embeddings.{name}_embeddings" for name in ("word", "position", "token_type")]
 
@@ -42,7 +41,7 @@ IDS = np.array([[0, 6, 3], [3, 2, 1]])
 
 def rows(count: int = 7, *width: int) -> dict[str, Any]:
     """Returns a float table of rows of unlike size, the third all zeros, with scales and zero points."""
-    weight = RNG.standard_normal((count, *(width or (5,)))).astype(np.float32)
+    weight = normal(count, *(width or (5,)))
     weight *= np.logspace(-3, 3, count, dtype=np.float32).reshape(-1, *(1,) * (weight.ndim - 1))
     weight[2 % count] = 0 if count > 1 else weight[0]
     scale = scale_of(np.abs(weight).reshape(count, -1).max(1)).reshape(-1)

@@ -11,7 +11,6 @@ import numpy as np
 import onnx
 import onnx.parser
 
-RNG = np.random.default_rng(0)
 CONSTANTS: dict[str, Any] = {
     "s": np.float32(0.1),
     "s2": np.float32(0.2),
@@ -31,7 +30,7 @@ CONSTANTS: dict[str, Any] = {
     "z3": np.zeros(3, np.int8),
     "z16": np.zeros(16, np.int8),
     "z32": np.zeros(32, np.int8),
-    "w": RNG.standard_normal((32, 32)).astype(np.float32),
+    "w": np.random.default_rng(0).standard_normal((32, 32)).astype(np.float32),
     "w8": np.ones((32, 32), np.int8),
     "loud8": np.full((32, 32), 65, np.int8),
     "half8": np.full((32, 32), 64, np.int8),

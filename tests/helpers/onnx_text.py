@@ -10,9 +10,8 @@ import onnx.parser
 import onnx_ir as ir
 import onnxruntime
 
+from helpers.draws import normal as normal
 from pipeline.graph.pairs import QUANTIZER
-
-RNG = np.random.default_rng(0)
 
 
 def parse(body: str, **constants: np.ndarray | np.generic) -> ir.Model:
@@ -41,10 +40,6 @@ def run(model: ir.Model, **feeds: np.ndarray) -> list[np.ndarray]:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return list(session.run(None, feeds))
-
-
-def normal(*shape: int) -> np.ndarray:
-    return RNG.standard_normal(shape).astype(np.float32)
 
 
 def same_after(graph_pass: Any, model: ir.Model, **feeds: np.ndarray) -> bool:

@@ -11,12 +11,11 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common
 
 from calibration import ChannelStatistic
+from helpers.draws import normal as normal
 from helpers.onnx_text import parse
 from pipeline.graph.int8_weights import store_int8_weights
 from pipeline.graph.linear_pointwise import linear_pointwise
 from pipeline.graph.tidy import SCOPES
-
-RNG = np.random.default_rng(0)
 
 
 @dataclass(frozen=True)
@@ -45,10 +44,6 @@ def feeds(model: ir.Model) -> dict[str, np.ndarray]:
         ids = value.dtype == ir.DataType.INT64
         found[str(value.name)] = rng.integers(0, 4, shape) if ids else rng.standard_normal(shape).astype(np.float32)
     return found
-
-
-def normal(*shape: int) -> np.ndarray:
-    return RNG.standard_normal(shape).astype(np.float32)
 
 
 def pair(name: str, source: str, scale: str = "s", zero: str = "z", axis: int | None = None) -> str:

@@ -11,8 +11,7 @@ from helpers import qdq_models as models
 from pipeline.judge.parity import LARGEST_SQNR_DB, Difference, Limit, compare, cosine, max_abs_diff, sqnr_db
 from pipeline.judge.reference import dithered_outputs, exact_session, float_session
 
-RNG = np.random.default_rng(0)
-SIGNAL = RNG.standard_normal((4, 50)).astype(np.float32)
+SIGNAL = np.random.default_rng(0).standard_normal((4, 50)).astype(np.float32)
 
 
 def quantized(x: np.ndarray, step: float, offset: float = 0.0) -> np.ndarray:
