@@ -9,7 +9,7 @@ computed from it afterwards:
     compute_amax(statistic, "percentile", percentile=99.99)
     compute_all(statistic)                          # {"max": …, "percentile_99.9": …, "mse": …, "entropy": …}
 
-Only numpy is imported here; torch and pytorch-quantization are used where they are already in use.
+Only numpy is imported here; torch and pytorch-quantization only where the caller already uses them.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from calibration.errors import CalibrationError
 
 Floats = npt.NDArray[np.float32]
 
-# Below this, amax / 127 (or / 255) is no normal float32 any more, and a scale loses its digits.
+# Below this, amax / 127 (or / 255) is a subnormal float32: the scale loses digits.
 SMALLEST_AMAX = 2.0**-118
 
 
@@ -39,8 +39,8 @@ LOW, HIGH = code_range()
 def scale_of(amax: npt.ArrayLike, high: int = HIGH) -> Floats:
     """Returns amax / high, a scalar for one value, else one scale per channel.  # [] or [C]
 
-    An amax of 0 gets the scale 1: any scale represents the zeros exactly that it was read from. Raises
-    CalibrationError for an amax that is negative, infinite or NaN.
+    An amax of 0 gets the scale 1: any scale represents zeros exactly. Raises CalibrationError for an amax that is
+    negative, infinite or NaN.
     """
     values = np.asarray(amax, np.float32)
     if not (np.isfinite(values) & (values >= 0)).all():
@@ -51,7 +51,7 @@ def scale_of(amax: npt.ArrayLike, high: int = HIGH) -> Floats:
 
 
 def usable(scale: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Returns for every scale whether a quantizer can divide by it: finite and positive."""
+    """Returns whether a quantizer can divide by each scale: finite and positive."""
     return np.asarray(np.isfinite(scale) & (scale > 0))
 
 
@@ -59,10 +59,10 @@ def usable(scale: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 class Grid:
     """The numbers that a quantizer represents: scale · q for the integers q from `low` to `high`.
 
-    Invariants, checked by `validate` when one is made:
+    Invariants, checked by `validate` on construction:
 
       * every scale is finite and positive
-      * `scale` is float32 without dimensions where `axis` is None, else [C], one value per index of `axis`
+      * `scale` is a float32 scalar if `axis` is None, else float32 [C], one value per index of `axis`
       * low ≤ 0 < high
     """
 
@@ -76,20 +76,20 @@ class Grid:
 
     @classmethod
     def covering(cls, amax: npt.ArrayLike, axis: int | None = None, low: int = LOW, high: int = HIGH) -> Grid:
-        """Returns the finest grid that reaches amax; one value is per tensor, several lie along `axis`."""
+        """Returns the finest grid that reaches amax: per tensor for one value, per channel of `axis` for several."""
         scale = scale_of(amax, high)
         return cls(scale, axis if scale.ndim else None, low, high)
 
     def quantize(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Returns the integers nearest to x / scale, of x's shape: int8 where they fit, else int32."""
+        """Returns the integers nearest to x / scale, in x's shape: int8 where the range fits, else int32."""
         return self._steps(x).astype(np.int8 if self.low >= LOW and self.high <= HIGH else np.int32)
 
     def dequantize(self, codes: npt.NDArray[Any]) -> Floats:
-        """Returns the numbers that integers stand for, of their shape."""
+        """Returns scale · codes, in the shape of `codes`."""
         return np.asarray(codes.astype(np.float32) * self._along_axis(codes))
 
     def round(self, x: npt.NDArray[Any]) -> Floats:
-        """Returns the number of the grid nearest to each x: what quantize and dequantize make of it together."""
+        """Returns the grid number nearest to each x: dequantize(quantize(x)) in one step."""
         steps = self._steps(x)
         return np.multiply(steps, self._along_axis(x), out=steps)
 
@@ -100,7 +100,7 @@ class Grid:
         return steps
 
     def _along_axis(self, x: npt.NDArray[Any]) -> Floats:
-        """Returns the scale in a shape that broadcasts to x. Raises CalibrationError where the channels differ."""
+        """Returns the scale in a shape that broadcasts to x. Raises CalibrationError if the channels differ."""
         if self.axis is None:
             return self.scale
         if not -x.ndim <= self.axis < x.ndim or x.shape[self.axis] != len(self.scale):

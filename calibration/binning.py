@@ -5,7 +5,7 @@ exact in float32, so the bin of a value depends on nothing but the value and w, 
 
     ceil(|x| / 2w) = ceil(ceil(|x| / w) / 2)
 
-makes a histogram of width w turn into the one of width 2w without a second look at the data.
+turns a histogram of width w into the one of width 2w without a second look at the data.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ ArrayLike: TypeAlias = Union["torch.Tensor", npt.NDArray[Any]]
 Counts: TypeAlias = npt.NDArray[np.int64]
 
 FLOATS = ("float32", "float16", "bfloat16", "float64")
-# Elements binned at a time: scratch stays in the cache, and the cost of a call does not show.
+# Elements binned at a time: few enough for the cache, enough to hide the cost of a call.
 _CHUNK = 1 << 17
 _CHUNK_ON_DEVICE = 1 << 24
-# Neighbouring elements count into different copies of the histogram. Otherwise equal neighbours (a softmax, a
-# ReLU) make every increment wait for the one before it, at nearly twice the time.
+# Neighbouring elements count into different copies of the histogram: equal neighbours (a softmax, a ReLU) would make
+# every increment wait for the one before it, which takes nearly twice as long.
 _LANES = 4
 
 
 class UnusableValues(Exception):
-    """Says what is wrong with a tensor; whoever knows its name and batch adds them."""
+    """What is wrong with a tensor; the caller adds its name and batch."""
 
 
 def flatten(x: ArrayLike) -> Any:
-    """Returns the elements of `x` as one dimension, in any order, without a copy where memory is dense."""
+    """Returns the elements of `x` in one dimension, in any order, without a copy if memory is dense."""
     check_floats(x)
     values: Any = x
     return _flatten_torch(values) if is_torch(x) else values.ravel(order="K")
@@ -96,7 +96,7 @@ def coarsen(counts: Counts, steps: npt.ArrayLike) -> Counts:
 
 
 def require(arrays: Mapping[str, npt.NDArray[Any]], fields: set[str], label: str) -> None:
-    """Raises CalibrationError that names the fields which a stored statistic lacks."""
+    """Raises CalibrationError naming the fields that a stored statistic lacks."""
     missing = sorted(fields - set(arrays))
     if missing:
         raise CalibrationError(f"{label}: {', '.join(missing)} missing; found {', '.join(sorted(arrays))}")
@@ -104,13 +104,13 @@ def require(arrays: Mapping[str, npt.NDArray[Any]], fields: set[str], label: str
 
 def is_torch(x: object) -> bool:
     """Returns whether x is a torch tensor, without importing torch."""
-    # A torch tensor exists only where somebody imported torch; this module never does.
+    # A torch tensor exists only if somebody imported torch; this module never does.
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(x, torch.Tensor)
 
 
 def check_floats(x: object) -> None:
-    """Raises UnusableValues unless x is a dense float tensor or array that holds something."""
+    """Raises UnusableValues unless x is a dense, non-empty float tensor or array."""
     if not is_torch(x) and not isinstance(x, np.ndarray):
         raise UnusableValues(f"holds a {type(x).__name__}; a torch tensor or a numpy array is needed")
     tensor: Any = x
@@ -128,7 +128,7 @@ def check_floats(x: object) -> None:
 
 def _flatten_torch(x: Any) -> Any:
     x = x.detach()
-    # Attention heads arrive transposed; in the order of memory they are contiguous, and order is no matter.
+    # Attention heads arrive transposed; in memory order they are contiguous, and the order does not matter.
     in_memory_order = x.permute(sorted(range(x.ndim), key=x.stride, reverse=True))
     return in_memory_order.reshape(-1)
 

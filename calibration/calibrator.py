@@ -17,8 +17,8 @@ from calibration.statistics import Statistic
 class HistogramCalibrator(_Calibrator):  # type: ignore[misc]  # the library ships no types
     """Collects one `Statistic`; every method is read from it afterwards, on a CPU as well as on a GPU.
 
-    It follows the library's protocol: TensorQuantizer.forward calls `collect`, load_calib_amax passes its
-    arguments to `compute_amax`, and None says that there is no amax (the quantizer then refuses, or warns).
+    It follows the library's protocol: TensorQuantizer.forward calls `collect`, and load_calib_amax passes its
+    arguments to `compute_amax`, where None means there is no amax (the quantizer then refuses, or warns).
     """
 
     def __init__(
@@ -36,9 +36,9 @@ class HistogramCalibrator(_Calibrator):  # type: ignore[misc]  # the library shi
                 f"axis = {axis}: a histogram is per tensor; per channel there is calibration.weight_amax"
             )
         self._bins = num_bins
-        self._lock = threading.Lock()  # several batches may pass at a time
+        self._lock = threading.Lock()  # batches may come from several threads
         self._name = name
-        self.channel_axis: Axis | None = None  # set: the channels along it get a statistic of their own
+        self.channel_axis: Axis | None = None  # if set, each channel along it is counted separately too
         self.reset()
 
     @property
@@ -63,7 +63,7 @@ class HistogramCalibrator(_Calibrator):  # type: ignore[misc]  # the library shi
         self._channels: ChannelStatistic | None = None
 
     def collect(self, x: torch.Tensor) -> None:
-        """Adds one batch; several threads may do so."""
+        """Adds one batch; thread-safe."""
         with self._lock:
             self._statistic.collect(x)
             if self.channel_axis is not None:

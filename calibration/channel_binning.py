@@ -15,11 +15,11 @@ Axis: TypeAlias = int | tuple[int, ...]  # several axes together enumerate the c
 
 _CHUNK = 1 << 17  # elements at a time, and
 _CELLS = 1 << 13  # counters at a time: both stay in the cache
-_ON_DEVICE = 1 << 24  # elements at a time there
+_ON_DEVICE = 1 << 24  # elements at a time on a GPU
 
 
 def channel_amax(x: ArrayLike, axis: Axis) -> npt.NDArray[np.float32]:
-    """Returns the largest |x| of every channel; NaN and infinity are refused.  # [C]"""
+    """Returns the largest |x| per channel; NaN and infinity are refused.  # [C]"""
     check_floats(x)
     view = _as_outer_channel_inner(x, axis)
     if is_torch(x):
@@ -35,21 +35,21 @@ def channel_amax(x: ArrayLike, axis: Axis) -> npt.NDArray[np.float32]:
 
 
 def count_channels(x: ArrayLike, axis: Axis, exponents: npt.NDArray[np.int64], bins: int) -> Counts:
-    """Returns how many |x| of every channel fall into its bins (i·w, (i + 1)·w], w = 2^exponent.  # [C, bins]
+    """Returns how many |x| of each channel fall into its bins (i·w, (i + 1)·w], w = 2^exponent.  # [C, bins]
 
-    A zero counts into the first bin, as does what is too small to be told from it.
+    The first bin also takes the zeros, and values too small to be told from zero.
     """
     view = _as_outer_channel_inner(x, axis)
     return (_count_torch if is_torch(x) else _count_numpy)(view, exponents, bins)
 
 
 def channels_along(x: ArrayLike, axis: Axis) -> int:
-    """Returns how many channels a tensor has."""
+    """Returns how many channels a tensor has along `axis`."""
     return math.prod(x.shape[a] for a in ((axis,) if isinstance(axis, int) else axis))
 
 
 def _as_outer_channel_inner(x: Any, axis: Axis) -> Any:
-    """Returns x as [outer, C, inner], without a copy where memory allows."""
+    """Returns x as [outer, C, inner], without a copy where its memory layout allows."""
     if isinstance(axis, tuple):  # attention heads: [B, H, S, D], which lies in memory as [B, S, H, D]
         ends = tuple(range(-len(axis), 0))
         x = x.movedim(axis, ends) if is_torch(x) else np.moveaxis(x, axis, ends)
@@ -89,8 +89,8 @@ def _count_torch(view: Any, exponents: npt.NDArray[np.int64], bins: int) -> Coun
         index.copy_(values.abs_().ceil_().clamp_(min=1.0).add_(offsets[: piece.shape[1]]))
         size = piece.shape[1]
         counts[part] += torch.bincount(index.view(-1), minlength=size * bins).view(size, bins)
-    found: Counts = counts.cpu().numpy()
-    return found
+    result: Counts = counts.cpu().numpy()
+    return result
 
 
 def _count_numpy(view: Any, exponents: npt.NDArray[np.int64], bins: int) -> Counts:

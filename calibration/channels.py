@@ -1,7 +1,7 @@
-"""What one quantizer has seen channel by channel: a mergeable histogram of |x| and the exact amax of every channel.
+"""What one quantizer has seen, channel by channel: a mergeable histogram of |x| and the exact amax of every channel.
 
-It answers what the tensor would look like with its channels divided by any factors, without another look at the data:
-outlier migration (calibration/migration.py) reads it.
+It tells what the tensor would look like with its channels divided by any factors, without another look at the data,
+which is what outlier migration (calibration/migration.py) needs.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _MOST_BINS, _FEWEST_BINS = 64, 8
 
 
 class ChannelStatistic:
-    """Per channel a histogram of |x| in bins whose width is the smallest power of two that covers the channel's amax.
+    """A histogram of |x| per channel, in bins whose width is the smallest power of two that covers the channel's amax.
 
     As in `Statistic`, the state is a pure function of the values of each channel, and merging is exact. The number of
-    bins follows from the number of channels: 64 up to 2048 channels, then fewer, so that memory stays at 1 MiB; from
-    16384 channels on there are 8 each, 64 bytes a channel.
+    bins depends on the number of channels: 64 for up to 2048 channels, then fewer, to stay within 1 MiB; 8 from 16384
+    channels on, which is 64 bytes per channel.
 
     Invariants: every row of `counts` has the same sum; its highest used bin holds the channel's amax.
     """
@@ -48,7 +48,7 @@ class ChannelStatistic:
 
     @property
     def elements(self) -> int:
-        """How many values were collected, of all channels together."""
+        """How many values were collected in all channels together."""
         return int(self.counts.sum())
 
     def collect(self, x: ArrayLike, axis: Axis) -> None:
@@ -57,7 +57,7 @@ class ChannelStatistic:
         try:
             check_floats(x)
             if not all(-x.ndim <= a < x.ndim for a in np.atleast_1d(axis)) or channels_along(x, axis) != self.channels:
-                raise UnusableValues(f"of shape {tuple(x.shape)} has not {self.channels} channels along axis {axis}")
+                raise UnusableValues(f"of shape {tuple(x.shape)} lacks {self.channels} channels along axis {axis}")
             self._grow(channel_amax(x, axis))
         except UnusableValues as fault:
             raise CalibrationError(f"{label}: a batch {fault}. Nothing of it was counted.") from None
@@ -72,7 +72,7 @@ class ChannelStatistic:
         return self
 
     def second_moment(self) -> npt.NDArray[np.float64]:
-        """Returns the mean of x² per channel, values spread evenly over their bin.  # [C]"""
+        """Returns the mean of x² per channel, taking values as spread evenly over their bins.  # [C]"""
         edges = np.arange(self.bins + 1.0)
         mean_square = np.diff(edges**3) / 3.0  # of a bin (i, i + 1], in units of its width
         return np.asarray(self.counts @ mean_square / np.maximum(self.counts.sum(axis=1), 1) * self.widths**2)
@@ -83,7 +83,7 @@ class ChannelStatistic:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]], *, name: str | None = None) -> ChannelStatistic:
-        """Returns the statistic that `to_arrays` described; others are refused."""
+        """Returns the statistic that `to_arrays` wrote. Raises CalibrationError for arrays that are not one."""
         label = f"channel statistic of quantizer {name!r}" if name else "channel statistic"
         require(arrays, {"amax", "counts"}, label)
         amax, counts = np.asarray(arrays["amax"]), np.asarray(arrays["counts"])

@@ -1,4 +1,4 @@
-"""The one fault of this package: data or a file that no amax can be computed from."""
+"""The one exception of this package: no amax can be computed from the data or the file."""
 
 from __future__ import annotations
 

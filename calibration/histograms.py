@@ -1,7 +1,7 @@
-"""calibration.npz: the whole state of every statistic, from which another method's amax is read without new data.
+"""calibration.npz: the whole state of every statistic, from which any method's amax can be read without new data.
 
-For each of the kinds "tensor" and "channels" the archive holds `<kind>/names`, `<kind>/place` (which statistic is a
-name's: quantizers that read the same tensor share one) and the arrays `<kind>/<place>/<field>` of each statistic.
+For each of the kinds "tensor" and "channels" the archive holds `<kind>/names`, `<kind>/place` (the number of each
+name's statistic; quantizers that read the same tensor share one) and the arrays `<kind>/<place>/<field>`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from calibration.statistics import Statistic
 Arrays = dict[str, npt.NDArray[Any]]
 Kind = TypeVar("Kind", Statistic, ChannelStatistic)
 
-# What the readers of zip and npy raise for bytes that changed.
+# What the readers of zip and npy raise for damaged bytes.
 _DAMAGE = (
     KeyError, ValueError, TypeError, IndexError, EOFError, RuntimeError, SyntaxError,
     tokenize.TokenError, zipfile.BadZipFile, zlib.error,
@@ -68,13 +68,13 @@ def read_histograms(path: str | Path) -> tuple[dict[str, Statistic], dict[str, C
         raise CalibrationError(f"{path} holds no histograms: {fault}; calibrate again") from fault
 
 
-def _pack(kind: str, found: Mapping[str, Any]) -> Arrays:
-    names = sorted(found)
-    distinct = list({id(found[name]): found[name] for name in names}.values())
+def _pack(kind: str, statistics: Mapping[str, Any]) -> Arrays:
+    names = sorted(statistics)
+    distinct = list({id(statistics[name]): statistics[name] for name in names}.values())
     place = {id(statistic): i for i, statistic in enumerate(distinct)}
     arrays: Arrays = {
         f"{kind}/names": np.array(names, dtype=np.str_),
-        f"{kind}/place": np.array([place[id(found[name])] for name in names], np.int64),
+        f"{kind}/place": np.array([place[id(statistics[name])] for name in names], np.int64),
     }
     for i, statistic in enumerate(distinct):
         arrays.update({f"{kind}/{i}/{field}": value for field, value in statistic.to_arrays().items()})

@@ -1,7 +1,7 @@
 """amax from a statistic: max, percentile, mse and entropy, as pytorch-quantization defines them.
 
-The searches are in calibration/searches.py; here are the names, the checks and the bounds. Nothing returned
-is larger than the exact amax.
+The searches are in calibration/searches.py; here are the names, the checks and the bounds. No method returns more
+than the exact amax.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ METHODS = ("max", "percentile", "mse", "entropy")
 def compute_amax(
     statistic: Statistic, method: str, *, percentile: float = 99.99, num_bits: int = 8, unsigned: bool = False
 ) -> float:
-    """Returns the amax that `method` reads from the statistic: a float32, positive, at most its amax."""
+    """Returns the amax that `method` reads from the statistic: a positive float32, at most the exact amax.
+
+    Raises CalibrationError for an unknown method, a degenerate statistic, and unsigned where values are negative.
+    """
     if method not in METHODS:
         raise CalibrationError(f"unknown calibration method {method!r}; available: {', '.join(METHODS)}")
     fault = statistic.is_degenerate
@@ -54,7 +57,7 @@ def compute_all(
 
 
 def method_key(method: str, percentile: float = 99.99) -> str:
-    """Returns the name under which a table keeps an amax: "percentile_99.99", otherwise the method itself."""
+    """Returns the key of an amax in a table: "percentile_99.99", otherwise the method itself."""
     return f"percentile_{percentile:.10g}" if method == "percentile" else method
 
 

@@ -2,9 +2,9 @@
 
     x·Wᵀ = (x / s)·(W·s)ᵀ          s > 0, one factor per input channel
 
-is exact in float and changes what int8 makes of it: a few channels far larger than the others no longer set the scale
-for all. SmoothQuant (Xiao et al. 2022, arXiv:2211.10438) takes s = amax_x^α / amax_w^(1−α) with one α for the whole
-model. Here the strength α is chosen per tensor, by the quantization error that the statistics predict.
+is exact in float, and more accurate in int8: a few channels far larger than the others no longer set the scale for
+all. SmoothQuant (Xiao et al. 2022, arXiv:2211.10438) takes s = amax_x^α / amax_w^(1−α) with one α for the whole model.
+Here the strength α is chosen per tensor, by the quantization error that the statistics predict.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Floats = npt.NDArray[np.float32]
 Histogram = npt.NDArray[np.float64]
 
 STRENGTHS = tuple(round(0.05 * i, 2) for i in range(21))
-_ROWS = 256  # output channels that the error is estimated from, spread over all
-_SMALLEST = 1e-6  # of the largest: a channel that hardly ever differs from zero gets no factor of its own
+_ROWS = 256  # output channels, spread over all, that the error is estimated from
+_SMALLEST = 1e-6  # share of the largest: a channel that hardly differs from zero gets no factor of its own
 
 
 @dataclass(frozen=True)
 class Migration:
-    """The factors of one tensor: it is divided by them, the weights that read it are multiplied.
+    """The factors that one tensor is divided by, and the weights that read it are multiplied by.
 
     noise and noise_before are the predicted mean squared errors of the outputs, relative to their mean square.
     """
@@ -42,34 +42,34 @@ class Migration:
 
     @property
     def gain_db(self) -> float:
-        """How many decibels less quantization noise there is than without migration."""
+        """How many decibels of quantization noise the migration saves."""
         return float(10.0 * np.log10(self.noise_before / self.noise)) if self.noise > 0 else 0.0
 
 
 def choose_factors(
     channel: ChannelStatistic, weights: Sequence[Floats], num_bits: int = 8, *, also: Sequence[ChannelStatistic] = ()
 ) -> Migration:
-    """Returns the factors that lose least when x and all weights that read it are quantized to `num_bits`.
+    """Returns the factors of least error when x and all weights that read it are quantized to `num_bits`.
 
     weights: [N, C, T] each: outputs, input channels, taps of a convolution (1 for a linear layer); [C, 1, T] for a
     depthwise convolution. With Δ the step of x / s over its exact amax, Q(W·s) the weights quantized per output
-    channel, and the channels taken as independent with mean 0, the expected squared error of the outputs is
+    channel, and the channels taken to be independent with mean 0, the expected squared error of the outputs is
 
         Δ²/12 · Σ (W·s)²  +  Σ_c (Q(W·s) − W·s)²_c · E[x_c²] / s_c²
                           +  Σ_c W_c² · 2β_c² / (n + 1) · exp(−(t_c − amax_c) / β_c)
 
-    The last term is what new data will lose to clipping: of n values of a channel, the next one is the largest with
-    probability 1 / (n + 1), and with an exponential tail it exceeds them by β = amax / ln n on average. A channel that
-    fills the range, t_c = s_c · amax(x / s) = amax_c, has no headroom: few samples forbid a high strength.
+    The last term is what new data will lose to clipping: after n values of a channel, the next one exceeds them all
+    with probability 1 / (n + 1), and with an exponential tail it does so by β = amax / ln n on average. A channel that
+    fills the range, t_c = s_c · amax(x / s) = amax_c, has no headroom, so few samples forbid a high strength.
 
     also: other quantized tensors with the same channels that the division passes through on its way to x; each adds
     its own Δ²/12, as if all of its error arrived.
 
     The candidates are s = amax_x^α / rms_w^(1−α) for α > 0 in `STRENGTHS`, normalized to a geometric mean of 1, and no
-    migration, s = 1, which is called α = 0.
+    migration, s = 1, which is called α = 0. Raises CalibrationError if shapes or numbers of channels disagree.
     """
     none = Migration(np.ones(channel.channels, np.float32), 0.0, 0.0, 0.0)
-    if channel.channels == 1:  # [N, 1, T] is no depthwise weight then, and one factor for all changes nothing
+    if channel.channels == 1:  # one factor for all changes nothing, and [N, 1, T] would pass for depthwise weights
         return none
     if not weights or any(w.ndim != 3 or channel.channels != w.shape[_channel_axis(w)] for w in weights):
         shapes = ", ".join(str(w.shape) for w in weights) or "none"
@@ -99,11 +99,11 @@ def choose_factors(
 
 
 def rescale(statistic: Statistic, channel: ChannelStatistic, factors: Floats) -> Statistic:
-    """Returns the statistic of x / factors, x being what both statistics saw; its amax is exact.
+    """Returns the statistic of x / factors, where x is what both statistics saw; its amax is exact.
 
     The values of a channel are spread evenly over each of its bins, so that the histogram is a sum of ramps; zeros stay
-    zeros, taken from the channels' first bins in proportion. It has the bins of `statistic`; max is exact, percentile
-    and mse are near, entropy, which jumps with the shape of single bins, is rough.
+    zeros, taken from the channels' first bins in proportion. The bins are those of `statistic`. Read from it, max is
+    exact, percentile and mse are close, and entropy, which jumps with the shape of single bins, is rough.
     """
     seen, per_channel = (statistic.elements, statistic.amax), (channel.elements, float(channel.amax.max()))
     counts = channel.counts.astype(np.float64)
@@ -142,7 +142,7 @@ def _noise(tensors: Sequence[Histogram], moment: Histogram, w: Floats, s: Floats
 
 
 def _clipping(amax: Histogram, s: Floats, values: int) -> Histogram:
-    """Returns the expected square of what a new value of each channel exceeds the range by.  # [C]"""
+    """Returns the expected square of how far a new value of each channel exceeds the range.  # [C]"""
     beta = amax / np.log(values + 2.0)
     limit = s * (amax / s).max()
     return np.asarray(2.0 * beta**2 / (values + 1.0) * np.exp(-(limit - amax) / beta))
@@ -165,12 +165,12 @@ def _some_rows(w: Floats) -> Floats:
 
 
 def _cumulative(counts: Histogram, widths: Histogram, stop: int) -> Histogram:
-    """Returns how many of the counted values lie below 0, 1, … stop − 1, channel c's bins being widths[c] wide.
+    """Returns how many of the counted values lie below 0, 1, … stop − 1, if channel c's bins are widths[c] wide.
 
-    A bin of mass m from l to r adds m/(r − l)·(t − l) from l on and takes the same from r on. With K(t) and P(t) the
-    slopes k, and k·l, begun by t, the sum of all ramps is t·K(t) − P(t).
+    A bin of mass m from l to r is a ramp of slope k = m/(r − l) that starts at l, minus the same ramp starting at r.
+    With K(t) and P(t) the sums of k and of k·l over the ramps started by t, all ramps add up to t·K(t) − P(t).
     """
-    # A channel that fits into the first bin stays there, but its slopes (of zeros: 1e40) would drown all others'.
+    # A channel that fits into the first bin stays there, but its slopes (of zeros: 1e40) would drown all the others.
     bins = counts.shape[1]
     widths = np.maximum(widths, 1.0 / bins)
     edges = np.arange(bins + 1) * widths[:, None]  # [C, bins + 1]

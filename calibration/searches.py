@@ -1,9 +1,9 @@
 """The searches behind the methods, on a plain histogram and in units of its bin width.
 
 A histogram is h[0 … n−1] over (0, n], zeros counted into h[0], h[n−1] > 0; bin j has its centre at j + ½.
-The candidates start at bin 128, as TensorRT's and pytorch-quantization's do. Each search evaluates all of
-them at once: sums over runs of bins are differences of cumulative sums, and where the runs begin depends on
-the candidate alone, so one table of integers serves every histogram.
+The candidates start at bin 128, as in TensorRT and pytorch-quantization. Each search evaluates all of them at
+once: sums over runs of bins are differences of cumulative sums, and where the runs begin depends on the
+candidate alone, so one table of integers serves every histogram.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def percentile_edge(counts: npt.NDArray[np.int64], percentile: float) -> int:
     if not 0.0 <= percentile <= 100.0:
         raise CalibrationError(f"percentile = {percentile}: a number from 0 to 100 is needed (99.99 is usual)")
     cumulative = np.cumsum(counts)
-    # In integers: 99.9 / 100 is no binary fraction, and one count more or less may be another bin.
+    # In integers: 99.9 / 100 is no binary fraction, and one count more or less can mean another bin.
     needed = ceil(Fraction(str(percentile)) * int(cumulative[-1]) / 100)
     return max(int(np.searchsorted(cumulative, needed)), 1)
 
@@ -60,10 +60,10 @@ def mse_centre(bins: Histogram, levels: int) -> float:
 
 
 def entropy_edge(bins: Histogram, groups: int) -> int:
-    """Returns the bin edge i whose clipped histogram loses least, KL(P ‖ Q), in `groups` levels.
+    """Returns the bin edge i whose clipped histogram has the smallest KL(P ‖ Q) in `groups` levels.
 
-    The zeros would drown everything else: h[0] := h[1], as in the libraries. Of equal candidates the largest
-    wins; where no candidate has a finite divergence, nothing is clipped.
+    The zeros would drown everything else, so h[0] := h[1], as in the libraries. Of equal candidates the largest
+    wins; if no candidate has a finite divergence, nothing is clipped.
     """
     n = len(bins)
     if n == 1:
@@ -79,9 +79,9 @@ def entropy_edge(bins: Histogram, groups: int) -> int:
 def _divergence(bins: Histogram, edges: Indices, borders: Indices) -> Histogram:
     """Returns KL(P ‖ Q) for every candidate edge i.  # [candidates]
 
-    P is h[:i] with the tail, all beyond i, added to its last bin. Q spreads each group's sum S over its
-    K used bins and knows nothing of the tail (Migacz, "8-bit inference with TensorRT", GTC 2017). With T = Σh
-    and C = Σh[:i]:
+    P is h[:i] with the tail, everything beyond i, added to its last bin. Q spreads each group's sum S over
+    its K used bins and ignores the tail (Migacz, "8-bit inference with TensorRT", GTC 2017). With T = Σh and
+    C = Σh[:i]:
 
         T · KL = Σ P log P − T log T − (Σ_groups S log(S / K) + tail · log Q_last − T log C)
     """
@@ -100,7 +100,7 @@ def _divergence(bins: Histogram, edges: Indices, borders: Indices) -> Histogram:
 
 
 def _power_of_two(n: int) -> int:
-    # Tables are made for the next power of two, so that histograms of all lengths share one.
+    # Tables are built for the next power of two, so that histograms of similar lengths share one.
     return 1 << (n - 1).bit_length()
 
 
@@ -108,7 +108,7 @@ def _power_of_two(n: int) -> int:
 def _mse_thresholds(start: int, stop: int, levels: int) -> Indices:
     """Returns, per candidate i + ½ and level q, the first bin that rounds to q or more.  # [stop − start, L]
 
-    (2j + 1)·2L ≥ (2q − 1)(2i + 1), where even never equals odd: no centre sits on a threshold.
+    (2j + 1)·2L ≥ (2q − 1)(2i + 1): an even number never equals an odd one, so no centre sits on a threshold.
     """
     i = np.arange(start, stop)[:, None]
     q = np.arange(1, levels + 1)[None, :]
@@ -135,5 +135,5 @@ def _sums_from(values: Histogram, stop: int) -> Histogram:
 
 
 def _x_log(x: npt.ArrayLike, y: npt.ArrayLike) -> Histogram:
-    """Returns x · log y, 0 where y is 0: there x is 0 as well, or the caller rules the candidate out."""
+    """Returns x · log y, and 0 where y is 0: there x is 0 as well, or the caller rules the candidate out."""
     return np.asarray(np.multiply(x, np.log(np.where(np.greater(y, 0.0), y, 1.0))))

@@ -26,8 +26,8 @@ from calibration.errors import CalibrationError
 class Statistic:
     """A histogram of |x| in `bins` bins whose width is the smallest power of two that covers amax.
 
-    The state is a pure function of the multiset of values: order, batch sizes and the way the data were split
-    over processes leave no trace, and `a.merge(b)` equals feeding both. Memory stays 8·(bins + 1) bytes.
+    The state is a pure function of the multiset of values: order, batch sizes and how the data were split over
+    processes do not matter, and `a.merge(b)` equals feeding both. Memory stays at 8·(bins + 1) bytes.
 
     Invariants: `counts.sum() == elements`; the highest used bin holds `amax`; `counts[0]` counts exact zeros.
     """
@@ -59,7 +59,7 @@ class Statistic:
 
     @property
     def is_degenerate(self) -> str | None:
-        """Why no amax can be computed, or None. A degenerate quantizer stays float and is reported."""
+        """Why no amax can be computed, or None. A degenerate quantizer stays float, and the report says so."""
         if self.batches == 0:
             return "was never reached by the calibration data"
         if self.amax == 0.0:
@@ -69,7 +69,7 @@ class Statistic:
         return None
 
     def histogram(self) -> npt.NDArray[np.float64]:
-        """Returns the counts of bins 1 … the highest used one, with the zeros in the first.  # [used]"""
+        """Returns the counts of bins 1 to the highest used one, the zeros added to the first.  # [used]"""
         used = int(np.ceil(self.amax / self.width))
         bins = self.counts[1 : used + 1].astype(np.float64)
         if used:
@@ -78,11 +78,11 @@ class Statistic:
 
     @property
     def label(self) -> str:
-        """How messages call this quantizer."""
+        """The quantizer's name in messages."""
         return f"quantizer {self.name!r}" if self.name else "quantizer"
 
     def collect(self, x: ArrayLike) -> None:
-        """Adds one batch, a float tensor on any device or a float array; others leave no trace."""
+        """Adds one batch, a float tensor on any device or a float array. Others raise CalibrationError uncounted."""
         try:
             flat = flatten(x)
             low, high = extremes(flat)
@@ -120,7 +120,7 @@ class Statistic:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]], *, name: str | None = None) -> Statistic:
-        """Returns the statistic that `to_arrays` described; others are refused."""
+        """Returns the statistic that `to_arrays` wrote. Raises CalibrationError for arrays that are not one."""
         label = f"statistic of quantizer {name!r}" if name else "statistic"
         require(arrays, {"counts", "amax", "has_negative", "batches"}, label)
         counts = np.asarray(arrays["counts"])
@@ -137,7 +137,7 @@ class Statistic:
         return result
 
     def __eq__(self, other: object) -> bool:
-        """Whether both have seen the same values; neither name nor number of batches matters."""
+        """Whether both have seen the same values; names and numbers of batches do not matter."""
         if not isinstance(other, Statistic):
             return NotImplemented
         return (

@@ -1,7 +1,7 @@
-"""calibration.json: every quantizer's amax by method, and where it comes from.
+"""calibration.json: every quantizer's amax by method, and the data it was read from.
 
-The table is read by stages that import neither torch nor transformers. Whoever has an atomic writer takes the
-text from `to_json`; the same content gives the same bytes.
+Stages that import neither torch nor transformers read the table. A caller with an atomic writer takes the text from
+`to_json`; the same content gives the same bytes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Amax = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
 def shortest(value: float) -> float:
-    """Returns the shortest decimal that is the same float32: half the JSON, and unchanged when read again."""
+    """Returns the shortest decimal that is the same float32: half the JSON, and nothing lost when read again."""
     return float(str(np.float32(value)))
 
 
@@ -51,7 +51,7 @@ class QuantizerRecord(_Frozen):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.degenerate is None) != bool(self.amax):
-            raise ValueError(f"{self.name}: amax by method, or why it is degenerate; exactly one of the two")
+            raise ValueError(f"{self.name}: exactly one of amax by method and the reason for having none is needed")
         lengths = {method: len(values) for method, values in self.amax.items()}
         if self.axis is None and any(length != 1 for length in lengths.values()):
             raise ValueError(f"{self.name}: per tensor (axis absent) means one amax, found {lengths}")
@@ -87,7 +87,7 @@ class QuantizerRecord(_Frozen):
         )
 
     def amax_for(self, method: str, percentile: float = 99.99) -> list[float] | None:
-        """Returns this method's amax, None for a degenerate quantizer; a method not stored is an error."""
+        """Returns this method's amax, None for a degenerate quantizer. Raises CalibrationError if it is not stored."""
         if self.degenerate is not None:
             return None
         key = method_key(method, percentile)
@@ -97,9 +97,9 @@ class QuantizerRecord(_Frozen):
 
 
 class CalibrationTable(_Frozen):
-    """calibration.json: every quantizer's record, and where the numbers come from.
+    """calibration.json: every quantizer's record, and the data and versions behind it.
 
-    It is a function of checkpoint and data alone: neither the method that a run chooses nor the time it took is in it.
+    It depends on checkpoint and data alone: neither the method that a run chooses nor the time it took is in it.
     """
 
     format: Literal[1] = 1
@@ -127,7 +127,7 @@ class CalibrationTable(_Frozen):
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
-        """Returns the table in a file; one that breaks the schema is refused, field by field."""
+        """Returns the table in a file. Raises CalibrationError naming each field that breaks the schema."""
         try:
             return cls.model_validate_json(Path(path).read_bytes())
         except OSError as fault:
@@ -136,5 +136,5 @@ class CalibrationTable(_Frozen):
             faults = [f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in fault.errors()]
             more = f" (and {len(faults) - 5} more)" if len(faults) > 5 else ""
             raise CalibrationError(
-                f"{path} is no calibration table: {'; '.join(faults[:5])}{more}; calibrate again"
+                f"{path} is not a calibration table: {'; '.join(faults[:5])}{more}; calibrate again"
             ) from fault

@@ -56,12 +56,12 @@ _CHOICES = {
 
 
 def draw_entity_name(rng: random.Random, kind: str, taken: set[str]) -> str:
-    """A name for an entity of the kind, not in `taken`, which then holds it."""
+    """Returns a name for an entity of the kind that is not in `taken`, and adds it there."""
     return _fresh(rng, _NAMES[kind], taken)
 
 
 def draw_value(rng: random.Random, value_type: str, taken: set[str]) -> str:
-    """A value of the type, not in `taken`, which then holds it."""
+    """Returns a value of the type that is not in `taken`, and adds it there."""
     choices = _CHOICES.get(value_type)
     if choices is not None:
         return _fresh(rng, lambda source: source.choice(choices), taken)

@@ -19,7 +19,7 @@ class Entity:
     values: dict[str, str] = field(default_factory=dict)
 
     def mention(self, rng: random.Random) -> str:
-        """The entity's name as one of its kind's mentions, such as `the town of Velmar`."""
+        """Returns the entity's name in one of the ways its kind is mentioned, such as `the town of Velmar`."""
         return rng.choice(self.kind.mentions).format(n=self.name, k=self.word)
 
 
@@ -32,7 +32,7 @@ Fact = tuple[Entity, str, int, int, Span]
 
 
 def word_entity(rng: random.Random, entity: Entity) -> list[list[Sentence]]:
-    """Groups of sentences that state all facts of the entity; each keeps its order, for its pronouns."""
+    """Returns groups of sentences that state all facts of the entity; each keeps its order, for its pronouns."""
     names = list(entity.values)
     rng.shuffle(names)
     groups: list[list[Sentence]] = []
@@ -43,7 +43,7 @@ def word_entity(rng: random.Random, entity: Entity) -> list[list[Sentence]]:
 
 
 def _word_group(rng: random.Random, entity: Entity, names: list[str]) -> list[Sentence]:
-    """One to three sentences about the entity, with pronouns after the first."""
+    """Returns one to three sentences about the entity, with pronouns after the first."""
     if len(names) == 1:
         return [_single(rng, entity, names[0])]
     if rng.random() < 0.5:
@@ -61,7 +61,7 @@ def _single(rng: random.Random, entity: Entity, name: str) -> Sentence:
 
 
 def _double(rng: random.Random, entity: Entity, names: list[str]) -> Sentence:
-    """Two facts in one sentence: joined predicates or a relative clause."""
+    """Returns two facts in one sentence: joined predicates or a relative clause."""
     if rng.random() < 0.5:
         return _predicate(rng, entity, names)
     first, second = (_choose(rng, entity, name, slot) for slot, name in enumerate(names))
@@ -81,7 +81,7 @@ def _choose(rng: random.Random, entity: Entity, name: str, slot: int) -> str:
 
 
 def _render(rng: random.Random, entity: Entity, template: str, names: list[str]) -> Sentence:
-    """The template filled in, with the offsets of what was filled in."""
+    """Returns the template filled in, with the offsets of what was filled in."""
     opening = rng.choice(OPENINGS) if rng.random() < 0.15 else ""
     described = not entity.kind.animate and rng.random() < 0.3
     pronoun = f"the {entity.word}" if described else entity.pronoun
@@ -98,7 +98,7 @@ def _render(rng: random.Random, entity: Entity, template: str, names: list[str])
 
 
 def join_sentences(groups: list[list[Sentence]]) -> tuple[str, list[Fact]]:
-    """The passage's text and its facts with their offsets; a pronoun's name is the last one before it."""
+    """Returns the passage's text and its facts with their offsets; a pronoun stands for the last name before it."""
     text, facts = "", list[Fact]()
     for group in groups:
         last_named = 0

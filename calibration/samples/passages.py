@@ -48,7 +48,7 @@ class Passage:
 
 
 def draw_passage(rng: random.Random, facts: tuple[int, int] = FULL_SIZE) -> Passage:
-    """One passage that states `facts[0]` to `facts[1]` facts, with up to four questions about them."""
+    """Returns one passage that states `facts[0]` to `facts[1]` facts, with up to four questions about them."""
     entities = _draw_entities(rng, rng.randint(*facts))
     pieces = [piece for entity in entities for piece in word_entity(rng, entity)]
     rng.shuffle(pieces)
@@ -62,7 +62,7 @@ def draw_passage(rng: random.Random, facts: tuple[int, int] = FULL_SIZE) -> Pass
 
 
 def generate_squad(seed: int, questions: int) -> dict[str, Any]:
-    """A SQuAD v1.1 document with exactly `questions` questions; equal arguments give equal documents."""
+    """Returns a SQuAD v1.1 document with exactly `questions` questions; equal arguments give equal documents."""
     if questions < 1:
         raise ValueError(f"questions is {questions}; ask for at least 1")
     paragraphs: list[dict[str, Any]] = []
@@ -86,7 +86,7 @@ def generate_squad(seed: int, questions: int) -> dict[str, Any]:
 
 
 def passages(seed: int, facts: tuple[int, int] = FULL_SIZE) -> Iterator[Passage]:
-    """An endless stream of passages; passage i of a seed is the same however many are read."""
+    """Yields passages without end; passage i of a seed is the same however many are read."""
     index = 0
     while True:
         # A string seed is hashed whole, so neighbouring seeds and indices are unrelated.
@@ -95,13 +95,13 @@ def passages(seed: int, facts: tuple[int, int] = FULL_SIZE) -> Iterator[Passage]
 
 
 def write_squad(path: str | Path, seed: int, questions: int) -> None:
-    """Nothing; writes `generate_squad(seed, questions)` to `path` as JSON."""
+    """Writes `generate_squad(seed, questions)` to `path` as JSON."""
     document = json.dumps(generate_squad(seed, questions), indent=1)
     Path(path).write_text(document + "\n", encoding="utf-8")
 
 
 def _draw_entities(rng: random.Random, facts: int) -> list[Entity]:
-    """Entities whose attributes sum to `facts`, most of them of one kind and with the same attributes."""
+    """Returns entities with `facts` attributes in total, most of them of one kind and with the same attributes."""
     kind = rng.choice(KINDS)
     count = 2 if facts < 6 else rng.choice((2, 3, 3, 4))
     shared = rng.sample(sorted(kind.attributes), min(len(kind.attributes), max(2, -(-facts // count))))
@@ -124,12 +124,12 @@ def _new_entity(rng: random.Random, kind: Kind, taken: set[str]) -> Entity:
 
 
 def _has_rival(entities: list[Entity], entity: Entity, attribute: str) -> bool:
-    """Whether another entity of the same kind has the attribute too."""
+    """Returns whether another entity of the same kind has the attribute too."""
     return any(e is not entity and e.kind is entity.kind and attribute in e.values for e in entities)
 
 
 def _ask(rng: random.Random, text: str, fact: Fact, stated: list[Fact]) -> Question:
-    """A question about the fact whose answer is a span of `text`; `stated` are all facts of the passage."""
+    """Returns a question about the fact, its answer a span of `text`; `stated` are all facts of the passage."""
     entity, name, _, _, evidence = fact
     attribute, value = entity.kind.attributes[name], entity.values[name]
     same = [other for other in stated if other[0].kind is entity.kind and other[1] == name]

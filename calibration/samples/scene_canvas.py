@@ -36,36 +36,36 @@ class Light:
 
 
 def hsv(hue: float, saturation: float, value: float) -> Colour:
-    """Return an RGB colour in 0..255; hue wraps, the other two are clipped to 0..1."""
+    """Returns an RGB colour in 0..255; hue wraps, the other two are clipped to 0..1."""
     red, green, blue = colorsys.hsv_to_rgb(hue % 1.0, min(max(saturation, 0), 1), min(max(value, 0), 1))
     return red * 255, green * 255, blue * 255
 
 
 def shade(colour: Colour, factor: float) -> Colour:
-    """Return the colour made darker or lighter by a factor."""
+    """Returns the colour made darker or lighter by a factor."""
     return colour[0] * factor, colour[1] * factor, colour[2] * factor
 
 
 def ink(colour: Colour) -> tuple[int, int, int, int]:
-    """Return the colour as opaque 8-bit RGBA."""
+    """Returns the colour as opaque 8-bit RGBA."""
     red, green, blue = (min(max(int(c), 0), 255) for c in colour)
     return red, green, blue, 255
 
 
 def paint_colour(rng: np.random.Generator) -> Colour:
-    """Return a paint colour: a grey one or any hue."""
+    """Returns a paint colour: a grey one or any hue."""
     if rng.random() < 0.4:
         return hsv(0.6, rng.uniform(0, 0.1), rng.uniform(0.15, 0.95))
     return hsv(rng.random(), rng.uniform(0.4, 0.9), rng.uniform(0.35, 0.9))
 
 
 def corners(a: Point, b: Point) -> tuple[float, float, float, float]:
-    """Return left, top, right and bottom of the box that two points span."""
+    """Returns left, top, right and bottom of the box that two points span."""
     return min(a[0], b[0]), min(a[1], b[1]), max(a[0], b[0]), max(a[1], b[1])
 
 
 def spectral_noise(rng: np.random.Generator, beta: float) -> Array:
-    """Return tileable 1/f^beta noise [FIELD, FIELD] of zero mean and unit variance.
+    """Returns tileable 1/f^beta noise [FIELD, FIELD] of zero mean and unit variance.
 
     Spectral synthesis (Saupe, "Algorithms for random fractals", 1988): white noise shaped by frequency.
     """
@@ -89,15 +89,15 @@ class Canvas:
         self.smooth, self.middle, self.rough = (spectral_noise(rng, beta) for beta in (1.7, 1.1, 0.5))
 
     def nearness(self, y_px: float) -> float:
-        """Return t of a ground point in row y_px."""
+        """Returns t of a ground point in row y_px."""
         return max((y_px - self.horizon_px) / (self.size - self.horizon_px), 1e-3)
 
     def haze(self, t: float) -> float:
-        """Return the share of horizon colour over something at nearness t (Koschmieder's exponential)."""
+        """Returns the share of horizon colour over something at nearness t (Koschmieder's exponential)."""
         return float(self.light.fog * np.exp(-t / 0.18))
 
     def crop(self, field: Array, height: int, width: int, zoom: float = 1.0) -> Array:
-        """Return a random window [height, width] of a tileable field, `zoom` field samples per pixel."""
+        """Returns a random window [height, width] of a tileable field, `zoom` field samples per pixel."""
         y0, x0 = self.rng.integers(FIELD, size=2)
         rows = (y0 + np.arange(height) * zoom).astype(np.int64) % FIELD
         cols = (x0 + np.arange(width) * zoom).astype(np.int64) % FIELD
@@ -114,7 +114,7 @@ class Canvas:
         self.labels[window][mask >= 0.5] = label
 
     def sprite(self, x0: float, y0: float, x1: float, y1: float) -> Sprite:
-        """Return a drawing surface for the part of a box (pixels) that lies inside the picture."""
+        """Returns a drawing surface for the part of a box (pixels) that lies inside the picture."""
         return Sprite(self, x0, y0, x1, y1)
 
     def cast_shadow(self, x: float, y: float, width: float, height: float) -> None:

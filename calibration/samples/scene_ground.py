@@ -30,12 +30,12 @@ def _rgb(colour: Colour) -> Array:
 
 
 def _stretch(field: Array, height: int, width: int) -> Array:
-    """Return a window of a field resized smoothly to [height, width]."""
+    """Returns a window of a field resized smoothly to [height, width]."""
     return np.asarray(Image.fromarray(field).resize((width, height), Image.Resampling.BICUBIC), np.float32)
 
 
 def _profile(canvas: Canvas, zoom: float) -> Array:
-    """Return a 1-D wobble [size] with unit variance: a row of the smooth field, `zoom` samples wide."""
+    """Returns a 1-D wobble [size] with unit variance: a row of the smooth field, `zoom` samples wide."""
     row = canvas.smooth[canvas.rng.integers(FIELD)]
     at = (canvas.rng.integers(FIELD) + np.linspace(0, zoom, canvas.size)) % FIELD
     wobble = np.interp(at, np.arange(FIELD + 1), np.append(row, row[0])).astype(np.float32)
@@ -43,7 +43,7 @@ def _profile(canvas: Canvas, zoom: float) -> Array:
 
 
 def _slope(field: Array, step: int) -> Array:
-    """Return how much a field [H, W] rises over `step` columns; the border continues outside."""
+    """Returns how much a field [H, W] rises over `step` columns; the border continues outside."""
     cols = np.clip(np.arange(field.shape[1]) - step, 0, field.shape[1] - 1)
     return np.asarray(field - field[:, cols], np.float32)
 
@@ -112,7 +112,7 @@ class Plane:
         self.mist = np.asarray(canvas.light.fog * np.exp(-self.t / 0.18), np.float32)[..., None]
 
     def texture(self, field: Array, scale: float, stretch: float = 1.0) -> Array:
-        """Return a field laid on the ground in perspective, faded where a pixel spans many samples."""
+        """Returns a field laid on the ground in perspective, faded where a pixel spans many samples."""
         u = (self.across * np.float32(scale * stretch) + 8192).astype(np.int32) % FIELD
         v = (self.away * np.float32(scale * 0.6)).astype(np.int32) % FIELD
         return np.asarray(field[v, u] * np.clip(self.t * 300 / scale, 0.12, 1), np.float32)
@@ -183,7 +183,7 @@ def _water(ground: Plane, mask: Array, label: int) -> None:
 
 
 def _surface(ground: Plane, kinds: int) -> Array:
-    """Return a road surface [R, W, 3], one of the first `kinds` of SURFACES."""
+    """Returns a road surface [R, W, 3], one of the first `kinds` of SURFACES."""
     canvas = ground.canvas
     rng = canvas.rng
     likely = np.array([0.55, 0.2, 0.15, 0.1][:kinds])

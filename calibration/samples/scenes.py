@@ -59,7 +59,7 @@ CROWD: dict[str, dict[str, int]] = {
 
 
 def draw_scene(seed: int, size: int = 512) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return the picture [size, size, 3] of a seed and its labels [size, size], indices into CLASSES."""
+    """Returns the picture [size, size, 3] of a seed and its labels [size, size], indices into CLASSES."""
     rng = np.random.Generator(np.random.PCG64(seed))
     theme = str(rng.choice(list(CROWD), p=[0.37, 0.27, 0.36]))
     canvas = Canvas(rng, size, _weather(rng), horizon=rng.uniform(0.26, 0.56))
@@ -72,7 +72,7 @@ def draw_scene(seed: int, size: int = 512) -> tuple[NDArray[np.uint8], NDArray[n
 
 
 def _weather(rng: np.random.Generator) -> Light:
-    """Return the light of a clear, overcast, hazy or low-sun day."""
+    """Returns the light of a clear, overcast, hazy or low-sun day."""
     mood = str(rng.choice(["clear", "overcast", "haze", "low sun"], p=[0.45, 0.2, 0.12, 0.23]))
     sun = float(rng.choice([-1, 1]) * rng.uniform(0.2, 1))
     if mood == "clear":
@@ -121,14 +121,14 @@ def _populate(canvas: Canvas, theme: str, camera_height: float) -> None:
 
 
 def _stands_on(floor: NDArray[np.uint8], x: float, y: float, reach: float, allowed: set[int]) -> bool:
-    """Return whether the ground from x - reach to x + reach is of an allowed class."""
+    """Returns whether the ground from x - reach to x + reach is of an allowed class."""
     last = floor.shape[0] - 1
     row = min(int(y), last)
     return all(int(floor[row, min(max(int(u), 0), last)]) in allowed for u in (x - reach, x, x + reach))
 
 
 def _expose(canvas: Canvas) -> NDArray[np.uint8]:
-    """Return the canvas as a sensor records it: white balance, exposure, vignette, blur and noise."""
+    """Returns the canvas as a sensor records it: white balance, exposure, vignette, blur and noise."""
     rng, size = canvas.rng, canvas.size
     warmth = rng.normal(0, 0.05)
     balance = np.array([1 + warmth, 1 + rng.normal(0, 0.015), 1 - warmth], np.float32) * np.float32(
@@ -152,7 +152,7 @@ def _expose(canvas: Canvas) -> NDArray[np.uint8]:
 
 
 def write_scenes(folder: str | Path, seeds: Iterable[int], size: int = 512) -> Path:
-    """Return the folder after writing images/*.png, masks/*.png (labels) and classes.json (names)."""
+    """Returns the folder after writing images/*.png, masks/*.png (labels) and classes.json (names)."""
     folder = Path(folder)
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True, exist_ok=True)
