@@ -1,4 +1,4 @@
-"""A new family and a new backend are one file each: dropped into a copy of the package, they run, nothing else edited."""
+"""A new family and a new backend are one file each: dropped into a copy of the package, they run as they are."""
 
 from __future__ import annotations
 
