@@ -1,4 +1,4 @@
-"""The candidate graph becomes one backend's QDQ graph: placement, migration, scales, dialect. Needs no torch."""
+"""From the candidate graph to one backend's QDQ graph: placement, migration, scales, dialect. Needs no torch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SEQUENCE = "sequence"  # what families call the dynamic axis of tokens
 
 @dataclass(frozen=True)
 class Choice:
-    """How amax is read from the statistics. percentile: per cent, of no meaning for the other methods."""
+    """How amax is read from the statistics. percentile: in per cent, ignored by the other methods."""
 
     method: str
     percentile: float
@@ -34,7 +34,7 @@ class Choice:
 
     @property
     def label(self) -> str:
-        """How tables call it."""
+        """Its name in tables, such as "percentile_99.99 + migration"."""
         from calibration import method_key
 
         return method_key(self.method, self.percentile) + (" + migration" if self.migration else "")
@@ -42,16 +42,16 @@ class Choice:
 
 @dataclass(frozen=True)
 class Lowered:
-    """A QDQ graph with the decisions that made it."""
+    """A QDQ graph with the decisions behind it."""
 
     graph: ir.Model
     decisions: Sequence[placement.Decision]
     amax: Mapping[str, list[float]]  # of the quantizers that are on: one value, or one per channel
-    scales: Mapping[str, np.ndarray]  # of the same, as the dialect left them: amax / 127, or what it made of that
+    scales: Mapping[str, np.ndarray]  # of the same: amax / 127, or what the dialect turned that into
     moved: Sequence[Moved]
 
     def to_json(self) -> dict[str, Any]:
-        """Returns placement.json's content: every quantizer on or off and why, every migration."""
+        """Returns placement.json's content: for every quantizer, on or off and why; every migration."""
         rows = [{**vars(d), "amax": self._amax(d), "scale": self._scale(d)} for d in self.decisions]
         moved = [
             {
@@ -77,7 +77,7 @@ class Lowered:
 
 
 class Candidates:
-    """The artifacts of a folder that lowering starts from, read once for any number of choices."""
+    """The artifacts that lowering starts from, read once for any number of choices."""
 
     def __init__(self, run: Run) -> None:
         from calibration import CalibrationTable
@@ -91,7 +91,7 @@ class Candidates:
         self.enabled = enabled(self.decisions)
 
     def place(self, policy: Policy) -> list[placement.Decision]:
-        """Returns what is on with `policy` as the default. Raises InputError where nothing is."""
+        """Returns one decision per quantizer, `policy` being the default. Raises InputError if none is on."""
         degenerate = {n: r.degenerate for n, r in self.table.records.items() if r.degenerate}
         decisions = placement.decide(self.quantizers, policy, self._recipe.placement, degenerate)
         if not enabled(decisions):
@@ -108,7 +108,7 @@ class Candidates:
     def lower(self, choice: Choice, policy: Policy | None = None, dialect: Sequence[str] | None = None) -> Lowered:
         """Returns the backend's QDQ graph for one way to read amax.
 
-        policy: the default placement to try; None: the stored one. dialect: the graph passes to try; None: the
+        policy: a default placement to try instead of the stored one; dialect: graph passes to try instead of the
         backend's.
         """
         import onnx_ir as ir
@@ -140,8 +140,8 @@ class Candidates:
         return Lowered(graph, decisions, {n: amax[n] for n in names}, {n: left[n] for n in names}, moved)
 
     def _amax(self, graph: ir.Model, choice: Choice, moved: Sequence[Moved], names: set[str]) -> dict[str, list[float]]:
-        """Returns what the choice reads from the table, of divided tensors from their statistics, of weights from the
-        graph where they were multiplied. Weights take their maximum, whatever the choice.
+        """Returns {quantizer: amax}: from the table, from the rescaled statistic of a tensor that was divided, from the
+        graph for weights that were multiplied. Weights always take their maximum.
         """
         from calibration import compute_amax, rescale, weight_amax
         from pipeline.graph import find_pairs
@@ -156,11 +156,9 @@ class Candidates:
             for name in migration.quantizers:
                 divided = rescale(self.histograms[0][name], self.histograms[1][name], migration.factors)
                 amax[name] = [compute_amax(divided, choice.method, percentile=choice.percentile)]
-        if moved:  # weights were multiplied
-            for pair in find_pairs(graph):
-                if pair.stored:
-                    weight, name = constant(pair.source), pair.names[0]
-                    amax[name] = weight_amax(weight, pair.axis, name=name).tolist()
+        for pair in find_pairs(graph) if moved else ():
+            if pair.stored:
+                amax[pair.name] = weight_amax(constant(pair.source), pair.axis, name=pair.name).tolist()
         return amax
 
 

@@ -1,7 +1,7 @@
 """Which quantizers are on: the backend's default by kind of operator, then the recipe's patterns.
 
 A family's default on a backend is what `place` measured on a class of processors (`pipeline.lowering.stored`). A class
-without an entry takes that of the nearest class below it, and a family without any the backend's own PLACEMENT.
+without an entry takes that of the nearest class below it; a family without entries, the backend's own PLACEMENT.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Default:
-    """The placement that a run starts from. measured_on, file: the class of processors, None for the backend's own."""
+    """The placement that a run starts from."""
 
     policy: Policy
-    measured_on: str | None = None
-    file: Path | None = None
-    note: str | None = None  # what to tell where it was measured on another class than this one
+    measured_on: str | None = None  # the class of processors, None for the backend's own
+    file: Path | None = None  # where it is stored, None for the backend's own
+    note: str | None = None  # for the user, if it was measured on another class than this one
 
     @property
     def origin(self) -> str:
@@ -39,14 +39,14 @@ class Default:
         return "project" if self.file.parent == stored.PROJECT else "user"
 
     def __str__(self) -> str:
-        """How people call it."""
+        """Its description in messages."""
         if self.origin == "user":
             return f"yours, measured on {self.measured_on}, in {self.file}"
         return f"the project's, measured on {self.measured_on}" if self.measured_on else "the backend's own"
 
 
 def default(backend: str, family: str, processor_class: str | None = None) -> Default:
-    """Returns the placement stored for a family on a backend and class, the backend's own where none is stored.
+    """Returns the placement stored for a family on a backend and class, the backend's own if none is stored.
 
     processor_class: None for this machine's. Raises InputError for a file that cannot be used.
     """
@@ -85,9 +85,9 @@ def decide(
 ) -> list[Decision]:
     """Returns one decision per quantizer.
 
-    quantizers: records of quantizers.json; degenerate: {name: why it has no amax}. An operator with one operand that
-    cannot be quantized stays float as a whole: half a quantized product costs time and gains none. Raises
-    InputError for a pattern that matches nothing.
+    quantizers: records of quantizers.json; degenerate: {name: why it has no amax}. An operator one of whose operands
+    cannot be quantized stays float as a whole: a half-quantized product costs time and saves none. Raises InputError
+    for a pattern that matches nothing.
     """
     names = [str(q["name"]) for q in quantizers]
     _check(names, (*choice.enable, *choice.disable))
@@ -115,7 +115,7 @@ def _decide(quantizer: Mapping[str, Any], policy: Policy, choice: Placement) -> 
 
 
 def without(decisions: Sequence[Decision], dropped: Mapping[str, str]) -> list[Decision]:
-    """Returns the decisions after a dialect that dropped some quantizers, {name: why}, of those that were on."""
+    """Returns the decisions after a dialect dropped some quantizers, {name: why}."""
     return [
         Decision(d.name, d.kind, False, dropped[d.name]) if d.enabled and d.name in dropped else d for d in decisions
     ]

@@ -1,8 +1,8 @@
 """Which calibration method a run uses: the recipe's, or for `auto` the one that scores best on held-out samples.
 
-Every way to read amax from the statistics becomes an engine of the chosen backend, and its predictions are judged like
-the final engine's: by the task metric and by agreement with the float model. No forward pass through the quantizers is
-needed for any of them.
+Every way to read amax from the statistics is built into an engine of the chosen backend, whose predictions are judged
+like the final engine's: by the task metric and by agreement with the float model. None of them needs another forward
+pass through the quantizers.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ SHOWN = ("metric", "float", "engine", "relative_drop", "agreement", "sqnr_db", "
 
 
 def is_asked(recipe: Recipe) -> bool:
-    """Returns whether the method is to be chosen by score."""
+    """Returns whether the recipe asks for the method to be chosen by score."""
     return recipe.calibration.method == AUTO
 
 
 def automatic(recipe: Recipe) -> Recipe:
-    """Returns the recipe with the method to be chosen by score; only then the data has a selection split."""
+    """Returns the recipe with the method chosen by score; only such a recipe has a selection split of its data."""
     calibration = {**recipe.calibration.model_dump(), "method": AUTO}
     return Recipe.model_validate({**recipe.model_dump(), "calibration": calibration})
 
@@ -52,14 +52,11 @@ def choice_of(run: Run) -> Choice:
 
 
 def choices(table: CalibrationTable, migration: bool) -> list[Choice]:
-    """Returns every way to read amax that the table has, each without and, where allowed, with migration."""
+    """Returns every way to read amax that the table offers, each without and, if allowed, with migration."""
     keys = sorted({key for record in table.records.values() if record.axis is None for key in record.amax})
-    found = []
-    for key in keys:
-        method, _, percentile = key.partition("_")
-        for moved in (False, True) if migration else (False,):
-            found.append(Choice(method, float(percentile) if percentile else 100.0, moved))
-    return found
+    parts = [key.partition("_") for key in keys]
+    moves = (False, True) if migration else (False,)
+    return [Choice(method, float(percent or 100.0), moved) for method, _, percent in parts for moved in moves]
 
 
 class Scorer:
@@ -68,7 +65,7 @@ class Scorer:
     def __init__(self, run: Run, reference: Reference, area: Path) -> None:
         self.candidates = Candidates(run)
         self._recipe, self._task, self._reference, self._area = run.recipe, run.task, reference, area
-        self._seen: dict[str, dict[str, Any]] = {}  # equal graphs, as of 99.999 % and max, are judged once
+        self._seen: dict[str, dict[str, Any]] = {}  # by digest: equal graphs, say of 99.999 % and max, are judged once
 
     def score(self, choice: Choice) -> dict[str, Any]:
         """Returns the choice with its accuracy on the samples, as in the report's `accuracy` section."""
@@ -88,7 +85,7 @@ class Scorer:
 
 
 def write(lowered: Lowered, folder: Path) -> Path:
-    """Returns the checked file of a QDQ graph in `folder`."""
+    """Returns the path of a QDQ graph, checked and written to `folder`."""
     from pipeline.graph.write import write_checked
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -99,16 +96,16 @@ def write(lowered: Lowered, folder: Path) -> Path:
 def scores(
     task: Task, reference: Reference, model: Callable[[dict[str, Any]], Mapping[str, Any]], label: str
 ) -> dict[str, Any]:
-    """Returns what of the report's `accuracy` section compares models: SHOWN, on one sample at a time."""
+    """Returns the keys SHOWN of the report's `accuracy` section, of a model run on one sample at a time."""
     section, _, _ = accuracy(task, reference, one_by_one(model, reference.inputs, label))
     return {key: section[key] for key in SHOWN}
 
 
 def rank(rows: Sequence[Mapping[str, Any]], budgets: Budgets) -> list[Mapping[str, Any]]:
-    """Returns the rows, best first: by the shares of the two accuracy budgets that are used up, added.
+    """Returns the rows, best first, by the sum of the shares that they use of the two accuracy budgets.
 
-    A metric above the float model's is luck of the samples and counts as no drop. Among equals the higher SQNR wins, it
-    resolves what neither the metric nor agreement can on few samples.
+    A metric above the float model's is luck of the samples and counts as no drop. Among equals the higher SQNR wins: it
+    tells apart what the metric and agreement cannot on few samples.
     """
     assert budgets.agreement is not None
 

@@ -26,20 +26,20 @@ Content = dict[str, dict[str, dict[str, Any]]]  # {family: {class: {kinds, measu
 
 @dataclass(frozen=True)
 class Entry:
-    """What is stored for a family on a backend and a class of processors, and in which file."""
+    """What is stored for a family on a backend and class of processors, and in which file."""
 
     policy: Policy
     file: Path
 
 
 def user_folder() -> Path:
-    """Returns where `place` stores: int8-pipeline/placements in $XDG_CONFIG_HOME, by default ~/.config."""
+    """Returns where `place` stores placements: int8-pipeline/placements in $XDG_CONFIG_HOME, by default ~/.config."""
     root = Path(os.environ.get("XDG_CONFIG_HOME", ""))
     return (root if root.is_absolute() else Path.home() / ".config") / "int8-pipeline" / "placements"
 
 
 def entries(backend: str, family: str) -> dict[str, Entry]:
-    """Returns {class: entry}, of a class that both folders have the user's. Raises InputError as `read` does."""
+    """Returns {class: entry}, the user's if both folders have the class. Raises InputError like `read`."""
     return {
         name: Entry(Policy(frozenset(entry["kinds"])), _file(folder, backend))
         for folder in (PROJECT, user_folder())
@@ -48,7 +48,7 @@ def entries(backend: str, family: str) -> dict[str, Entry]:
 
 
 def read(folder: Path, backend: str) -> Content:
-    """Returns the checked content of a backend's file; nothing without a file.
+    """Returns the checked content of a backend's file, {} if there is no file.
 
     Raises InputError naming everything in it that cannot be used.
     """
@@ -69,7 +69,7 @@ def read(folder: Path, backend: str) -> Content:
 def store(
     folder: Path, backend: str, family: str, processor_class: str, policy: Policy, measured: Mapping[str, Any]
 ) -> Path:
-    """Returns the backend's file, which now holds `policy` as the family's default on a class; others keep theirs.
+    """Returns the backend's file after storing `policy` as the family's default on a class; other entries stay.
 
     Raises InputError for a file that cannot be written, and for the project's own outside a source checkout.
     """
@@ -103,23 +103,23 @@ def _file(folder: Path, backend: str) -> Path:
 
 
 def _faults(content: Any) -> list[str]:
-    """Returns one sentence for everything that is wrong with a file's content."""
+    """Returns one sentence per fault in a file's content."""
     if not isinstance(content, dict):
         return [f"an object of families is expected, found {type(content).__name__}."]
-    found = []
+    faults = []
     for family, classes in content.items():
         if family not in families.names():
-            found.append(f"unknown model {family!r}.{near_names(family, families.names())}")
+            faults.append(f"unknown model {family!r}.{near_names(family, families.names())}")
         elif not isinstance(classes, dict):
-            found.append(f"{family}: an object of processor classes is expected, found {_outline(classes)}.")
+            faults.append(f"{family}: an object of processor classes is expected, found {_outline(classes)}.")
         else:
             for name, entry in classes.items():
-                found += _entry_faults(family, name, entry)
-    return found
+                faults += _entry_faults(family, name, entry)
+    return faults
 
 
 def _entry_faults(family: str, name: str, entry: Any) -> list[str]:
-    """Returns one sentence for everything that is wrong with the entry of one class."""
+    """Returns one sentence per fault in the entry of one class."""
     where = f"{family}, {name}"
     if name not in processor.CLASSES:
         return [f"{family}: unknown processor class {name!r}.{near_names(name, processor.CLASSES)}"]

@@ -1,4 +1,4 @@
-"""QDQBERT-style quantization of a Hugging Face model: insert quantizers, list them, switch them, save and load them."""
+"""QDQBERT-style quantization of a Hugging Face model: insert quantizers, list them, switch them, give them amax."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def insert_quantizers(
 ) -> nn.Module:
     """Returns `model` with a quantizer at every candidate place, converted in place.
 
-    attention: the class of self-attention modules; residual: float class → subclass with quantized adds.
+    attention: the class of self-attention modules; residual: {float class: its subclass with quantized adds}.
     """
-    found: list[Any] = list(model.modules())
-    for module in found:
+    candidates: list[Any] = list(model.modules())
+    for module in candidates:
         if type(module) in WEIGHTED:
             module.__class__ = WEIGHTED[type(module)]
             module.add_quantizers()
@@ -66,7 +66,7 @@ def quantizers(model: nn.Module) -> Iterator[tuple[str, TensorQuantizer]]:
 
 
 def kind_of(module: nn.Module, attribute: str) -> str:
-    """Returns the kind of operator a quantizer serves.
+    """Returns the kind of operator that a module's quantizer `attribute` serves.
 
     One of linear, conv, pointwise, depthwise, embedding, scores, context, sum, local and residual.
     """
@@ -86,7 +86,7 @@ def kind_of(module: nn.Module, attribute: str) -> str:
 
 
 def _operator(attribute: str, kind: str) -> str:
-    """Returns the operator's name below its module: scores, context, a summand, or the add of both residual inputs."""
+    """Returns the operator's name within its module: scores, context, a summand, or the add of both residual inputs."""
     if kind == "sum":
         return attribute.removesuffix("_input_quantizer")
     return kind if kind in ("scores", "context") else attribute.partition("add_")[0] + "add"
@@ -114,26 +114,26 @@ def describe(model: nn.Module) -> list[dict[str, Any]]:
 
 
 def set_enabled(model: nn.Module, patterns: Iterable[str], enabled: bool) -> list[str]:
-    """Switches every quantizer whose name matches a shell pattern; returns the names.
+    """Returns the names of the quantizers that match a shell pattern, after switching them all on or off.
 
     Raises InputError for a pattern that matches none.
     """
-    found = dict(quantizers(model))
+    by_name = dict(quantizers(model))
     switched = []
     for pattern in patterns:
-        names = [name for name in found if fnmatchcase(name, pattern)]
+        names = [name for name in by_name if fnmatchcase(name, pattern)]
         if not names:
-            raise InputError(f"the pattern {pattern!r} matches no quantizer.{near_names(pattern, found)}")
+            raise InputError(f"the pattern {pattern!r} matches no quantizer.{near_names(pattern, by_name)}")
         switched += names
     for name in switched:  # after the last check: a typo leaves the model as it was
-        found[name]._disabled = not enabled
+        by_name[name]._disabled = not enabled
     return switched
 
 
 def apply_amax(model: nn.Module, amax: Mapping[str, np.ndarray | list[float]]) -> None:
-    """Sets amax of every quantizer named in `amax`; the others are disabled.
+    """Sets amax of every quantizer named in `amax` and disables the others.
 
-    A list of one value is per tensor; more values are per channel along the quantizer's axis.
+    amax: {name: one value}, or one value per channel along the quantizer's axis.
     """
     for name, quantizer in quantizers(model):
         if name not in amax:

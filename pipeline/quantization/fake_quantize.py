@@ -2,9 +2,9 @@
 
     y = scale · clamp(round(x / scale), low, high)          scale = amax / high
 
-Rounding is half to even and the division is a true division, as the ONNX specification of QuantizeLinear asks:
-PyTorch's own fake_quantize operators multiply by the reciprocal, which moves values that sit on a rounding boundary.
-It is computed in float32 at least, and rounded once more to the type of a half-precision tensor.
+Rounding is half to even and the division a true one, as ONNX specifies QuantizeLinear; PyTorch's own fake_quantize
+operators multiply by the reciprocal, which moves values on a rounding boundary. It is computed in float32 at least,
+and for a half-precision tensor rounded once more to its type.
 The operator is opaque to `torch.export`, so the exporter sees one node per quantizer whatever the shapes, and it
 carries the quantizer's name into the ONNX graph. The gradient is the straight-through estimator of Jacob et al. 2018
 (arXiv:1712.05877): 1 where |x| ≤ amax, 0 elsewhere.
@@ -50,9 +50,9 @@ def fake_quantize(
 ) -> torch.Tensor:
     """Returns x rounded to the grid `scale · [low, high]`.
 
-    x: any shape; scale: [C] along `axis`, or what broadcasts to x (axis −1); amax: of scale's shape, high · scale where
-    it is absent. It ends the range of the gradient; where it is 0 every value becomes 0, whatever the scale. Raises
-    ValueError for a negative amax, TypeError for a negative x where low is 0. `name` is for messages and the graph.
+    x: any shape; scale: [C] along `axis`, or broadcastable to x (axis −1); amax: of scale's shape, high · scale if
+    absent. It bounds the range with a gradient; where it is 0 every value becomes 0, whatever the scale. Raises
+    ValueError for a negative amax, TypeError for a negative x if low is 0. `name` is for messages and the graph.
     """
     step = _broadcast(scale, axis, x.dim())
     if (scale < 0).any():
@@ -62,7 +62,9 @@ def fake_quantize(
     if x.dim() < step.dim() or any(
         n not in (1, size) for n, size in zip(step.shape[::-1], x.shape[::-1], strict=False)
     ):
-        raise ValueError(f"{name or 'quantizer'}: amax of shape {list(step.shape)} is no part of x, {list(x.shape)}.")
+        raise ValueError(
+            f"{name or 'quantizer'}: amax of shape {list(step.shape)} does not broadcast to x, {list(x.shape)}."
+        )
     wide = _widened(x)
     divisor = step if amax is None else torch.where(_broadcast(amax / high, axis, x.dim()) == 0, torch.inf, step)
     return torch.round(wide / divisor).clamp_(low, high).mul_(step).to(x.dtype)
@@ -112,7 +114,7 @@ def onnx_translation() -> dict[Any, Any]:
             scale = op.Cast(scale, to=x.dtype)
         zeros = np.zeros(() if axis == PER_TENSOR else (scale.shape[0],), dtype=np.int8)
         zero_point = op.Constant(value=ir.tensor(zeros))
-        # the axis attribute means nothing for a scalar scale; ONNX checks its range all the same
+        # the axis means nothing for a scalar scale, but ONNX checks its range all the same
         attributes = {} if axis == PER_TENSOR else {"axis": axis}
         quantized = op.QuantizeLinear(x, scale, zero_point, **attributes)
         restored = op.DequantizeLinear(quantized, scale, zero_point, **attributes)

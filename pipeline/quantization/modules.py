@@ -1,4 +1,4 @@
-"""Quantized forms of linear layers, convolutions, attention and residual adds, in place of the float ones.
+"""Quantized linear layers, convolutions, attention and residual adds, in place of the float ones.
 
 A float module is converted in place (its class is swapped), so parameters, names, hooks and `state_dict` keys stay.
 Quantizer names follow pytorch-quantization and QDQBERT:
@@ -7,7 +7,7 @@ Quantizer names follow pytorch-quantization and QDQBERT:
     Embedding          _weight_quantizer (per row: every vocabulary entry has its own amax)
     attention          matmul_q_input_quantizer, matmul_k_…, matmul_a_… (probabilities), matmul_v_…
     residual add       add_local_input_quantizer (the branch), add_residual_input_quantizer (the skip)
-    sum                sum_1_input_quantizer, sum_2_…, one a summand
+    sum                sum_1_input_quantizer, sum_2_…, one per summand
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class QuantConv2d(nn.Conv2d, _Weighted):
 
 
 class QuantEmbedding(nn.Embedding, QuantMixin):
-    """y = Q(W)[ids]. A row of zeros, such as a padding token's, has amax 0 and stays zeros at any scale."""
+    """y = Q(W)[ids]. A row of zeros, such as a padding token's, has amax 0 and stays zero at any scale."""
 
     default_quant_desc_weight = PER_CHANNEL
 
@@ -88,7 +88,7 @@ MATMULS = ("matmul_q", "matmul_k", "matmul_a", "matmul_v")
 
 
 def add_input_quantizers(module: nn.Module, *names: str) -> None:
-    """Gives a module an input quantizer for each name, of the linear layers' input descriptor, as in QDQBERT."""
+    """Gives a module one input quantizer per name, with the input descriptor of linear layers, as in QDQBERT."""
     for name in names:
         setattr(module, f"{name}_input_quantizer", TensorQuantizer(QuantLinear.default_quant_desc_input))
 
@@ -96,7 +96,7 @@ def add_input_quantizers(module: nn.Module, *names: str) -> None:
 def add_attention_quantizers(module: nn.Module) -> None:
     """Gives an attention module the four quantizers of its two matrix products."""
     add_input_quantizers(module, *MATMULS)
-    # values [B, H, T, D]: their channels are those of the context, and of the projection that makes them
+    # values [B, H, T, D]: their channels are those of the context, and of the projection that computes them
     values: Any = module.matmul_v_input_quantizer
     values.calibrate_channels((1, 3))
 

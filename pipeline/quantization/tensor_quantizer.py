@@ -1,4 +1,4 @@
-"""pytorch-quantization's TensorQuantizer, exportable by `torch.export`, loadable on a CPU, fed to our calibrators."""
+"""pytorch-quantization's TensorQuantizer, exportable by `torch.export`, loadable on a CPU, with our calibrators."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ absl_logging.set_verbosity(absl_logging.ERROR)  # the library logs a line for ev
 
 
 class TensorQuantizer(LibraryQuantizer):
-    """A place that gets a Q/DQ pair; behaves as the library's class, with these differences.
+    """A place that gets a Q/DQ pair; behaves like the library's class, with these differences.
 
     * The forward pass is one custom operator, so that `torch.export` keeps it whole.
     * A stored `_amax` loads on the device of the module, not on CUDA.
     * Per-tensor histogram calibration uses one mergeable statistic, from which every method is computed.
-    * An amax of as many dimensions as there are axes lies along them, where the library broadcasts it to the last ones.
-    * Axes count from the end where they are negative; the library takes them, and those that x does not have, for none.
+    * An amax of as many dimensions as there are axes lies along them; the library broadcasts it to the last ones.
+    * Negative axes count from the end; the library ignores them, and those that x lacks.
     * Half precision is computed in float32 and rounded once; the library rounds the scale too, to zero below 1.9e-3.
-    * An amax up to 2⁻²⁴ that is not 0 is as good as any, as it is in ONNX; the library makes such a tensor 0.
-    * Empty tensors pass. Integers, where the library rounds the scale to one, and fewer than 2 levels are refused.
+    * A nonzero amax up to 2⁻²⁴ is valid, as in ONNX; the library makes such a tensor 0.
+    * Empty tensors pass. Integers, whose scale the library rounds to one, and fewer than 2 levels are refused.
 
     `name` is the quantizer's module path, set when it is inserted in a model.
     """
 
-    _calibrator: Any = None  # the library sets none for a calib_method that it does not know
+    _calibrator: Any = None  # the library sets none for an unknown calib_method
 
     def __init__(self, quant_desc: QuantDescriptor = QuantDescriptor(), *switches: bool, **named: bool) -> None:  # noqa: B008
         super().__init__(quant_desc, *switches, **named)
@@ -45,7 +45,7 @@ class TensorQuantizer(LibraryQuantizer):
             self._calibrator = _MaxCalibrator(self._num_bits, self._axis, self._unsigned)
 
     def calibrate_channels(self, axis: int | tuple[int, ...]) -> None:
-        """Makes calibration keep a statistic per channel along `axis` as well, where it collects histograms."""
+        """Makes a histogram calibrator keep a statistic per channel along `axis` as well."""
         if isinstance(self._calibrator, HistogramCalibrator):
             self._calibrator.channel_axis = axis
 
@@ -75,7 +75,7 @@ class TensorQuantizer(LibraryQuantizer):
         self.register_buffer("_amax", value)
 
     def _get_amax(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Returns amax, stored or of `inputs`, in a shape that broadcasts to them."""
+        """Returns amax, the stored one or that of `inputs`, in a shape that broadcasts to them."""
         axes, wide = axes_of(self._axis, inputs.dim()), computed_in(inputs)
         if "_amax" in self._buffers:
             amax = self._amax
@@ -119,7 +119,7 @@ class TensorQuantizer(LibraryQuantizer):
 
 
 class _MaxCalibrator(MaxCalibrator):  # type: ignore[misc]  # the library ships no types
-    """The library's, for negative axes and empty tensors too."""
+    """The library's max calibrator, for negative axes and empty tensors too."""
 
     _axis: Any
 
@@ -131,9 +131,9 @@ class _MaxCalibrator(MaxCalibrator):  # type: ignore[misc]  # the library ships 
 
 
 def axes_of(axis: int | tuple[int, ...] | list[int] | None, rank: int) -> tuple[int, ...]:
-    """Returns the axes that have an amax of their own, in ascending order; none for a whole tensor.
+    """Returns the axes with an amax per index, in ascending order; none for one amax per tensor.
 
-    Raises ValueError for one that a tensor of that rank does not have.
+    Raises ValueError for an axis that a tensor of this rank lacks.
     """
     given = () if axis is None else (axis,) if isinstance(axis, int) else axis
     wrong = [i for i in given if not -rank <= i < rank]

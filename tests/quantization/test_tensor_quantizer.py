@@ -189,7 +189,7 @@ def test_an_amax_of_one_dimension_per_axis_lies_along_the_axes(axis: Axes, place
 def test_an_amax_that_does_not_fit_is_refused(shape: tuple[int, ...]) -> None:
     """The library would give a larger tensor where both broadcast."""
     quantizer = TensorQuantizer(QuantDescriptor(axis=0, amax=np.ones(shape, np.float32)))
-    with pytest.raises(ValueError, match=r"quantizer: amax of shape \[[0-9, ]+\] is no part of x, \[4, 5\]"):
+    with pytest.raises(ValueError, match=r"quantizer: amax of shape \[[0-9, ]+\] does not broadcast to x, \[4, 5\]"):
         quantizer(sample((4, 5)))
 
 
