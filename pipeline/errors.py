@@ -5,7 +5,7 @@
     │   └── EngineRefused   1     the built engine does not compute what its QDQ graph says
     ├── InputError          2     a recipe, checkpoint, data set, pattern or option that cannot be used
     │   └── ArtifactError   2     a file in exports/ that is missing, altered or made by something else
-    └── BackendUnavailable  3     the asked backend cannot run on this machine
+    └── BackendUnavailable  3     the requested backend cannot run on this machine
 
 A message says what is wrong, with which value, what was available, and what to do next.
 """
@@ -37,7 +37,7 @@ class InputError(PipelineError):
 
 
 class ArtifactError(InputError):
-    """A file in the artifact folder is missing, altered or of another make."""
+    """A file in the artifact folder is missing, altered or made by something else."""
 
 
 class BackendUnavailable(PipelineError):

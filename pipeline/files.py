@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and the digests by which they are known again."""
+"""Writes files whole or not at all, and computes the digests by which they are recognized."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def digest_of(value: Any) -> str:
 
 
 def digest_path(path: Path) -> str:
-    """Returns one digest for a file, or for every file of a folder with its relative name."""
+    """Returns one digest of a file's bytes, or of all files under a folder and their relative names."""
     if path.is_file():
         return sha256(path)
     digest = hashlib.sha256()
@@ -44,7 +44,7 @@ def _files_under(folder: Path) -> list[Path]:
     def fail(error: OSError) -> None:
         raise error
 
-    found, seen = [], set()
+    files, seen = [], set()
     for at, folders, names in os.walk(folder, followlinks=True, onerror=fail):
         real = Path(at).resolve()
         if real in seen:
@@ -52,8 +52,8 @@ def _files_under(folder: Path) -> list[Path]:
             continue
         seen.add(real)
         folders.sort()  # of two links to one folder the same one counts everywhere
-        found += [Path(at) / name for name in names]
-    return sorted(path for path in found if path.is_file())
+        files += [Path(at) / name for name in names]
+    return sorted(path for path in files if path.is_file())
 
 
 def write_atomic(path: Path, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Finding a checkpoint and proving that it can be used, before anything heavy is imported."""
+"""Finds a checkpoint and proves that it can be used, before anything heavy is imported."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def _from_hub(hub_id: str) -> Path:
     reason = "offline mode is on (HF_HUB_OFFLINE)"
     if not constants.HF_HUB_OFFLINE:
         try:
-            HfApi().model_info(hub_id, timeout=PATIENCE)  # snapshot_download itself waits without end for an answer
+            HfApi().model_info(hub_id, timeout=PATIENCE)  # snapshot_download itself waits for ever
             return Path(snapshot_download(hub_id, allow_patterns=wanted, etag_timeout=PATIENCE))
-        except Exception as error:  # noqa: BLE001  its HTTP library's classes change from release to release
+        except Exception as error:  # noqa: BLE001  the HTTP library's classes change between releases
             reason = f"the hub did not serve it ({type(error).__name__})"
     raise InputError(
         f"CHECKPOINT={hub_id}: not in the local cache {constants.HF_HUB_CACHE}, and {reason}. "
@@ -60,18 +60,18 @@ def _from_hub(hub_id: str) -> Path:
 
 
 def check_whole(folder: Path, config: dict[str, Any]) -> None:
-    """Raises InputError for a folder whose model is more than config.json and model.safetensors say.
+    """Raises InputError for a folder whose model is more than config.json and model.safetensors.
 
-    An adapter beside the base model, or weights that a quantizer stored in a form of its own, would be left out.
+    An adapter beside the base model, or the scales of quantized weights, would be ignored.
     """
     if (folder / "adapter_config.json").exists():
         raise InputError(
             f"checkpoint {folder} holds an adapter (adapter_config.json), which is not read here: merge it into the "
             "model (merge_and_unload of peft) and save that."
         )
-    about = config.get("quantization_config") or config.get("compression_config")
-    if about:
-        method = about.get("quant_method") if isinstance(about, dict) else about
+    quantization = config.get("quantization_config") or config.get("compression_config")
+    if quantization:
+        method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
         raise InputError(
             f"checkpoint {folder} is quantized already ({method or 'a quantizer of its own'}); give the float "
             "checkpoint that it was made from."
@@ -79,31 +79,31 @@ def check_whole(folder: Path, config: dict[str, Any]) -> None:
 
 
 def task_of(config: dict[str, Any], tasks: Mapping[str, str], family: str, model_type: str) -> tuple[str, str]:
-    """Returns (architecture, task) of a checkpoint. Raises InputError when it is of another family."""
-    names = config.get("architectures") or []
-    found, kind = ", ".join(names) or f"model_type {config.get('model_type')!r}", config.get("model_type")
+    """Returns (architecture, task) of a checkpoint. Raises InputError when it belongs to another family."""
+    names, kind = config.get("architectures") or [], config.get("model_type")
     for name in names:
         if name in tasks and kind in (None, model_type):
             return name, tasks[name]
     hint = "" if kind == model_type else f" Its model_type is {kind!r}, not {model_type!r}."
     known = "" if set(names) & set(tasks) else near_names(names[0] if names else "", tasks)
-    raise InputError(f"the checkpoint is {found}, which the family {family!r} cannot take.{hint}{known}")
+    described = ", ".join(names) or f"model_type {kind!r}"
+    raise InputError(f"the checkpoint is {described}, which the family {family!r} cannot take.{hint}{known}")
 
 
 def architecture_in(folder: Path, heads: Mapping[str, tuple[str, ...]]) -> str:
-    """Returns the architecture of a checkpoint whose config.json names none, told by the names of its weights.
+    """Returns the architecture of a checkpoint whose config.json names none, inferred from the names of its weights.
 
-    heads: {how a weight's name begins: the architectures that have such weights}, the first that is met counts. Raises
-    InputError naming the architectures where they are several.
+    heads: {prefix of a weight's name: the architectures that have such weights}, the first match counts. Raises
+    InputError naming the architectures where several are possible.
     """
     stored = weights.names(folder)
-    before = len(weights.wrapper(stored))
-    begun = next((start for start in heads if any(name[before:].startswith(start) for name in stored)), None)
-    possible = heads[begun] if begun else sorted({name for names in heads.values() for name in names})
-    if begun and len(possible) == 1:
+    skipped = len(weights.wrapper(stored))
+    prefix = next((start for start in heads if any(name[skipped:].startswith(start) for name in stored)), None)
+    possible = heads[prefix] if prefix else sorted({name for names in heads.values() for name in names})
+    if prefix and len(possible) == 1:
         return possible[0]
-    told = f"weights {begun}* are those of" if begun else "weights tell none; it may be"
+    evidence = f"weights {prefix}* fit" if prefix else "weights do not tell; it may be"
     raise InputError(
-        f"{folder / 'config.json'} names no architecture, and its {told} {' or '.join(possible)}. Write the one that "
-        f'it is there: "architectures": ["{possible[0]}"].'
+        f"{folder / 'config.json'} names no architecture, and its {evidence} {' or '.join(possible)}. Add the right "
+        f'one to it: "architectures": ["{possible[0]}"].'
     )

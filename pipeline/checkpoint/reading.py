@@ -1,7 +1,7 @@
-"""The small files of a checkpoint, all read here: a fault names the file, what was found in it, and what to do.
+"""Reads the small files of a checkpoint: an error names the file, what it holds, and what to do.
 
-A byte-order mark is left out, labels that are a list become the table that transformers writes; a Git LFS pointer, a
-folder and text that is no JSON are refused.
+A byte-order mark is dropped and a list of labels becomes the table that transformers writes; a Git LFS pointer, a
+folder and invalid JSON are refused.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from typing import Any
 from pipeline.errors import InputError
 
 CONFIG = "config.json"
-# what transformers reads of a BERT or SegFormer beside its weights
+# what transformers reads for a BERT or SegFormer besides the weights
 OBJECTS = (
     CONFIG, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "preprocessor_config.json", "processor_config.json",
 )  # fmt: skip
 TEXTS = ("vocab.txt",)
-# How a model is computed and what it hands over, not what it computes: transformers' own defaults, whatever was stored.
+# How a model runs and what it returns, not what it computes: transformers' defaults apply, whatever was stored.
 # Feed-forward layers in chunks of tokens give the same sums.
 COMPUTING = (
     "attn_implementation", "_attn_implementation", "chunk_size_feed_forward", "dtype", "torch_dtype",
     "gradient_checkpointing", "output_attentions", "output_hidden_states", "return_dict", "torchscript",
     "use_return_dict",
 )  # fmt: skip
-MARK = b"\xef\xbb\xbf"  # UTF-8 as some editors on Windows save it
+MARK = b"\xef\xbb\xbf"  # before UTF-8, as some editors on Windows save it
 POINTER = b"version https://git-lfs"
 LARGEST = 1024  # bytes of a pointer
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
 def content(path: Path) -> bytes:
-    """Returns a file's bytes without a byte-order mark. Raises InputError for a pointer, or what cannot be read."""
+    """Returns a file's bytes without a byte-order mark. Raises InputError for a pointer or an unreadable file."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -47,7 +47,7 @@ def content(path: Path) -> bytes:
 
 
 def is_pointer(path: Path) -> bool:
-    """Returns whether a file is but the note that Git LFS leaves where its content was not fetched."""
+    """Returns whether a file is only the note that Git LFS leaves until the content is fetched."""
     if not path.is_file() or path.stat().st_size > LARGEST:
         return False
     with path.open("rb") as stream:
@@ -57,7 +57,7 @@ def is_pointer(path: Path) -> bool:
 def pointer_message(path: Path) -> str:
     return (
         f"{path} is a Git LFS pointer: the file itself was not fetched. Run `git lfs pull` in {path.parent} "
-        "(`git lfs install` before, where Git has no LFS yet)."
+        "(after `git lfs install`, where Git has no LFS yet)."
     )
 
 
@@ -100,45 +100,45 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def without_computing(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns config.json without the settings that change nothing of what is computed."""
+    """Returns config.json without the settings that do not change what is computed."""
     return {key: value for key, value in config.items() if key not in COMPUTING}
 
 
 def _check_labels(path: Path, labels: Any, number: Any) -> None:
-    """Raises InputError for labels that are not one for each of the classes 0, 1, …"""
+    """Raises InputError unless there is exactly one label for each class 0, 1, …"""
     keys = [str(key) for key in labels] if isinstance(labels, dict) else None
     if keys is None or sorted(keys) != sorted(map(str, range(len(keys)))):
         raise InputError(f'{path}: id2label must be {{"0": name, "1": name, …}} or a list of names, found {labels!r}.')
     if others := [name for name in labels.values() if not isinstance(name, str | int | float)]:
-        raise InputError(f"{path}: id2label has {others[0]!r} for a name.")
+        raise InputError(f"{path}: id2label has {others[0]!r} as a name.")
     if number is not None and number != len(keys):
         raise InputError(f"{path}: num_labels = {number!r}, but id2label names {len(keys)}; correct one of them.")
 
 
 def instead(folder: Path) -> str:
-    """Returns what a folder that is no checkpoint holds: checkpoints, as Trainer's output folder, or other files."""
+    """Returns what a folder that is not a checkpoint holds: checkpoints, like Trainer's output, or other files."""
     inner = [p.parent for pattern in ("*/config.json", "*/*/config.json") for p in folder.glob(pattern)]
-    found = [p for p in inner if any((p / name).exists() for name in WEIGHTS)]
-    if found and (folder / "modules.json").exists():
-        inside = found[0].relative_to(folder)
+    checkpoints = [p for p in inner if any((p / name).exists() for name in WEIGHTS)]
+    if checkpoints and (folder / "modules.json").exists():
+        inside = checkpoints[0].relative_to(folder)
         return f" It keeps its model in {inside}: copy the files in there beside modules.json, which says how to pool."
-    if found:
-        found.sort(key=_in_order)
-        shown = ", ".join(str(p.relative_to(folder)) for p in found)
-        return f" It holds checkpoints of its own, {shown}: give the one that you want, CHECKPOINT={found[-1]}."
+    if checkpoints:
+        checkpoints.sort(key=_in_order)
+        shown = ", ".join(str(p.relative_to(folder)) for p in checkpoints)
+        return f" It holds checkpoints of its own, {shown}: give the one that you want, CHECKPOINT={checkpoints[-1]}."
     names = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
     more = f", … ({len(names)} in all)" if len(names) > 8 else ""
     return f" It holds {', '.join(names[:8])}{more}." if names else " It is empty."
 
 
 def _in_order(path: Path) -> tuple[str, int]:
-    """Returns checkpoint-500 before checkpoint-1000."""
+    """Returns a sorting key by which checkpoint-500 comes before checkpoint-1000."""
     stem, _, number = path.name.rpartition("-")
     return (str(path.parent / stem), int(number)) if number.isdecimal() else (str(path), 0)
 
 
 def copy(folder: Path, name: str, into: Path) -> None:
-    """Copies one of the files as it is read here; byte for byte where that changes nothing."""
+    """Copies one of the files in the form it is read here, byte for byte where that is the stored form."""
     path, data = folder / name, content(folder / name)
     if name == CONFIG and (config := read_config(folder)) != read_object(path):
         data = json.dumps(config, indent=2).encode()
@@ -151,15 +151,16 @@ def copy(folder: Path, name: str, into: Path) -> None:
 def as_transformers_reads(folder: Path) -> Iterator[Path]:
     """Yields a folder with the checkpoint's small files in the form that transformers takes.
 
-    Raises InputError for the first of them that is broken.
+    Raises InputError for the first broken one.
     """
-    with tempfile.TemporaryDirectory() as made:
+    with tempfile.TemporaryDirectory() as name:
+        copies = Path(name)
         for path in sorted(p for p in folder.iterdir() if not p.name.startswith(".")):
             if path.name == CONFIG:
                 text = json.dumps(without_computing(read_config(folder)))
-                (Path(made) / CONFIG).write_text(text, encoding="utf-8")
+                (copies / CONFIG).write_text(text, encoding="utf-8")
             elif path.name in (*OBJECTS, *TEXTS):
-                copy(folder, path.name, Path(made))
+                copy(folder, path.name, copies)
             elif path.is_file() and path.suffix not in (".safetensors", ".bin", ".pt", ".pth", ".json"):
-                (Path(made) / path.name).symlink_to(path.resolve())
-        yield Path(made)
+                (copies / path.name).symlink_to(path.resolve())
+        yield copies

@@ -1,4 +1,4 @@
-"""The weights of a checkpoint, safetensors alone: which files hold them, and whether every value can be used."""
+"""The weights of a checkpoint, in safetensors only: which files hold them, and whether every value can be used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.checkpoint.reading import instead, is_pointer, pointer_message, re
 from pipeline.errors import InputError
 
 FLOATS = ("F64", "F32", "F16", "BF16")  # safetensors' names
-COUNTERS = ("position_ids", "num_batches_tracked")  # buffers, which are integers by right
+COUNTERS = ("position_ids", "num_batches_tracked")  # buffers, rightly integers
 WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before every name
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 OTHERS = (".h5", ".msgpack", ".onnx", ".gguf")
@@ -32,21 +32,21 @@ def weight_files(folder: Path) -> list[Path]:
         if unsafe or missing:
             raise InputError(f"{index} names {unsafe or missing}, which are not files of the folder.")
         return [folder / n for n in names]
-    raise InputError(f"checkpoint {folder} has no model.safetensors.{_found(folder)}")
+    raise InputError(f"checkpoint {folder} has no model.safetensors.{_stored_instead(folder)}")
 
 
-def _found(folder: Path) -> str:
+def _stored_instead(folder: Path) -> str:
     """Returns what a folder without model.safetensors has for weights, and what to do with it."""
-    there = [p.name for p in sorted(folder.iterdir()) if p.is_file() and not p.name.startswith(".")]
-    if others := [name for name in there if name.endswith(".safetensors")]:
+    files = [p.name for p in sorted(folder.iterdir()) if p.is_file() and not p.name.startswith(".")]
+    if others := [name for name in files if name.endswith(".safetensors")]:
         return f" Found {', '.join(others)}: transformers reads model.safetensors; rename the one that is the model."
-    if pickles := [name for name in there if name.endswith(PICKLES)]:
+    if pickles := [name for name in files if name.endswith(PICKLES)]:
         return (
             f" Found {', '.join(pickles)}: pickles can run code and are not read; convert them to safetensors where "
             "you trust them: from_pretrained() of the class that config.json names, then save_pretrained(), which "
             "writes model.safetensors."
         )
-    if others := [name for name in there if name.endswith(OTHERS)]:
+    if others := [name for name in files if name.endswith(OTHERS)]:
         return f" Found {', '.join(others)}: only safetensors are read; save the PyTorch model with save_pretrained()."
     return instead(folder)
 
@@ -76,17 +76,17 @@ def _opened(path: Path) -> Iterator[Any]:
 
 def names(folder: Path) -> list[str]:
     """Returns the name of every weight, as it is stored."""
-    found: list[str] = []
+    stored: list[str] = []
     for path in weight_files(folder):
         with _opened(path) as tensors:
-            found += tensors.keys()
-    return found
+            stored += tensors.keys()
+    return stored
 
 
-def wrapper(found: list[str]) -> str:
+def wrapper(stored: list[str]) -> str:
     """Returns what DataParallel or torch.compile put before all of these names, "" for nothing."""
     prefix = ""
-    while found and (more := [w for w in WRAPPERS if all(name.startswith(prefix + w) for name in found)]):
+    while stored and (more := [w for w in WRAPPERS if all(name.startswith(prefix + w) for name in stored)]):
         prefix += more[0]
     return prefix
 
@@ -98,7 +98,7 @@ def renaming(folder: Path) -> dict[str, str] | None:
 
 
 def check_weights(folder: Path) -> None:
-    """Reads every weight once. Raises InputError for truncated files, NaN, infinite values, and what is no float."""
+    """Reads every weight once. Raises InputError for truncated files, NaN, infinite values and non-float types."""
     bad: list[str] = []
     quantized: dict[str, str] = {}
     for path in weight_files(folder):

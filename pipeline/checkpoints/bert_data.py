@@ -20,10 +20,10 @@ MARKS = ("evidence", "about", "anchors", "rivals")
 
 
 def prepare_tokenizer(output: Path) -> PreTrainedTokenizerBase:
-    """A lower-cased WordPiece tokenizer, saved in `output`, with the vocabulary found there or a new one.
+    """Returns a lower-casing WordPiece tokenizer, saved in `output`, with the vocabulary found there or a new one.
 
-    The trainer breaks ties between equally frequent pieces differently from run to run: only a kept vocabulary
-    repeats a training exactly.
+    The trainer breaks ties between equally frequent pieces differently in every run: only a kept vocabulary repeats a
+    training exactly.
     """
     output.mkdir(parents=True, exist_ok=True)
     if not (output / "vocab.txt").exists():
@@ -35,7 +35,7 @@ def prepare_tokenizer(output: Path) -> PreTrainedTokenizerBase:
 
 
 def _learn_vocabulary(output: Path, passages_read: int = 8000) -> None:
-    """Nothing; writes vocab.txt, learnt from training passages."""
+    """Writes vocab.txt, learnt from training passages."""
     from tokenizers import BertWordPieceTokenizer
 
     learner = BertWordPieceTokenizer(lowercase=True)
@@ -50,7 +50,7 @@ def _learn_vocabulary(output: Path, passages_read: int = 8000) -> None:
 def batches(
     tokenizer: PreTrainedTokenizerBase, seed: int, facts: tuple[int, int], size: int
 ) -> Iterator[dict[str, Tensor]]:
-    """An endless stream of encoded batches, each of questions of about the same length."""
+    """Yields encoded batches without end, each of passages of about the same length."""
     shuffler = random.Random(f"batches/{seed}")
     stream = ((passage.text, question) for passage in passages(seed, facts) for question in passage.questions)
     while True:
@@ -62,7 +62,7 @@ def batches(
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, pairs: list[tuple[str, Question]]) -> dict[str, Tensor]:
-    """Model inputs [B, S], the answer's first and last token [B], passage tokens [B, S], marks [B, S, M]."""
+    """Returns model inputs [B, S], the answer's first and last token [B], passage tokens [B, S], marks [B, S, M]."""
     encoded = tokenizer(
         [question.text for _, question in pairs], [text for text, _ in pairs], truncation="only_second",
         max_length=MAX_LENGTH, padding=True, return_offsets_mapping=True, return_tensors="pt",

@@ -1,7 +1,7 @@
-"""The embedded BERT before training: a start from which reading is learnt in an hour on one core.
+"""The embedded BERT before training, initialized so that it learns to read in an hour on one core.
 
-Extractive reading needs heads that find equal tokens and heads that look at neighbours. From a random start they
-take long to appear; here the lower layers begin with them and training refines them.
+Extractive reading needs heads that find equal tokens and heads that look at neighbours. From a random start they take
+long to appear; here the lower layers begin with them and training refines them.
 """
 
 import torch
@@ -13,7 +13,7 @@ LOCAL_HEADS = ((1, 0, -3), (1, 1, 4), (2, 0, -7), (2, 1, 3), (3, 0, -4))  # (lay
 
 
 def build_model(vocabulary: int) -> BertForQuestionAnswering:
-    """A small BERT whose lower heads start out matching equal tokens and looking at neighbours."""
+    """Returns a small BERT whose lower heads start out matching equal tokens and looking at neighbours."""
     config = BertConfig(
         vocab_size=vocabulary, hidden_size=256, num_hidden_layers=4, num_attention_heads=4, intermediate_size=1024,
         max_position_embeddings=512, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
@@ -41,7 +41,7 @@ def build_model(vocabulary: int) -> BertForQuestionAnswering:
 
 
 def look_at_offset(attention: nn.Module, head: int, offset: int) -> None:
-    """Nothing; lets the head of a BertSelfAttention attend to tokens around `offset` from its own.
+    """Lets one head of a BertSelfAttention attend to the tokens around `offset` from its own.
 
     A shift by d turns the pair (sin wp, cos wp) by the angle wd: a rotated query equals the key d tokens on.
     """
@@ -58,7 +58,7 @@ def look_at_offset(attention: nn.Module, head: int, offset: int) -> None:
 
 
 def sinusoids(positions: Tensor) -> Tensor:
-    """Sines and cosines of the positions, [P, HEAD], wavelengths of 6 to 600 tokens (arXiv:1706.03762, 3.5)."""
+    """Returns sines and cosines of the positions, [P, HEAD], wavelengths of 6 to 600 tokens (arXiv:1706.03762, 3.5)."""
     frequencies = 2 * torch.pi / 6 * 100 ** (-torch.arange(HEAD // 2) / (HEAD // 2))
     angles = positions[:, None] * frequencies
     return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)

@@ -13,17 +13,17 @@ LONGEST_ANSWER = 16  # tokens
 
 
 def f1(prediction: str, answers: list[str]) -> float:
-    """The best word overlap of the prediction with an answer, in [0, 1] (SQuAD, arXiv:1606.05250, 6.1)."""
+    """Returns the best word overlap of the prediction with an answer, in [0, 1] (SQuAD, arXiv:1606.05250, 6.1)."""
     return max(_answers.f1(prediction, answer) for answer in answers)
 
 
 def exact_match(prediction: str, answers: list[str]) -> bool:
-    """Whether the prediction equals one of the answers but for case, punctuation and articles."""
+    """Returns whether the prediction equals one of the answers but for case, punctuation and articles."""
     return normalize(prediction) in [normalize(answer) for answer in answers]
 
 
 def best_span(start: NDArray[Any], end: NDArray[Any], allowed: NDArray[Any]) -> tuple[int, int]:
-    """The first and last token of the span with the highest start + end logit; all three arrays are [S].
+    """Returns the first and last token of the span with the highest start + end logit; all three arrays are [S].
 
     Only spans of at most `LONGEST_ANSWER` tokens that begin and end on an allowed token count.
     """
@@ -36,7 +36,7 @@ def best_span(start: NDArray[Any], end: NDArray[Any], allowed: NDArray[Any]) -> 
 
 
 def flatten(document: dict[str, Any]) -> list[tuple[str, str, list[str]]]:
-    """Every (question, context, answers) of a SQuAD v1.1 document, in its order."""
+    """Returns every (question, context, answers) of a SQuAD v1.1 document, in its order."""
     return [
         (qa["question"], paragraph["context"], [answer["text"] for answer in qa["answers"]])
         for article in document["data"]
@@ -48,7 +48,7 @@ def flatten(document: dict[str, Any]) -> list[tuple[str, str, list[str]]]:
 def predict(
     checkpoint: str | Path, examples: list[tuple[str, str, list[str]]], max_length: int, batch: int = 32
 ) -> list[str]:
-    """One answer per example, from the checkpoint's own tokenizer and its weights in float32."""
+    """Returns one answer per example, from the checkpoint's own tokenizer and its weights in float32."""
     import torch
     from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
@@ -72,7 +72,7 @@ def predict(
 
 
 def score(predictions: list[str], examples: list[tuple[str, str, list[str]]]) -> dict[str, float]:
-    """Mean F1 and exact match in percent."""
+    """Returns mean F1 and exact match, in per cent."""
     pairs = [(prediction, answers) for prediction, (_, _, answers) in zip(predictions, examples, strict=True)]
     return {
         "f1": 100 * float(np.mean([f1(prediction, answers) for prediction, answers in pairs])),

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def scene_pool(cache: Path, count: int) -> Pool:
-    """Return memory-mapped scenes of the training seeds; they are drawn into `cache` once."""
+    """Returns memory-mapped scenes of the training seeds, drawn into `cache` once."""
     cache.mkdir(parents=True, exist_ok=True)
     paths = [cache / f"{name}-{count}.npy" for name in ("images", "labels", "drawn")]
     if not paths[2].exists():
@@ -39,13 +39,13 @@ def scene_pool(cache: Path, count: int) -> Pool:
 
 
 def normalized(image: torch.Tensor) -> torch.Tensor:
-    """Return an image [3, H, W] of 0..255 as the network expects it."""
+    """Returns an image [3, H, W] of values 0 to 255 as the network expects it."""
     mean, std = (torch.tensor(values).reshape(3, 1, 1) for values in (MEAN, STD))
     return (image / 255 - mean) / std
 
 
 def batches(pool: Pool, batch: int, crop: int, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield crops [B, 3, crop, crop] and labels [B, crop, crop] without end: scaled, flipped, re-coloured."""
+    """Yields crops [B, 3, crop, crop] and labels [B, crop, crop] without end: scaled, flipped, re-coloured."""
     images, labels = pool
     rng = np.random.Generator(np.random.PCG64(seed))
     order: list[int] = []

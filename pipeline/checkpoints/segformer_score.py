@@ -1,4 +1,4 @@
-"""The score of a SegFormer checkpoint on drawn scenes.
+"""Scores a SegFormer checkpoint on drawn scenes.
 
 python -m pipeline.checkpoints.segformer_score [FOLDER] [--samples 200] [--write]
 """
@@ -27,10 +27,10 @@ FOLDER = Path(__file__).parent / "segformer"
 
 @torch.no_grad()
 def score(folder: Path, samples: int, seed: int = EVALUATION_SEED) -> dict[str, Any]:
-    """Return mean IoU, per-class IoU and pixel accuracy of a checkpoint on `samples` scenes.
+    """Returns mean IoU, per-class IoU and pixel accuracy of a checkpoint on `samples` scenes.
 
     The scenes are those of `seed` and the seeds after it. `first_scenes` is the pixel accuracy of the first
-    eight alone, by which a few seconds tell whether a file is the one that was scored.
+    eight alone: a few seconds tell whether a file is the one that was scored.
     """
     model = SegformerForSemanticSegmentation(SegformerConfig.from_pretrained(folder)).eval()
     model.load_state_dict(load_file(folder / "model.safetensors"))  # fp16 values in float32 parameters

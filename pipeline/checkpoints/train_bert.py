@@ -42,7 +42,7 @@ MARKED_LAYERS = (2, 3, 4)  # carry auxiliary heads
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the training that starts from a saved checkpoint (the first: from `build_model`)."""
+    """A part of the training; the first starts from `build_model`, a later one from the saved checkpoint."""
 
     phases: tuple[tuple[tuple[int, int], int], ...]  # (facts in a passage, steps)
     learning_rate: float  # after the warm-up
@@ -52,7 +52,7 @@ class Stage:
 
     @property
     def steps(self) -> int:
-        """All steps of the stage."""
+        """Returns the steps of all phases."""
         return sum(steps for _, steps in self.phases)
 
 
@@ -63,7 +63,7 @@ STAGES = (
 
 
 def train(model: BertForQuestionAnswering, tokenizer: PreTrainedTokenizerBase, stage: Stage, output: Path) -> None:
-    """Nothing; trains the model in place through one stage, and saves it every 500 steps."""
+    """Trains the model in place through one stage, and saves it every 500 steps."""
     mark_heads = nn.ModuleList(nn.Linear(model.config.hidden_size, len(MARKS)) for _ in MARKED_LAYERS)
     parameters = [*model.parameters(), *mark_heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=stage.learning_rate, betas=(0.9, 0.98))
@@ -90,7 +90,7 @@ def train(model: BertForQuestionAnswering, tokenizer: PreTrainedTokenizerBase, s
 
 
 def stage_batches(tokenizer: PreTrainedTokenizerBase, stage: Stage) -> Iterator[dict[str, Tensor]]:
-    """The batches of the stage's phases, one phase after the other."""
+    """Yields the batches of the stage's phases, one phase after the other."""
     for number, (facts, steps) in enumerate(stage.phases):
         source = batches(tokenizer, TRAIN_SEED + stage.seed + number, facts, BATCH)
         yield from itertools.islice(source, steps)
@@ -99,7 +99,7 @@ def stage_batches(tokenizer: PreTrainedTokenizerBase, stage: Stage) -> Iterator[
 def losses(
     model: BertForQuestionAnswering, mark_heads: nn.ModuleList, batch: dict[str, Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """The span loss, and the mean loss of the auxiliary heads."""
+    """Returns the span loss and the mean loss of the auxiliary heads."""
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
     with torch.autocast("cpu", torch.bfloat16):
         hidden = model.bert(**inputs, output_hidden_states=True).hidden_states  # layers + 1 of [B, S, H]
@@ -107,7 +107,7 @@ def losses(
     logits = model.qa_outputs(hidden[-1].float()).masked_fill(~inside[..., None], -1e4)  # [B, S, 2]
     start = nn.functional.cross_entropy(logits[..., 0], batch["start_positions"])
     end = nn.functional.cross_entropy(logits[..., 1], batch["end_positions"])
-    found = torch.stack(
+    marked = torch.stack(
         [
             nn.functional.binary_cross_entropy_with_logits(
                 head(hidden[layer].float()[inside]), batch["marks"][inside], pos_weight=torch.tensor(3.0)
@@ -115,11 +115,11 @@ def losses(
             for layer, head in zip(MARKED_LAYERS, mark_heads, strict=True)
         ]
     )
-    return (start + end) / 2, found.mean()
+    return (start + end) / 2, marked.mean()
 
 
 def save(model: BertForQuestionAnswering, output: Path) -> None:
-    """Nothing; writes config.json and the weights in fp16, at half the bytes, without touching the model."""
+    """Writes config.json and the weights in fp16, at half the bytes, without touching the model."""
     weights = {name: tensor.half() for name, tensor in model.state_dict().items()}
     copy = BertForQuestionAnswering(model.config).half()
     copy.load_state_dict(weights)
@@ -127,7 +127,7 @@ def save(model: BertForQuestionAnswering, output: Path) -> None:
 
 
 def evaluate(output: Path, questions: int) -> dict[str, float]:
-    """F1 and exact match of the saved checkpoint on held-out questions, and F1 with blank questions."""
+    """Returns F1 and exact match of the saved checkpoint on held-out questions, and F1 with blank questions."""
     examples = flatten(generate_squad(EVALUATION_SEED, questions))
     blank = [("", context, answers) for _, context, answers in examples]
     scores = score(predict(output, examples, MAX_LENGTH), examples)
@@ -135,11 +135,11 @@ def evaluate(output: Path, questions: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Nothing; trains, evaluates the saved file after every stage and writes score.json beside it."""
+    """Trains, evaluates the saved file after every stage and writes score.json beside it."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--output", type=Path, required=True, help="directory of the checkpoint")
     parser.add_argument(
-        "--from-stage", type=int, default=0, choices=range(len(STAGES)), help="go on from the checkpoint in --output"
+        "--from-stage", type=int, default=0, choices=range(len(STAGES)), help="resume from the checkpoint in --output"
     )
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
@@ -149,7 +149,7 @@ def main() -> None:
     for number, stage in list(enumerate(STAGES))[arguments.from_stage :]:
         began = time.monotonic()
         torch.manual_seed(stage.seed)
-        # A later stage starts from the saved file, so that going on is the same as going through.
+        # A later stage starts from the saved file, so that resuming is the same as one run through all stages.
         model = load(arguments.output) if number else build_model(len(tokenizer))
         train(model, tokenizer, stage, arguments.output)
         save(model, arguments.output)
@@ -157,14 +157,14 @@ def main() -> None:
 
 
 def load(output: Path) -> BertForQuestionAnswering:
-    """The saved checkpoint in float32."""
+    """Returns the saved checkpoint in float32."""
     model = BertForQuestionAnswering.from_pretrained(output, dtype=torch.float32)
     assert isinstance(model, BertForQuestionAnswering)
     return model
 
 
 def write_score(output: Path, number: int, seconds: int) -> None:
-    """Nothing; evaluates the checkpoint after stage `number`, which took `seconds`, and writes score.json."""
+    """Evaluates the checkpoint after stage `number`, which took `seconds`, and writes score.json."""
     path = output / "score.json"
     earlier: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["stages"] if number else []
     scores = evaluate(output, EVALUATION_QUESTIONS)

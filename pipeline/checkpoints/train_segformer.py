@@ -1,4 +1,4 @@
-"""Train the embedded SegFormer-B0 on drawn scenes and write its checkpoint and score.
+"""Trains the embedded SegFormer-B0 on drawn scenes and writes its checkpoint and score.
 
     python -m pipeline.checkpoints.train_segformer --cache CACHE
 
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 def new_model() -> SegformerForSemanticSegmentation:
-    """Return SegFormer-B0 with random weights (Xie et al., "SegFormer", 2021, table 6)."""
+    """Returns SegFormer-B0 with random weights (Xie et al., "SegFormer", 2021, table 6)."""
     config = SegformerConfig(
         num_encoder_blocks=4,
         depths=[2, 2, 2, 2],
@@ -62,7 +62,7 @@ def new_model() -> SegformerForSemanticSegmentation:
 
 
 def logits_of(model: SegformerForSemanticSegmentation, pixels: torch.Tensor) -> torch.Tensor:
-    """Return logits [B, C, H/4, W/4], computed as the model does but cheaper.
+    """Returns logits [B, C, H/4, W/4], computed as the model does but cheaper.
 
     A 1x1 convolution commutes with bilinear upsampling, so each stage is projected and fused at its own
     resolution instead of after upsampling 1024 channels: the same function and gradients at half the cost.
@@ -84,7 +84,7 @@ def logits_of(model: SegformerForSemanticSegmentation, pixels: torch.Tensor) -> 
 
 
 def loss_of(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Return cross-entropy at full resolution plus a soft Dice term that counts every class alike."""
+    """Returns cross-entropy at full resolution plus a soft Dice term that counts every class alike."""
     logits = F.interpolate(logits.float(), size=target.shape[1:], mode="bilinear", align_corners=False)
     cross = F.cross_entropy(logits, target)
     truth = F.one_hot(target, len(CLASSES)).permute(0, 3, 1, 2).float()
@@ -95,15 +95,15 @@ def loss_of(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 def rate_at(progress: float, step: int, peak: float = PEAK_RATE) -> float:
-    """Return the learning rate: linear warm-up, then a half cosine to zero at progress 1."""
+    """Returns the learning rate: linear warm-up, then a half cosine to zero at progress 1."""
     return peak * min(1.0, (step + 1) / WARM_UP) * 0.5 * (1 + float(np.cos(np.pi * min(progress, 1.0))))
 
 
 def train(pool: Pool, seed: int, minutes: float, keep: Path, skip: int = 0, peak: float = PEAK_RATE) -> dict[str, Any]:
-    """Return what the run took, after saving the averaged weights under `keep`.
+    """Returns the steps, phases and seconds of the run, after saving the averaged weights in the folder `keep`.
 
-    A run ends after PHASES; `minutes` guards against a slow machine: a phase that outlives its share is cut.
-    With `skip`, the first phases are taken as done and their weights read from `keep`.
+    A run ends after PHASES; `minutes` guards against a slow machine: a phase that exceeds its share of them is cut.
+    With `skip`, the first phases count as done and their weights are read from `keep`.
     """
     torch.manual_seed(seed)
     model = new_model().train()
@@ -145,7 +145,7 @@ def train(pool: Pool, seed: int, minutes: float, keep: Path, skip: int = 0, peak
 
 
 def save(model: SegformerForSemanticSegmentation, folder: Path) -> None:
-    """Write config.json, preprocessor_config.json and fp16 weights, as `save_pretrained` lays them out."""
+    """Writes config.json, preprocessor_config.json and fp16 weights, as `save_pretrained` lays them out."""
     folder.mkdir(parents=True, exist_ok=True)
     model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(folder)

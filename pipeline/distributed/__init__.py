@@ -1,12 +1,12 @@
-"""Several processes of one run: `torchrun --nproc-per-node=N -m pipeline calibrate MODEL`, and the same with `verify`.
+"""Processes that share one run: `torchrun --nproc-per-node=N -m pipeline calibrate MODEL`, or `verify`.
 
 Every rank executes the same command line. Rank 0 alone takes the folder's lock, decides whether there is anything to
-do, writes and prints; the others compute their share, hand it over and exit with 0. What is exchanged is arrays as
-`.npz` without pickle: by gloo on CPUs, by NCCL where every rank has a GPU of its own.
+do, writes and prints; the others compute their share, hand it over and exit with 0. They exchange arrays as `.npz`
+without pickle: by gloo on CPUs, by NCCL where every rank has a GPU of its own.
 
 A rank takes part in every exchange, with its share or with the error that it met. So an error of any rank stops all of
-them at the next exchange; rank 0 prints it and all end with its exit code. A rank that takes part no more, killed or
-stopped, is noticed by `pipeline.distributed.pulse`. In one process nothing here imports torch.
+them at the next exchange; rank 0 prints it and all end with its exit code. A rank that was killed or stopped is noticed
+by `pipeline.distributed.pulse`. In one process nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     Arrays = dict[str, NDArray[np.generic]]
 
 VERBS = ("calibrate", "verify")
-FAILED, ENDED = -1, -2  # what a rank says in an exchange that gives no value
+FAILED, ENDED = -1, -2  # what a rank says in an exchange instead of a value
 INTERRUPTED = 130  # what typer makes of Ctrl-C
-LONGEST = timedelta(days=1)  # shares differ in time; the pulse notices a rank that is lost all the same
+LONGEST = timedelta(days=1)  # shares differ in time; a lost rank is noticed sooner, by the pulse
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ _pulse: Pulse
 
 
 def world() -> World:
-    """Returns this process's place; outside of a `session` it is alone, whoever started it."""
+    """Returns this process's place; outside a `session` it is alone, whoever started it."""
     return _joined
 
 
@@ -71,7 +71,7 @@ def session(verb: str) -> Iterator[None]:
     """Joins the processes that torchrun started, until the body ends on all of them; does nothing without torchrun.
 
     On rank 0 it raises the error of whichever rank met one. The other ranks print nothing and end with its exit code.
-    Raises InputError for a verb that is not shared, and where not all processes come.
+    Raises InputError for a verb that is not shared, and when a process does not arrive.
     """
     global _joined
     asked = started()
@@ -105,8 +105,8 @@ def session(verb: str) -> Iterator[None]:
 def leave(code: int) -> None:
     """Ends a rank at once, its work done and its output flushed; does nothing without torchrun.
 
-    The ordinary end of the interpreter runs C++ destructors that can meet gloo's threads still alive and abort: a rank
-    that had finished was then reported as failed, now and then, on a busy machine.
+    The interpreter's ordinary end runs C++ destructors, which abort when gloo's threads are still alive: now and then,
+    on a busy machine, a rank that had finished was reported as failed.
     """
     if started().size > 1:
         sys.stdout.flush()
@@ -125,7 +125,7 @@ def started() -> World:
 
 
 def share() -> slice:
-    """Returns which items of a sequence are this rank's: every size-th, none where there are too few for all ranks."""
+    """Returns this rank's slice of a sequence: every size-th item, none where there are too few for all ranks."""
     return slice(_joined.rank, None, _joined.size)
 
 
@@ -146,7 +146,7 @@ def gather(arrays: Mapping[str, NDArray[Any]]) -> list[Arrays]:
     np.savez(buffer, allow_pickle=False, **dict(arrays))
     content = torch.frombuffer(buffer.getbuffer(), dtype=torch.uint8)
     sizes, device = _exchange(len(content)), _device()
-    found = [dict(arrays)]
+    gathered = [dict(arrays)]
     with _or_lost():
         if _joined.rank:
             dist.send(content.to(device), dst=0, group=_group)
@@ -154,8 +154,8 @@ def gather(arrays: Mapping[str, NDArray[Any]]) -> list[Arrays]:
             received = torch.empty(sizes[rank], dtype=torch.uint8, device=device)
             dist.recv(received, src=rank, group=_group)
             with np.load(io.BytesIO(received.cpu().numpy().tobytes()), allow_pickle=False) as archive:
-                found.append({key: archive[key] for key in archive.files})
-    return found
+                gathered.append({key: archive[key] for key in archive.files})
+    return gathered
 
 
 def _join(asked: World) -> None:
@@ -169,7 +169,7 @@ def _join(asked: World) -> None:
         raise InputError(f"several processes need torch ({error}); install '.[torch]', or run one process.") from error
     try:
         dist.init_process_group("gloo", timeout=timedelta(seconds=seconds))
-    except (RuntimeError, ValueError) as error:  # a rank that does not come; an address that is absent
+    except (RuntimeError, ValueError) as error:  # a rank that does not arrive; no address
         raise InputError(
             f"rank {asked.rank} could not join the {asked.size} processes of this run ({str(error).splitlines()[0]}); "
             f"start all of them by torchrun, within {seconds:g} s of each other (or set {VARIABLE}=seconds)."
@@ -183,7 +183,7 @@ def _join(asked: World) -> None:
 
 
 def _part() -> None:
-    """Leaves the others, when all have come to their end."""
+    """Leaves the others once all have finished."""
     import torch.distributed as dist
 
     _exchange(ENDED)
@@ -193,7 +193,7 @@ def _part() -> None:
 
 @contextmanager
 def _or_lost() -> Iterator[None]:
-    """Leaves it to the pulse to end this process where an exchange fails because another one is gone."""
+    """Lets the pulse end this process where an exchange fails because another one is gone."""
     try:
         yield
     except RuntimeError:
@@ -202,7 +202,7 @@ def _or_lost() -> Iterator[None]:
 
 
 def _device() -> torch.device:
-    """Returns where the arrays travel: this rank's GPU, if every rank has one of its own."""
+    """Returns the device that arrays travel by: this rank's GPU if every rank has one of its own, else the CPU."""
     import torch
 
     local, ranks_here = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", _joined.size))
@@ -211,9 +211,9 @@ def _device() -> torch.device:
 
 
 def _exchange(value: int, error: PipelineError | None = None) -> list[int]:
-    """Returns every rank's value, ≥ 0, or ENDED of all of them.
+    """Returns every rank's value, each ≥ 0 or all ENDED.
 
-    Raises Stopped where one is FAILED, with the error of the first such rank, and where only some have ENDED.
+    Raises Stopped where one has FAILED, with the error of the first such rank, and where only some have ENDED.
     """
     import torch
     import torch.distributed as dist
@@ -221,9 +221,9 @@ def _exchange(value: int, error: PipelineError | None = None) -> list[int]:
     values = [torch.zeros(1, dtype=torch.int64) for _ in range(_joined.size)]
     with _or_lost():
         dist.all_gather(values, torch.tensor([value]), group=_group)
-        found = [int(x) for x in values]
-        if FAILED in found:
-            failed = found.index(FAILED)
+        answers = [int(x) for x in values]
+        if FAILED in answers:
+            failed = answers.index(FAILED)
             text = json.dumps([type(error).__name__, str(error)]).encode()
             length = torch.tensor([len(text)])
             dist.broadcast(length, src=failed, group=_group)
@@ -231,15 +231,15 @@ def _exchange(value: int, error: PipelineError | None = None) -> list[int]:
             dist.broadcast(content, src=failed, group=_group)
             kind, message = json.loads(bytes(content.tolist()))
             raise Stopped(error if error and failed == _joined.rank else getattr(errors, kind, PipelineError)(message))
-    if ENDED in found and set(found) != {ENDED}:
-        early = found.index(ENDED)
+    if ENDED in answers and set(answers) != {ENDED}:
+        early = answers.index(ENDED)
         raise Stopped(PipelineError(f"rank {early} ended before the others; give all of them the same command line."))
-    return found
+    return answers
 
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Prints nothing; a traceback of a fault in the program still shows, as the streams are back by then."""
+    """Silences the body; the traceback of a fault in the program still shows, as the streams are back by then."""
     with (
         Path(os.devnull).open("w", encoding="utf-8") as nowhere,
         contextlib.redirect_stdout(nowhere),

@@ -1,12 +1,12 @@
-"""A thread per rank tells a slow rank from a lost one: each sends every other a beat, and ends its process without.
+"""One thread per rank tells a slow rank from a lost one: it beats to all others, and ends its process when one stops.
 
-    rank 0   beat ─────► 1, 2      A rank that is killed closes its connections, one that is stopped sends nothing for
+    rank 0   beat ─────► 1, 2      A killed rank closes its connections, and a stopped one sends nothing for
     rank 1   beat ─────► 0, 2      `patience` seconds. Either way the thread of every other rank prints an error and
-    rank 2   beat ─────► 0, 1      ends its process at once, whatever the process was at; what was written stays whole.
+    rank 2   beat ─────► 0, 1      ends its process at once, whatever that was doing; what was written stays whole.
 
-A rank that computes for hours beats all the while, as libraries let go of the interpreter while they compute. A call
-that holds it for `patience` seconds counts as stuck: INT8_PIPELINE_PATIENCE is how many, 20 where it is absent. Nothing
-depends on rank 0 or on a store. The connections are a group's of their own, so no long transfer delays a beat.
+A rank that computes for hours beats all the while, as libraries release the interpreter while they compute. A call
+that holds it for `patience` seconds counts as stuck: INT8_PIPELINE_PATIENCE says how many, by default 20. Nothing
+depends on rank 0 or on a store. The connections belong to a group of their own, so no long transfer delays a beat.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ROUNDS = 10  # within the patience
 
 
 def patience() -> float:
-    """Returns for how many seconds a rank may be silent. Raises InputError for what is no number above 0."""
+    """Returns for how many seconds a rank may be silent. Raises InputError for anything but a number above 0."""
     text = os.environ.get(VARIABLE, str(DEFAULT))
     try:
         seconds = float(text)
@@ -69,7 +69,7 @@ class Pulse(threading.Thread):
         raise SystemExit(code)
 
     def _all_finished(self) -> bool:
-        """Exchanges one beat with every other rank: whether it has finished."""
+        """Returns whether every rank has finished, after exchanging one beat with each."""
         import torch
         import torch.distributed as dist
 

@@ -10,9 +10,8 @@ from typing import Any
 Times = dict[str, list[float]]  # seconds per run, in the order of the rounds
 CONFIDENCE = 0.95
 
-# Rounds may end early where more of them would change nothing. The look is at few, fixed rounds, and at the width of
-# the interval alone: what the speed-up is has no say, so the reported interval still covers it
-# (tests/measure/test_latency.py).
+# Rounds may end early where more of them would change nothing. Only the interval's width decides, at a few fixed
+# rounds: the speed-up itself has no say, so the reported interval still covers it (tests/measure/test_latency.py).
 LOOKS = (12, 18, 24)
 LOOK_CONFIDENCE = 0.99
 TIGHT = 0.05  # of the median, from end to end
@@ -28,11 +27,9 @@ def interleave(
 ) -> Times:
     """Returns the seconds of every timed run: `runs` rounds in which each candidate runs once.
 
-    `enough` is asked after every timed round, and ends them early (see `is_tight`).
-
-    A busy neighbour or a changing clock then meets all candidates alike. The order rotates from round to
-    round, so that no candidate always runs on another one's warm caches. `progress` wraps the rounds, with a
-    bar for example.
+    A busy neighbour or a changing clock then meets all candidates alike. The order rotates from round to round, so
+    that no candidate always runs on another one's warm caches. `enough` is asked after every timed round and may end
+    them early (see `is_tight`); `progress` wraps the rounds, with a bar for example.
     """
     names = list(candidates)
     times: Times = {name: [] for name in names}
@@ -53,8 +50,8 @@ def is_tight(times: Times, base: str, other: str) -> bool:
     """Returns whether the rounds so far give the speed-up of `other` over `base` within TIGHT; False between LOOKS."""
     if len(times[base]) not in LOOKS:
         return False
-    found = speedup(times[base], times[other], LOOK_CONFIDENCE)
-    return found["high"] - found["low"] <= TIGHT * found["median"]
+    estimate = speedup(times[base], times[other], LOOK_CONFIDENCE)
+    return estimate["high"] - estimate["low"] <= TIGHT * estimate["median"]
 
 
 def quantile(values: Sequence[float], share: float) -> float:
@@ -72,7 +69,7 @@ def summary(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def median_ranks(count: int, confidence: float = CONFIDENCE) -> tuple[int, int]:
-    """Returns 0-based ranks (low, high): the median lies between these order statistics.
+    """Returns the 0-based ranks (low, high) of the order statistics between which the median lies.
 
     For n independent values the number below the median is Binomial(n, ½), so the ranks d and n + 1 − d (from
     1) cover it with 1 − 2·P(B < d), whatever the distribution (Conover, Practical Nonparametric Statistics,
@@ -98,9 +95,9 @@ def speedup(base: Sequence[float], other: Sequence[float], confidence: float = C
     return {"median": quantile(ratios, 0.5), "low": ratios[low], "high": ratios[high]}
 
 
-def straddles(found: Mapping[str, float], budget: float) -> bool:
+def straddles(estimate: Mapping[str, float], budget: float) -> bool:
     """Returns whether a speed-up's interval holds a budget: more rounds may tell on which side it is."""
-    return found["low"] < budget <= found["high"]
+    return estimate["low"] < budget <= estimate["high"]
 
 
 def report(times: Times, base: str, other: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-# In the order of worth for int8: tiles, fused multiply-add of bytes (512 and 256 bits wide), plain vectors.
+# The most useful to int8 first: tiles, fused multiply-add of bytes (512 and 256 bits wide), plain vectors.
 FLAGS = ("amx_int8", "avx512_vnni", "avx_vnni", "avx512bw", "avx512f", "avx2", "i8mm", "asimddp")
 _CPUINFO = Path("/proc/cpuinfo")
 
@@ -52,7 +52,7 @@ def cpu_flags() -> list[str]:
 def processor_class() -> str:
     """Returns what int8 arithmetic this processor has: one of X86, "arm" or "other" (see `pipeline.measure.processor`).
 
-    ONEDNN_MAX_CPU_ISA lowers it, so that a lesser one can be tried on any. Unknown instruction sets count as none.
+    ONEDNN_MAX_CPU_ISA lowers it, so that a lesser class can be tried on any machine. Unknown flags count as none.
     """
     architecture = platform.machine().lower()
     if architecture in ("aarch64", "arm64"):
@@ -60,9 +60,9 @@ def processor_class() -> str:
     if architecture not in ("x86_64", "amd64"):
         return "other"
     cap = os.environ.get(CAP, "").upper()
-    found = class_of(cpu_flags())
+    actual = class_of(cpu_flags())
     allowed = next((name for part, name in _CAPS.items() if part in cap), X86[0])
-    return max(found, allowed, key=X86.index)
+    return max(actual, allowed, key=X86.index)
 
 
 def class_of(flags: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ class PeakMemory:
     """Measures the peak resident set between `__enter__` and `peak()`, in bytes.
 
     Linux keeps a high-water mark per process (VmHWM) that writing 5 to clear_refs resets (proc(5)). Where that is
-    not allowed the mark of the whole process is returned. The peak of the largest process started and ended in
+    not allowed, the mark since the process began is returned. The peak of the largest process started and ended in
     between is added: an upper bound, as the two need not meet.
     """
 
@@ -33,7 +33,7 @@ class PeakMemory:
         return None
 
     def peak(self) -> int:
-        """Returns bytes."""
+        """Returns the peak in bytes."""
         try:
             for line in _STATUS.read_text().splitlines():
                 if line.startswith("VmHWM:"):
@@ -43,7 +43,7 @@ class PeakMemory:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + self._new_child()
 
     def _new_child(self) -> int:
-        """Returns the peak of the largest process that ended since; 0 where an earlier one was larger."""
+        """Returns the peak of the largest child process that ended since; 0 where an earlier one was larger."""
         largest = _largest_child()
         return largest if largest > self._largest_child else 0
 

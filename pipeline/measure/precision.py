@@ -55,7 +55,7 @@ def summarize(layers: list[dict[str, Any]]) -> dict[str, Any]:
     """
     kinds = [kind(entry["precision"]) for entry in layers]
     total = sum(entry["flops"] for entry in layers)
-    int8 = sum(entry["flops"] for entry, found in zip(layers, kinds, strict=True) if found == "int8")
+    int8 = sum(entry["flops"] for entry, its_kind in zip(layers, kinds, strict=True) if its_kind == "int8")
     return {
         "int8_ops": kinds.count("int8"),
         "float_ops": kinds.count("float"),

@@ -28,7 +28,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class ProcessFault(RuntimeError):
-    """A process that ended without an answer: who it was, and its end."""
+    """A process that ended without an answer: which one, and how it ended."""
 
     def __init__(self, what: str, end: str) -> None:
         super().__init__(f"{what} {end}")
@@ -42,16 +42,16 @@ def call(
     environment: Mapping[str, str] | None = None,
     timeout: float | None = None,
 ) -> Any:
-    """Returns what a function returns in a process of its own, as `Process.result` does; its output is not shown."""
+    """Returns what a function returns in a process of its own; raises as `Process.result`. Its output is not shown."""
     with Process(what, function, *arguments, environment=environment, shown=False) as process:
         return process.result(timeout)
 
 
 class Process:
-    """A function that runs beside this process until `result`, at most while the block runs.
+    """A function that runs in another process until `result`, or until the block ends.
 
-    what: how faults call it; function: "module:name"; arguments and the result are what JSON can say. environment:
-    variables beside ours. shown: whether its stderr is ours. A process whose parent is gone ends itself.
+    what: its name in faults; function: "module:name"; arguments and result: what JSON can say. environment:
+    variables besides ours. shown: whether its stderr is ours. A process whose parent is gone ends itself.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Process:
         shown: bool = True,
     ) -> None:
         self._what = what
-        self._files = contextlib.ExitStack()  # files, not pipes: nobody has to read them while the process writes
+        self._files = contextlib.ExitStack()  # files, not pipes: nobody has to drain them while the process writes
         self._answer, self._output = self._file(), None if shown else self._file()
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
         self._process = subprocess.Popen(
@@ -97,8 +97,8 @@ class Process:
     def result(self, timeout: float | None = None) -> Any:
         """Returns the function's result once it is there.
 
-        Raises what the process met: a PipelineError, an OSError of a full disk, ProcessFault for all else, TimeoutError
-        after `timeout` seconds.
+        Raises what the process met: a PipelineError, the OSError of a full disk, ProcessFault for anything else; and
+        TimeoutError after `timeout` seconds.
         """
         try:
             code = self._process.wait(timeout)
@@ -107,14 +107,12 @@ class Process:
         answer = _last_line(self._answer)
         if code:
             raise ProcessFault(self._what, _end(code, self._output))
-        found = json.loads(answer)
-        if "kind" in found:
-            raise (
-                OSError(found["errno"], found["message"])
-                if found["kind"] == "OSError"
-                else getattr(errors, found["kind"])(found["message"])
-            )
-        return found["value"]
+        reply = json.loads(answer)
+        if "kind" not in reply:
+            return reply["value"]
+        if reply["kind"] == "OSError":
+            raise OSError(reply["errno"], reply["message"])
+        raise getattr(errors, reply["kind"])(reply["message"])
 
 
 def _end(code: int, output: IO[str] | None) -> str:
@@ -153,7 +151,7 @@ def _answer(function: str, arguments: list[Any]) -> dict[str, Any]:
 
 
 def _end_with_parent() -> None:
-    """Ends this process when the other end of stdin is gone: a killed run leaves nothing that takes the cores."""
+    """Ends this process when the other end of stdin is gone: a killed run leaves nothing that keeps cores busy."""
     sys.stdin.read()
     os._exit(1)
 

@@ -14,11 +14,11 @@ OTHER_NAMES = {"onnxruntime": ("onnxruntime-gpu",)}  # distributions of the same
 
 def versions(*packages: str) -> dict[str, str]:
     """Returns the installed version of each package, 'absent' where there is none."""
-    found = {}
+    installed = {}
     for package in packages:
-        found[package] = "absent"
+        installed[package] = "absent"
         for name in (package, *OTHER_NAMES.get(package, ())):
             with suppress(PackageNotFoundError):
-                found[package] = version(name)
+                installed[package] = version(name)
                 break
-    return found
+    return installed

@@ -110,7 +110,7 @@ BERT: dict[str, tuple[Damage, list[str]]] = {
     "endless layers": (config(num_hidden_layers=10**9), ["num_hidden_layers = 1000000000"]),
     "several": (config(hidden_size="64", vocab_size=-1), ["hidden_size = '64'", "vocab_size = -1"]),
     "heads": (config(num_attention_heads=5), ["hidden_size = 64 is not a multiple of num_attention_heads = 5"]),
-    "a decoder": (config(is_decoder=True), ["is_decoder = True", "a decoder is not taken"]),
+    "a decoder": (config(is_decoder=True), ["is_decoder = True", "decoders are not supported"]),
     "cross attention": (config(is_decoder=True, add_cross_attention=True), ["add_cross_attention = True"]),
     "padding beyond the vocabulary": (config(pad_token_id=5000), ["pad_token_id = 5000, but vocab_size = "]),
     "an activation": (config(hidden_act="geluu"), ["hidden_act = 'geluu' is unknown", "Did you mean gelu"]),
@@ -122,7 +122,7 @@ BERT: dict[str, tuple[Damage, list[str]]] = {
     "labels that are text": (config(id2label="a, b"), ["id2label must be", "'a, b'"]),
     "labels with a gap": (config(id2label={"0": "a", "2": "b"}), ["id2label must be", "'2': 'b'"]),
     "labels that are no numbers": (config(id2label={"a": "b"}), ["id2label must be"]),
-    "a label that is null": (config(id2label={"0": "a", "1": None}), ["id2label has None for a name"]),
+    "a label that is null": (config(id2label={"0": "a", "1": None}), ["id2label has None as a name"]),
     "labels and their number": (config(id2label=["a", "b"], num_labels=3), ["num_labels = 3", "id2label names 2"]),
     "more labels than weights": (config(num_labels=3), ["'qa_outputs.bias', [2] instead of [3]"]),
     "another vocabulary": (config(vocab_size=None), ["word_embeddings.weight", "instead of [30522, 64]"]),
@@ -142,7 +142,7 @@ SEGFORMER: dict[str, tuple[Damage, list[str]]] = {
     "heads": (config(num_attention_heads=[32, 1, 2, 2]), ["hidden_sizes has 16", "its 32 attention heads"]),
     "no stride": (config(strides=[0, 2, 2, 2]), ["strides.0 = 0"]),
     "an activation": (config(hidden_act="foo"), ["hidden_act = 'foo' is unknown"]),
-    "other widths": (config(decoder_hidden_size=32), ["have another shape than config.json says"]),
+    "other widths": (config(decoder_hidden_size=32), ["do not have the shape that config.json gives"]),
 }
 
 
@@ -257,7 +257,7 @@ def test_heads_that_look_alike_are_not_guessed(copy_of: Copy) -> None:
 def test_weights_that_tell_nothing_list_what_is_possible(copy_of: Copy) -> None:
     folder = copy_of("bert")
     weights(lambda n, w: (f"x.{n}", w))(folder)
-    with pytest.raises(InputError, match=r"weights tell none; it may be .*BertForQuestionAnswering or .*BertModel"):
+    with pytest.raises(InputError, match=r"weights do not tell; it may be .*BertForQuestionAnswering or .*BertModel"):
         checkpoint.architecture_in(folder, families.get("bert").WEIGHTS)
 
 
