@@ -7,8 +7,8 @@ A family knows its architectures, its inputs, where quantizers go and which exac
     HEADS          operators that make the final scores (name patterns)
     COPIED         the checkpoint's preprocessing files that travel with the engine
     SETTINGS       the family's own recipe defaults, {'dotted.name': value}
-    CONFIG         what it relies on of config.json: a class of `_config.Settings`
-    WEIGHTS        {how a weight's name begins: (architecture, …)}, for a config.json that names none
+    CONFIG         the settings of config.json it relies on: a subclass of `_config.Settings`
+    WEIGHTS        {prefix of a weight's name: (architecture, …)}, for a config.json that names none
     def check(config, recipe)                    raises InputError for shapes the family cannot take
     def load(folder, architecture, config)       -> the float model (torch, eval mode)
     def rewrites()                               -> {name: function(model) -> model}
@@ -66,12 +66,12 @@ class Family(Protocol):
 
 
 def names() -> list[str]:
-    """Returns every family."""
+    """Returns the name of every family."""
     return sorted(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if m.name[0] != "_")
 
 
 def get(name: str) -> Family:
-    """Returns the module of a family. Raises InputError with the near names for an unknown one."""
+    """Returns the module of a family. Raises InputError with near names for an unknown one."""
     if name not in names():
         raise InputError(f"unknown model {name!r}.{near_names(name, names())}")
     return cast(Family, importlib.import_module(f"pipeline.families.{name}"))

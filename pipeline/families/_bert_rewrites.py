@@ -17,7 +17,7 @@ from transformers.models.bert.modeling_bert import (
 
 
 class FirstTokenSelfAttention(BertSelfAttention):
-    """BertSelfAttention with the first token's query alone; keys and values are every token's."""
+    """BertSelfAttention with only the first token's query, and every token's key and value."""
 
     def forward(
         self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Any
@@ -37,7 +37,7 @@ class FirstTokenSelfAttention(BertSelfAttention):
 
 
 class FirstTokenAttention(BertAttention):
-    """BertAttention whose residual add takes the first token too."""
+    """BertAttention whose residual add takes only the first token."""
 
     def forward(
         self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Any
@@ -49,8 +49,8 @@ class FirstTokenAttention(BertAttention):
 def attend_from_first_token(model: nn.Module) -> nn.Module:
     """Returns a sequence classifier whose last layer computes the first token only; other heads are unchanged.
 
-    The pooler reads that token and nothing else of the last layer, where the others were but keys and values: its
-    query, output and feed-forward layers, 5/6 of the layer's products, are needed for one token of S.
+    The pooler reads only that token of the last layer, which needs the others as keys and values alone: its query,
+    output and feed-forward layers, 5/6 of the layer's products, are needed for one token of S.
     """
     if isinstance(model, BertForSequenceClassification):
         last: Any = model.bert.encoder.layer[-1]

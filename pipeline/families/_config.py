@@ -1,4 +1,4 @@
-"""What a family relies on of config.json, held against types and ranges before anything is computed with it."""
+"""The settings of config.json a family relies on, checked for type and range before they are used."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Layers = Annotated[int, Field(ge=1, le=1024)]
 
 
 class Settings(BaseModel):
-    """Settings of config.json with transformers' defaults; numbers in quotes are no numbers, as there."""
+    """Settings of config.json with transformers' defaults; as there, numbers in quotes are not numbers."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
 
 
 def completed(settings: type[Settings], config: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Returns config.json with the defaults of what it leaves out. Raises InputError naming every fault in it."""
+    """Returns config.json with defaults for what it leaves out. Raises InputError naming every fault."""
     try:
         return {**config, **settings.model_validate(config).model_dump()}
     except ValidationError as error:
@@ -28,6 +28,6 @@ def completed(settings: type[Settings], config: dict[str, Any], folder: Path) ->
         raise InputError(f"{folder / 'config.json'} cannot be used:\n  " + "\n  ".join(lines)) from error
 
 
-def _line(place: tuple[Any, ...], found: Any, said: str) -> str:
-    said = said.removeprefix("Value error, ")
-    return f"{'.'.join(map(str, place))} = {found!r}: {said}." if place else f"{said}."
+def _line(place: tuple[Any, ...], value: Any, fault: str) -> str:
+    fault = fault.removeprefix("Value error, ")
+    return f"{'.'.join(map(str, place))} = {value!r}: {fault}." if place else f"{fault}."

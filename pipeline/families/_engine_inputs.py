@@ -1,7 +1,7 @@
-"""What an engine may be fed, and arrays held against it: the same for every backend, before any runtime sees them.
+"""Checks what an engine is fed: the same for every backend, before any runtime sees it.
 
-Runtimes answer to much that is no input: OpenVINO gathers embeddings of ids that there are none of, and takes a mask of
-another length, with finite numbers. A family says what its inputs are (`input_limits`).
+Runtimes answer invalid inputs with finite numbers: OpenVINO gathers embeddings for ids outside the vocabulary and takes
+a mask of another length. A family says what its inputs are (`input_limits`).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Limits:
-    """One input. shape: a number, or a name that has one size in all inputs; low, high: of integers, high excluded.
+    """One input. shape: numbers, or names that have one size in all inputs; low, high: of integers, high excluded.
 
-    most: the largest size that a name may have.
+    most: the largest size of a named axis.
     """
 
     shape: tuple[int | str, ...]
@@ -34,9 +34,9 @@ class Limits:
 
 
 def check(feeds: Mapping[str, Array], limits: Mapping[str, Limits]) -> None:
-    """Raises InputError naming every input that is of another kind, shape or range, after one pass over each array.
+    """Raises InputError naming every input of another kind, shape or range, after one pass over each array.
 
-    Inputs without limits pass unseen.
+    Inputs without limits are not checked.
     """
     sizes: dict[str, int] = {}
     faults = [
@@ -51,26 +51,26 @@ def check(feeds: Mapping[str, Array], limits: Mapping[str, Limits]) -> None:
 def _fault(value: Array, limits: Limits, sizes: dict[str, int]) -> str | None:
     import numpy as np
 
-    found = np.asarray(value)
-    if len(found.shape) != len(limits.shape) or 0 in found.shape:
-        return f"shape {list(found.shape)}"
-    for size, expected in zip(found.shape, limits.shape, strict=True):
+    array = np.asarray(value)
+    if len(array.shape) != len(limits.shape) or 0 in array.shape:
+        return f"shape {list(array.shape)}"
+    for size, expected in zip(array.shape, limits.shape, strict=True):
         if isinstance(expected, int):
             if size != expected:
-                return f"shape {list(found.shape)}"
+                return f"shape {list(array.shape)}"
         elif sizes.setdefault(expected, size) != size:
-            return f"{expected} is {size}, that of the inputs before is {sizes[expected]}"
+            return f"{expected} is {size}, but {sizes[expected]} in an earlier input"
         elif limits.most is not None and size > limits.most.get(expected, size):
             return f"{expected} is {size}, {limits.most[expected]} at most"
     if limits.high is not None:
-        if found.dtype.kind not in "iub":
-            return f"type {found.dtype}"
-        lowest, highest = int(found.min()), int(found.max())
+        if array.dtype.kind not in "iub":
+            return f"type {array.dtype}"
+        lowest, highest = int(array.min()), int(array.max())
         outside = lowest if lowest < (limits.low or 0) else highest
         return f"holds {outside}" if lowest < (limits.low or 0) or highest >= limits.high else None
-    if found.dtype.kind != "f":
-        return f"type {found.dtype}"
-    # a sum is finite where all summands are, or overflows: then every one is looked at
+    if array.dtype.kind != "f":
+        return f"type {array.dtype}"
+    # finite values have a finite sum unless it overflows: only then is every value checked
     with np.errstate(over="ignore", invalid="ignore"):
-        whole = bool(np.isfinite(found.sum())) or bool(np.isfinite(found).all())
-    return None if whole else "holds NaN or infinite values"
+        finite = bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
+    return None if finite else "holds NaN or infinite values"

@@ -1,4 +1,4 @@
-"""Loading a checkpoint whole or not at all."""
+"""Loads a checkpoint whole or not at all."""
 
 from __future__ import annotations
 
@@ -23,36 +23,35 @@ def from_pretrained(
 ) -> nn.Module:
     """Returns the float model in evaluation mode.
 
-    unused: prefixes of weights that the file may lack; ignored: patterns of weights in the file that the model has no
-    place for. Raises InputError for any other that is missing, which transformers would make up at random, or left
-    over, which it would drop: the model is then another than its owner's; and for whatever transformers refuses.
+    unused: prefixes of weights the file may lack; ignored: patterns of weights in the file that the model has no
+    place for. Raises InputError for any other weight that is missing, which transformers would draw at random, or left
+    over, which it would drop; for wrong shapes, and for whatever transformers refuses.
     """
     model, report = _load(folder, architecture, without_computing(config))
     if report["mismatched_keys"]:
         name, stored, expected = min(report["mismatched_keys"])
         raise InputError(
-            f"checkpoint {folder} does not load as {architecture}: {len(report['mismatched_keys'])} weights have "
-            f"another shape than config.json says, the first is {name!r}, {list(stored)} instead of {list(expected)}."
+            f"checkpoint {folder} does not load as {architecture}: {len(report['mismatched_keys'])} weights do not have "
+            f"the shape that config.json gives, the first is {name!r}, {list(stored)} instead of {list(expected)}."
         )
     missing = sorted(name for name in report["missing_keys"] if not name.startswith(unused))
     left = sorted(n for n in report["unexpected_keys"] if not any(fnmatchcase(n, pattern) for pattern in ignored))
     if missing:
-        found = f" It has others, like {left[0]!r}." if left else ""
+        others = f" It has others, like {left[0]!r}." if left else ""
         raise InputError(
-            f"checkpoint {folder} lacks {len(missing)} weights of {architecture}, the first is {missing[0]!r}.{found} "
-            f"Is it the checkpoint of another head, not fine-tuned for this task?"
+            f"checkpoint {folder} lacks {len(missing)} weights of {architecture}, the first is {missing[0]!r}.{others} "
+            "Does it have another head, not fine-tuned for this task?"
         )
     if left:
         raise InputError(
             f"checkpoint {folder} has {len(left)} weights that {architecture} has no place for, the first is "
-            f"{left[0]!r}: without them it is another model. Does config.json name fewer layers, or another kind of "
-            "them?"
+            f"{left[0]!r}: without them it is another model. Does config.json describe fewer or other layers?"
         )
     return model.eval()
 
 
 def _load(folder: Path, architecture: str, settings: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
-    """Returns the model and what transformers says of its weights."""
+    """Returns the model and what transformers says about its weights."""
     import transformers
     from transformers.activations import ACT2FN
 
@@ -61,17 +60,16 @@ def _load(folder: Path, architecture: str, settings: dict[str, Any]) -> tuple[nn
             f"checkpoint {folder}: hidden_act = {settings['hidden_act']!r} is unknown to transformers."
             f"{near_names(settings['hidden_act'], ACT2FN)}"
         )
-    found = getattr(transformers, architecture)
-    renaming = weights.renaming(folder)
+    model_class = getattr(transformers, architecture)
     try:
-        model, report = found.from_pretrained(
+        model, report = model_class.from_pretrained(
             folder,
-            config=found.config_class.from_dict(settings),
+            config=model_class.config_class.from_dict(settings),
             use_safetensors=True,
             trust_remote_code=False,
             dtype="float32",
-            key_mapping=renaming,
-            ignore_mismatched_sizes=True,  # they are told by name
+            key_mapping=weights.renaming(folder),
+            ignore_mismatched_sizes=True,  # the caller names them
             output_loading_info=True,
         )
     except MemoryError:

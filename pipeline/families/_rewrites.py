@@ -17,8 +17,8 @@ def fold_attention_scale(attention: type[nn.Module], query: str) -> Callable[[nn
     """
 
     def rewrite(model: nn.Module) -> nn.Module:
-        found: list[Any] = [m for m in model.modules() if isinstance(m, attention)]
-        for module in found:
+        layers: list[Any] = [m for m in model.modules() if isinstance(m, attention)]
+        for module in layers:
             projection = getattr(module, query)
             with torch.no_grad():
                 projection.weight.mul_(module.scaling)

@@ -1,4 +1,4 @@
-"""SegFormer's adds with quantizers on their inputs: two residual adds a layer, the sum in the rewritten head."""
+"""SegFormer's adds with quantizers on their inputs: two residual adds per layer, and the rewritten head's sum."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class QuantSegformerLayer(SegformerLayer):
 
 
 class QuantSummedDecodeHead(SummedDecodeHead):
-    """SummedDecodeHead that adds quantized tensors to the finest stage's.
+    """SummedDecodeHead that adds the coarser stages quantized.
 
     The upsampled maps are the largest tensors of the model, [B, D, H/4, W/4] each: in float, writing and reading them
-    takes longer than the products that make them. The finest stage's product is not upsampled; as int8 OpenVINO would
-    copy it back to float in front of the sum.
+    takes longer than the products that make them. The finest stage's product stays float: it is not upsampled, and
+    OpenVINO would copy it from int8 back to float before the sum.
     """
 
     def add_quantizers(self) -> None:

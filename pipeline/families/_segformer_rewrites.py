@@ -53,14 +53,14 @@ class SummedDecodeHead(nn.Module):
         return self.classifier(self.dropout(self.activation(total)))  # type: ignore[no-any-return]
 
     def upsampled(self, stage: int, x: torch.Tensor) -> torch.Tensor:
-        """Returns what is added for one of the coarser stages, [B, D, H/4, W/4]; the quantized head rounds it."""
+        """Returns what a coarser stage adds, [B, D, H/4, W/4]; the quantized head rounds it."""
         return x
 
 
 def sum_decode_head(model: nn.Module) -> nn.Module:
-    """Returns the model with `SummedDecodeHead`, or unchanged where the head is of another form.
+    """Returns the model with `SummedDecodeHead`, or unchanged where `reshape_last_stage` is false.
 
-    A checkpoint with `reshape_last_stage: false` hands its last stage over as a sequence; it keeps its head.
+    Such a head gets the last stage as a sequence.
     """
     if model.config.reshape_last_stage:  # type: ignore[union-attr]
         model.decode_head = SummedDecodeHead(model.decode_head).eval()  # type: ignore[arg-type]

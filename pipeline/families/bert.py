@@ -61,7 +61,7 @@ class CONFIG(Settings):
     @classmethod
     def _encoder(cls, value: bool) -> bool:
         if value:
-            raise ValueError("a decoder is not taken: every token here attends to all others of its text")
+            raise ValueError("decoders are not supported: every token here attends to all others of its text")
         return value
 
     @model_validator(mode="after")
@@ -98,7 +98,7 @@ def load(folder: Path, architecture: str, config: dict[str, Any]) -> nn.Module:
 
 
 def rewrites() -> dict[str, Callable[[nn.Module], nn.Module]]:
-    """Returns the exact float rewrites, in the order of their application."""
+    """Returns the exact float rewrites, in the order they are applied."""
     from transformers.models.bert.modeling_bert import BertSelfAttention
 
     from pipeline.families._bert_rewrites import attend_from_first_token
@@ -125,7 +125,7 @@ def insert_quantizers(model: nn.Module) -> nn.Module:
 
 
 def input_limits(config: dict[str, Any], recipe: Recipe) -> dict[str, Limits]:
-    """Returns what an engine of the checkpoint may be fed, [B, S] each; BERT's defaults where config.json has none."""
+    """Returns the limits of an engine's inputs, [B, S] each; BERT's defaults where config.json has none."""
     shape = ("batch", "sequence")
     most = {"sequence": int(config.get("max_position_embeddings", 512))}
     ends = {"input_ids": config.get("vocab_size", 30522), "attention_mask": 2}

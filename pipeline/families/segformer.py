@@ -60,7 +60,7 @@ class CONFIG(Settings):
     def _fits(self) -> CONFIG:
         for name, values in self:
             if isinstance(values, list | tuple) and len(values) != self.num_encoder_blocks:
-                raise ValueError(f"{name} = {list(values)} must have {self.num_encoder_blocks} numbers, one a stage")
+                raise ValueError(f"{name} = {list(values)} must have {self.num_encoder_blocks} numbers, one per stage")
         for width, heads in zip(self.hidden_sizes, self.num_attention_heads, strict=True):
             if width < heads:
                 raise ValueError(f"hidden_sizes has {width}, fewer than its {heads} attention heads")
@@ -68,8 +68,11 @@ class CONFIG(Settings):
 
 
 def check(config: dict[str, Any], recipe: Recipe) -> None:
-    """Raises InputError for an image size that the strides do not divide, that leaves a stage a smaller map than its
-    reduction takes, or that the decode head cannot reshape."""
+    """Raises InputError for an image size that the engine cannot take.
+
+    The strides must divide it, no stage's map may be smaller than its reduction, and the decode head must be able to
+    reshape the last stage.
+    """
     total, size = math.prod(config["strides"]), recipe.shapes.image_size
     assert size is not None, "made definite by prepare.sized"
     if size % total:
@@ -89,7 +92,7 @@ def check(config: dict[str, Any], recipe: Recipe) -> None:
                 f"shapes.image_size = {size} leaves stage {stage} a map of {side}×{side}, smaller than its reduction "
                 f"by {ratio} (sr_ratios of config.json); give a larger size."
             )
-    # transformers takes the root of the last stage's channels for its height when it reshapes the sequence
+    # when transformers reshapes the sequence, it takes the root of the last stage's channels for its height
     side = math.isqrt(config["hidden_sizes"][-1])
     if not config["reshape_last_stage"] and size != side * total:
         raise InputError(
@@ -106,7 +109,7 @@ def load(folder: Path, architecture: str, config: dict[str, Any]) -> nn.Module:
 
 
 def rewrites() -> dict[str, Callable[[nn.Module], nn.Module]]:
-    """Returns the exact float rewrites, in the order of their application."""
+    """Returns the exact float rewrites, in the order they are applied."""
     from transformers.models.segformer.modeling_segformer import SegformerAttention
 
     from pipeline.families import _segformer_rewrites as exact
@@ -132,7 +135,7 @@ def insert_quantizers(model: nn.Module) -> nn.Module:
 
 
 def input_limits(config: dict[str, Any], recipe: Recipe) -> dict[str, Limits]:
-    """Returns what an engine of the checkpoint may be fed: pixel_values [B, C, S, S]."""
+    """Returns the limits of an engine's input, pixel_values [B, C, S, S]."""
     size = recipe.shapes.image_size
     assert size is not None, "made definite by prepare.sized"
     return {"pixel_values": Limits(("batch", int(config.get("num_channels", 3)), size, size))}

@@ -1,4 +1,4 @@
-"""The report's comparisons of predictions: accuracy on labels, every batch size against single samples."""
+"""The report's comparisons of predictions: accuracy on labels, and every batch size with single samples."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 def accuracy(
-    task: Task, reference: Reference, found: Mapping[str, Array], *, proof: bool = False
+    task: Task, reference: Reference, outputs: Mapping[str, Array], *, proof: bool = False
 ) -> tuple[dict[str, Any], Any, Any]:
     """Returns the `accuracy` section, the engine's predictions and the float model's.
 
-    proof: with what the samples can prove, which a verdict needs and a comparison of candidates does not.
+    outputs: the engine's. proof: adds what the samples can prove, for a verdict; comparing candidates needs none.
     """
     labels = reference.labels
     float_predictions = task.predict(reference.outputs, labels)
-    predictions = task.predict(dict(found), labels)
-    # without labels of its own, the float model is the truth
+    predictions = task.predict(dict(outputs), labels)
+    # where the data has no labels, the float model is the truth
     labels = {**labels, **task.reference_labels(reference.outputs, labels)}
     tallies = task.tally(float_predictions, labels), task.tally(predictions, labels)
     before, after = (bootstrap.score(task, tally) for tally in tallies)
@@ -35,13 +35,13 @@ def accuracy(
         "drop": before - after,
         "relative_drop": verdict.relative_drop(before, after),
         "agreement": task.agreement(float_predictions, predictions),
-        "sqnr_db": parity.sqnr_db_of_all(task.judged(reference.outputs, labels), task.judged(dict(found), labels)),
+        "sqnr_db": parity.sqnr_db_of_all(task.judged(reference.outputs, labels), task.judged(dict(outputs), labels)),
         "samples": len(predictions),
     }
     per_sample = [bootstrap.metric(task, tally).tolist() for tally in tallies]
     section["per_sample"] = dict(zip(("float", "engine"), per_sample, strict=True))
     first, second = (task.per_class(tally, labels) for tally in tallies)
-    classes = dict.fromkeys([*first, *second])  # a class can occur in one model's predictions alone
+    classes = dict.fromkeys([*first, *second])  # a class can occur in only one model's predictions
     if classes:
         section["per_class"] = [{"name": n, "float": first.get(n), "engine": second.get(n)} for n in classes]
     if proof:
@@ -52,7 +52,7 @@ def accuracy(
 def what_it_proves(
     task: Task, labels: dict[str, Any], float_predictions: Any, before: Array, after: Array
 ) -> dict[str, Any]:
-    """Returns the keys of the `accuracy` section that say what these samples can prove of an engine.
+    """Returns the keys of the `accuracy` section that say what these samples can prove about an engine.
 
     before, after: the tallies of the float model and of the engine.
     """
@@ -66,7 +66,7 @@ def what_it_proves(
 
 
 def _same_answer(predictions: Any) -> str | None:
-    """Returns that a model answers the same to all samples, None where it does not, or there is one sample."""
+    """Returns that a model answers all samples the same, None where it does not or there is only one."""
     import numpy as np
 
     first, *others = predictions
@@ -84,22 +84,21 @@ def batch_rows(
 ) -> list[dict[str, Any]]:
     """Returns one row per batch size.
 
-    several: samples and the float model's outputs of them. alone: the engine's, one at a time; a batch that gives
-    something else than its samples alone is a fault, which no average over samples may hide. limits: of rounding.
+    several: samples with the float model's outputs. alone: the engine's outputs of them, one at a time: a batch that
+    differs by more than `limits`, those of rounding, is a fault, which no average over samples may hide.
     """
     rows = []
     for size in sizes:
         part = several.first(size)
-        found = engine(part.inputs)
-        before = part.outputs
-        parities = parity.compare({n: x[:size] for n, x in alone.items()}, found, limits)
+        before, after = part.outputs, engine(part.inputs)
+        parities = parity.compare({n: x[:size] for n, x in alone.items()}, after, limits)
         faults = [f"{p.output} differs from the same samples alone: {p.reason}" for p in parities if p.reason]
         rows.append(
             {
                 "batch": size,
-                "max_abs_diff": max(parity.max_abs_diff(before[n], found[n]) for n in before),
-                "cosine": min(parity.cosine(before[n], found[n]) for n in before),
-                "agreement": task.agreement(task.predict(before, part.labels), task.predict(found, part.labels)),
+                "max_abs_diff": max(parity.max_abs_diff(before[n], after[n]) for n in before),
+                "cosine": min(parity.cosine(before[n], after[n]) for n in before),
+                "agreement": task.agreement(task.predict(before, part.labels), task.predict(after, part.labels)),
                 "fault": "; ".join(faults) or None,
             }
         )

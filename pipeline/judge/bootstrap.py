@@ -1,12 +1,12 @@
 """What a number of samples can prove: the interval of a drop, and whether the float model is above chance.
 
 Both come from the paired bootstrap (Efron 1979): the samples are drawn again, with replacement, and the metric of two
-answers is taken on the same draws. A task's metric is a function of the mean over samples of its `tally`, so that a
-draw is a vector of weights and all draws are one matrix product.
+models is taken on the same draws. A task's metric is a function of the mean over samples of its `tally`, so a draw is a
+vector of weights and all draws are one matrix product.
 
-What it cannot know: samples whose answers did not change say nothing of those that would. With a handful of changed
-answers the interval is too narrow (one lost answer in fifty, 200 samples: it holds the truth 85 times in 100), and with
-none it is 0 to 0, though 3 in N may be lost yet.
+Its limit: samples whose answers did not change say nothing about those that would. With a handful of changed answers
+the interval is too narrow (one lost answer in fifty, 200 samples: it holds the truth 85 times in 100), and with none it
+is 0 to 0, though 3 in N may still be lost.
 """
 
 from __future__ import annotations
@@ -31,10 +31,7 @@ AT_ONCE = 100  # draws: weights of 1000 draws from 100 000 samples would be 800 
 
 
 def metric(task: Task, tally: Array) -> Floats:
-    """Returns the metric [...] of mean tallies: a single number is its own mean [...], several [..., K] are the task's.
-
-    Of the tallies themselves that is the metric of every sample [N].
-    """
+    """Returns the metric [...] of mean tallies [...] or [..., K]; of tallies themselves, each sample's metric [N]."""
     import numpy as np
 
     return np.asarray(task.metric(tally), dtype=np.float64)
@@ -50,13 +47,13 @@ def resampled(task: Task, *tallies: Array) -> list[Floats]:
     import numpy as np
 
     rng, samples = np.random.default_rng(SEED), len(tallies[0])
-    found: list[list[Floats]] = [[] for _ in tallies]
+    chunks: list[list[Floats]] = [[] for _ in tallies]
     for start in range(0, RESAMPLES, AT_ONCE):
         draws = min(AT_ONCE, RESAMPLES - start)
         weights = rng.multinomial(samples, np.full(samples, 1 / samples), size=draws) / samples  # [draws, N]
-        for parts, tally in zip(found, tallies, strict=True):
+        for parts, tally in zip(chunks, tallies, strict=True):
             parts.append(metric(task, weights @ tally.astype(np.float64)))
-    return [np.concatenate(parts) for parts in found]
+    return [np.concatenate(parts) for parts in chunks]
 
 
 def interval(values: Floats) -> tuple[float, float]:
@@ -70,7 +67,7 @@ def interval(values: Floats) -> tuple[float, float]:
 def drop_interval(task: Task, before: Array, after: Array) -> dict[str, Any]:
     """Returns the interval of the drop from `before` to `after`, absolute and relative to the metric before.
 
-    A draw whose metric before is 0 has the relative drop 0, or 1 where it fell still.
+    A draw whose metric before is 0 has the relative drop 0, or 1 where the metric fell below 0.
     """
     import numpy as np
 
@@ -85,9 +82,9 @@ def drop_interval(task: Task, before: Array, after: Array) -> dict[str, Any]:
 
 
 def above_chance(task: Task, tally: Array, blind: Mapping[str, Array]) -> dict[str, Any]:
-    """Returns the best of the answers that need no look at the input, and how far the float model is above it.
+    """Returns the best answer that needs no look at the input, and how far the float model is above it.
 
-    tally: the float model's; blind: {answer: tally}. low and high are the interval of the difference of the metrics.
+    tally: the float model's; blind: {answer: tally}. low, high: the interval of the difference.
     """
     scores = {answer: score(task, other) for answer, other in blind.items()}
     best = max(scores, key=lambda answer: scores[answer])
@@ -97,10 +94,10 @@ def above_chance(task: Task, tally: Array, blind: Mapping[str, Array]) -> dict[s
 
 
 def samples_to_decide(drop: float, interval: tuple[float, float], budget: float, samples: int) -> int | None:
-    """Returns about how many samples bring the end of an interval to the budget that is now inside it.
+    """Returns about how many samples shrink an interval until the budget, now inside it, is at its end.
 
-    The distance from the drop to an end shrinks with the root of the samples. None where no end crosses the budget, or
-    the drop is the budget itself: no number decides then.
+    The distance from the drop to an end shrinks with the root of the samples. None where the budget is outside, or
+    equals the drop, which no number decides.
     """
     low, high = interval
     if not low <= budget < high or drop == budget:

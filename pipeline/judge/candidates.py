@@ -1,4 +1,4 @@
-"""Engines of one model, by backend and precision, and which of them ships: the fastest one that may."""
+"""The engines of one model, by backend and precision; the fastest one that may ship does."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pipeline.backends._policy import PRECISIONS
 from pipeline.errors import EngineRefused
 from pipeline.measure.latency import quantile, speedup
 
-NEAR = 1.25  # times the fastest one's median: what is timed on, and may be as fast
+NEAR = 1.25  # times the fastest one's median: slower ones are timed no further
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One engine that could ship. seconds: of runs in turns with the others; fault: why it must not ship.
+    """One engine that could ship. seconds: of runs interleaved with the others'; fault: why it must not ship.
 
-    accuracy: what it was judged by, None for one that nobody had to judge.
+    accuracy: what it was judged by, None where it was not judged.
     """
 
     backend: str
@@ -50,7 +50,7 @@ def choose(candidates: Sequence[Candidate]) -> Candidate:
     """Returns the fastest candidate without a fault.
 
     A less exact one must be faster beyond the noise: where the 95 % interval of its speed-up holds 1, the more exact
-    one is taken, so int8 never ships for luck. Raises EngineRefused, with every fault, where none is sound.
+    one is taken, so int8 never ships by luck. Raises EngineRefused, with every fault, where all have one.
     """
     sound = [c for c in sorted(candidates, key=lambda c: PRECISIONS.index(c.precision)) if c.fault is None]
     if not sound:
@@ -61,9 +61,9 @@ def choose(candidates: Sequence[Candidate]) -> Candidate:
 
 
 def _as_fast(other: Candidate, fastest: Candidate) -> bool:
-    """Returns whether a more exact one, timed in the same rounds, is as fast within the noise.
+    """Returns whether a more exact candidate, timed in the same rounds, is as fast within the noise.
 
-    One that is slower by more than NEAR was timed in a few rounds only, whose interval one slow round makes wide.
+    One slower by more than NEAR was timed in only a few rounds, whose interval a single slow round widens.
     """
     more_exact = PRECISIONS.index(other.precision) > PRECISIONS.index(fastest.precision)
     near = other.median <= NEAR * fastest.median and len(other.seconds) == len(fastest.seconds)
@@ -74,31 +74,31 @@ Verdict = tuple[Mapping[str, Any] | None, str | None]  # accuracy, and why the e
 
 
 def ship(candidates: Sequence[Candidate], judge: Callable[[Candidate], Verdict]) -> tuple[Candidate, list[Candidate]]:
-    """Returns the candidate that ships, and all of them with what judging them found.
+    """Returns the candidate that ships, and all of them with the verdicts on those that were judged.
 
-    Only those are judged that would ship: the others are slower. Raises EngineRefused where none may ship.
+    Only what would ship is judged: the others are slower. Raises EngineRefused where none may ship.
     """
-    found = list(candidates)
+    pool = list(candidates)
     while True:
-        best = choose(found)
+        best = choose(pool)
         accuracy, fault = judge(best)
         judged = replace(best, accuracy=accuracy, fault=fault)
-        found[found.index(best)] = judged
+        pool[pool.index(best)] = judged
         if fault is None:
-            return judged, found
+            return judged, pool
 
 
 def refusal(rows: Sequence[Mapping[str, Any]]) -> str | None:
-    """Returns one sentence on what was refused, why, and what is had instead; None where nothing was.
+    """Returns one sentence on what was refused, why, and what ships instead; None where nothing was.
 
     rows: of `Candidate.to_json`.
     """
     chosen = next(row for row in rows if row["chosen"])
     refused = [row for row in rows if row["fault"]]
     slow = [row for row in rows if row["precision"] == "int8" and not row["fault"] and not row["chosen"]]
-    said = [f"{row['backend']} {row['precision']} was refused ({row['fault']})" for row in refused]
+    clauses = [f"{row['backend']} {row['precision']} was refused ({row['fault']})" for row in refused]
     if chosen["precision"] != "int8":
-        said += [f"{row['backend']} int8 takes {row['p50_ms']:.1f} ms" for row in slow]
-    if not said:
+        clauses += [f"{row['backend']} int8 takes {row['p50_ms']:.1f} ms" for row in slow]
+    if not clauses:
         return None
-    return f"{'; '.join(said)}: {chosen['backend']} {chosen['precision']} ships, {chosen['p50_ms']:.1f} ms"
+    return f"{'; '.join(clauses)}: {chosen['backend']} {chosen['precision']} ships, {chosen['p50_ms']:.1f} ms"

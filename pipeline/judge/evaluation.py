@@ -1,7 +1,7 @@
-"""The held-out samples of reference.npz, read back in the form that the engine and verify stages need.
+"""The held-out samples of reference.npz, as the engine and verify stages need them.
 
-Beside each QDQ graph lies what it computes of the first few of them, node by node as written: a machine that builds and
-checks engines needs no other runtime than the engine's own.
+Beside each QDQ graph lie its exact outputs for the first few of them, computed node by node as written: a machine that
+builds and checks engines needs no runtime but the engine's own.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     Arrays = dict[str, NDArray[Any]]
 
 FILE = "reference.npz"
-EXACT = "exact.npz"  # in a backend's folder, of its QDQ graph
+EXACT = "exact.npz"  # beside a backend's QDQ graph
 PROBES = 4  # samples of the parity check, run one by one and as one batch
 PER_MODEL = ("class_names", "pooling")  # labels that belong to the model, not to a sample
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Inputs, float outputs and labels of `samples` held-out samples, first axis N."""
+    """Inputs, float outputs and labels of the N held-out samples, first axis N."""
 
     inputs: Arrays
     outputs: Arrays
@@ -52,18 +52,18 @@ class Reference:
             parts[kind][name] = value
         if not parts["input"] or not parts["output"]:
             raise ArtifactError(f"{path} has no inputs or no outputs; {workspace.again()}.")
-        found = cls(parts["input"], parts["output"], parts["label"])
-        sizes = {name: len(x) for part in (found.inputs, found.outputs) for name, x in part.items()}
-        if len(set(sizes.values())) != 1 or not found.samples:
+        reference = cls(parts["input"], parts["output"], parts["label"])
+        sizes = {name: len(x) for part in (reference.inputs, reference.outputs) for name, x in part.items()}
+        if len(set(sizes.values())) != 1 or not reference.samples:
             raise ArtifactError(f"{path} has unequal sample counts ({sizes}); {workspace.again()}.")
-        return found
+        return reference
 
     @property
     def samples(self) -> int:
         return len(next(iter(self.inputs.values())))
 
     def digest(self) -> str:
-        """Returns a digest of the samples, inputs and labels; floats among labels are the float model's own."""
+        """Returns a digest of the inputs and labels; float labels are left out, as they come from the float model."""
         parts = {f"input/{name}": x for name, x in self.inputs.items()}
         parts |= {f"label/{name}": x for name, x in self.labels.items() if x.dtype.kind != "f"}
         digest = hashlib.sha256()
@@ -73,7 +73,7 @@ class Reference:
         return digest.hexdigest()
 
     def take(self, indices: Sequence[int]) -> Reference:
-        """Returns the samples at `indices`, in that order; labels of the model stay whole."""
+        """Returns the samples at `indices`, in that order; labels in PER_MODEL stay whole."""
         at = list(indices)
         labels = {name: x if name in PER_MODEL else x[at] for name, x in self.labels.items()}
         return Reference(
@@ -83,7 +83,7 @@ class Reference:
         )
 
     def first(self, count: int) -> Reference:
-        """Returns `count` samples from the front, beginning again at the end."""
+        """Returns the first `count` samples, starting over where there are fewer."""
         return self.take([i % self.samples for i in range(count)])
 
 
@@ -114,7 +114,7 @@ def in_batches(
 
 
 def read_arrays(path: Path) -> Arrays:
-    """Returns the arrays of an .npz file, in its order. Raises ArtifactError where it is none, or holds pickles."""
+    """Returns the arrays of an .npz file, in its order. Raises ArtifactError for another file, or pickles in it."""
     import numpy as np
 
     try:

@@ -1,12 +1,12 @@
 """Is the engine the graph it was built from? Its outputs against the QDQ graph computed exactly as written.
 
-The two never agree bit for bit: a value on a rounding boundary falls to one side in one runtime and to the
-other in the next, one quantization step apart, and the step travels on through the layers. How far that leads is
-a property of the model: in a deep graph the roundings of two sound runtimes end up unrelated, in a graph of one
-layer nearly nothing moves. So it is measured: the exact graph is run again with a dither of a small share of a step
-before every quantizer (`pipeline.graph.dither`), and an engine may differ from the exact graph as these neighbours
-do, and by nothing else: not in the energy of the difference, and not in its systematic part. Roundings are as often
-up as down, so what they do to the outputs has no gain and no offset, whereas a wrong scale has.
+The two never agree bit for bit: a value on a rounding boundary falls to one side in one runtime and to the other in
+another, one quantization step apart, and the step travels on through the layers. How far that leads depends on the
+model: in a deep graph the roundings of two sound runtimes end up unrelated, in a graph of one layer almost nothing
+moves. So it is measured: the exact graph is run again with a dither of a small share of a step before every quantizer
+(`pipeline.graph.dither`), and an engine may differ from the exact graph as much as these neighbours do, in the energy
+of the difference and in its systematic part. Roundings go up as often as down, so they cause neither gain nor offset
+in the outputs, whereas a wrong scale does.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ LARGEST_SQNR_DB = 144.5  # 20·log10(2²⁴): float32 resolves nothing finer
 SIGMAS = 5.0  # of what the neighbours' spread says of another neighbour: one in three million by chance
 APART = 1.5  # times the neighbours' energy: a runtime rounds in other places than a dither does
 FEW_FLIPS = 0.1  # of the energy that quantization moved: where a graph is small, a single flip is most of it
-SYSTEMATIC = 2e-3  # gain and offset that approximations of a runtime (erf, exp, fp16 tables) may make
-LARGEST_NOISE = 0.2  # of the signal's energy: where rounding alone destroys more, no engine can be judged
-UNMEASURED = 4.0  # times what quantization moved, without neighbours: two unrelated roundings make 2
-FLOAT_NOISE = {"fp32": 1e-6, "fp16": 1e-3}  # of the signal's energy: of a float engine, to the float model
+SYSTEMATIC = 2e-3  # gain and offset that a runtime's approximations (erf, exp, fp16 tables) may cause
+LARGEST_NOISE = 0.2  # of the signal's energy: where rounding alone makes more, no engine can be judged
+UNMEASURED = 4.0  # times what quantization moved, without neighbours; two unrelated roundings differ by 2
+FLOAT_NOISE = {"fp32": 1e-6, "fp16": 1e-3}  # of the signal's energy: a float engine against the float model
 FLOAT_SYSTEMATIC = {"fp32": 1e-3, "fp16": 1e-2}
 
 
@@ -46,7 +46,7 @@ def sqnr_db(reference: Array, value: Array) -> float:
 
 
 def sqnr_db_of_all(reference: Mapping[str, Array], value: Mapping[str, Array]) -> float:
-    """Returns the same over all of the reference's arrays together."""
+    """Returns `sqnr_db` over all of the reference's arrays together."""
     import numpy as np
 
     signal = noise = 0.0
@@ -65,17 +65,14 @@ def sqnr_db_of_all(reference: Mapping[str, Array], value: Mapping[str, Array]) -
 
 
 def cosine(reference: Array, value: Array) -> float:
-    """Returns the smallest cosine between one sample's reference and value; NaN for values not finite.
-
-    Two samples that are all zero are equal: 1.
-    """
+    """Returns the smallest cosine over the samples; equal ones have 1, even if all zero, and infinite values NaN."""
     import numpy as np
 
     r, v = _rows(reference), _rows(value)
     product = (r * v).sum(1)
     norm = np.sqrt((r**2).sum(1) * (v**2).sum(1))
     same = (r == v).all(1)
-    with np.errstate(invalid="ignore"):  # infinite by infinite is not a number, and that is the answer
+    with np.errstate(invalid="ignore"):  # infinity by infinity is NaN, as it should be
         values = np.where(same, 1.0, product / np.where(norm > 0, norm, np.inf))
     return float(values.min())  # NaN wins over every number
 
@@ -89,7 +86,7 @@ def max_abs_diff(reference: Array, value: Array) -> float:
 
 @dataclass(frozen=True)
 class Difference:
-    """What a value differs by from a reference, sample by sample [N], relative to the reference's mean sample.
+    """The difference of a value from a reference, sample by sample [N], relative to the reference's mean sample.
 
     With the error e = v − r and E the mean over the samples of Σ r²: noise = Σ e² / E, gain = Σ e·r / E (0.01 where
     the value is 1 % too large), offset = mean(e) / √(mean r²).
@@ -108,9 +105,9 @@ class Difference:
 
 @dataclass(frozen=True)
 class Limit:
-    """What rounding alone explains in the difference of one output.
+    """How far rounding alone may move one output.
 
-    noise: of the samples' mean at most; worst: of any one sample; gain, offset: between low and high, of the mean.
+    noise: at most, in the samples' mean; worst: at most, in any sample; gain, offset: (low, high) of the mean.
     """
 
     noise: float
@@ -122,15 +119,15 @@ class Limit:
     def of_neighbours(cls, exact: Array, neighbours: Sequence[Array], original: Array) -> Limit:
         """Returns the limit of an int8 engine.
 
-        neighbours: the dithered graph's outputs of the same samples. original: the float model's. The spread of the
-        neighbours' samples, of the logarithm of their energy and of their gain and offset, says how far the mean of
-        another N samples may lie from theirs: σ·√(1/N + 1/KN).
+        neighbours: K outputs of the dithered graph for the same N samples. original: the float model's. Their spread
+        over the samples, of the logarithm of the energy, of gain and of offset, says how far the mean of another N
+        samples may lie from theirs: σ·√(1/N + 1/KN).
         """
         import numpy as np
 
-        found = [Difference.between(exact, neighbour) for neighbour in neighbours]
+        differences = [Difference.between(exact, neighbour) for neighbour in neighbours]
         noise, gain, offset = (
-            np.concatenate([getattr(f, part) for f in found]) for part in ("noise", "gain", "offset")
+            np.concatenate([getattr(d, part) for d in differences]) for part in ("noise", "gain", "offset")
         )
         moved = float(Difference.between(exact, original).noise.mean())
         floor = max(FEW_FLIPS * moved, FLOAT_NOISE["fp32"])
@@ -148,7 +145,7 @@ class Limit:
 
     @classmethod
     def of_quantization(cls, exact: Array, original: Array) -> Limit:
-        """Returns the limit of an int8 engine whose graph's neighbours are not known, a wide one."""
+        """Returns a wide limit, for an int8 engine whose graph's neighbours are not known."""
         moved = float(Difference.between(exact, original).noise.mean())
         noise = min(LARGEST_NOISE, max(UNMEASURED * moved, 1e-4))
         return cls(noise, min(LARGEST_NOISE, 2 * noise))
@@ -159,21 +156,23 @@ class Limit:
         noise, room = FLOAT_NOISE[precision], FLOAT_SYSTEMATIC[precision]
         return cls(noise, 10 * noise, (-room, room), (-room, room))
 
-    def faults(self, found: Difference) -> list[str]:
-        """Returns what a difference has that rounding cannot explain."""
-        noise, worst = float(found.noise.mean()), float(found.noise.max())
-        said = []
+    def faults(self, difference: Difference) -> list[str]:
+        """Returns what rounding cannot explain of a difference."""
+        noise, worst = float(difference.noise.mean()), float(difference.noise.max())
+        faults = []
         if not noise <= self.noise:
-            said.append(f"the difference has {noise:.2g} of the signal's energy; rounding explains {self.noise:.2g}")
+            faults.append(f"the difference has {noise:.2g} of the signal's energy; rounding explains {self.noise:.2g}")
         elif not worst <= self.worst:
-            said.append(f"one sample differs by {worst:.2g} of the signal's energy; rounding explains {self.worst:.2g}")
+            faults.append(
+                f"one sample differs by {worst:.2g} of the signal's energy; rounding explains {self.worst:.2g}"
+            )
         for what, value, (low, high) in (
-            ("gain", float(found.gain.mean()), self.gain),
-            ("offset", float(found.offset.mean()), self.offset),
+            ("gain", float(difference.gain.mean()), self.gain),
+            ("offset", float(difference.offset.mean()), self.offset),
         ):
             if not low <= value <= high:
-                said.append(f"a systematic {what} of {value:+.2%}; rounding explains {low:+.2%} to {high:+.2%}")
-        return said
+                faults.append(f"a systematic {what} of {value:+.2%}; rounding explains {low:+.2%} to {high:+.2%}")
+        return faults
 
     def to_array(self) -> NDArray[np.float64]:
         """Returns [6]: noise, worst, gain low and high, offset low and high."""
@@ -189,7 +188,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class Parity:
-    """One output of the engine against the exact graph; `reason` says why it is refused, if it is.
+    """One output of the engine against the exact graph; `reason` says why it is refused, None where it is not.
 
     noise: the energy of the difference, relative to the signal's; at most noise_limit.
     """
@@ -207,7 +206,7 @@ class Parity:
 
 
 def compare(exact: Mapping[str, Array], engine: Mapping[str, Array], limits: Mapping[str, Limit]) -> list[Parity]:
-    """Returns one Parity per output of the exact graph, refused ones with the reason."""
+    """Returns one Parity per output of the exact graph."""
     return [_compare(name, exact[name], engine.get(name), limits[name]) for name in exact]
 
 
@@ -215,9 +214,9 @@ def _compare(name: str, exact: Array, engine: Array | None, limit: Limit) -> Par
     import numpy as np
 
     if engine is None or engine.shape != exact.shape:
-        found = "nothing" if engine is None else f"shape {engine.shape}"
-        shape = f"the engine gives {found} where the graph gives shape {exact.shape}"
-        return Parity(name, math.nan, math.nan, math.nan, math.nan, limit.noise, shape)
+        given = "nothing" if engine is None else f"shape {engine.shape}"
+        fault = f"the engine gives {given} where the graph gives shape {exact.shape}"
+        return Parity(name, math.nan, math.nan, math.nan, math.nan, limit.noise, fault)
     difference = Difference.between(exact, engine)
     if not np.isfinite(_rows(engine)).all() and np.isfinite(_rows(exact)).all():
         reason: str | None = "the engine gives values that are not finite"

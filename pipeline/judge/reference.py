@@ -26,12 +26,12 @@ __all__ = [
     "missing",
 ]
 
-ROUNDS_HALF = (1, 30)  # seen: 1.23 to 1.29 give trunc(x / scale) for fp16 on a CPU, 1.30 and 1.31 round
+ROUNDS_HALF = (1, 30)  # measured: 1.23 to 1.29 give trunc(x / scale) for fp16 on a CPU, 1.30 and 1.31 round
 SEED = 1  # of the dithers: equal files from equal graphs
 
 
 def float_graphs(workspace: Workspace) -> dict[str, Path]:
-    """Returns the float graphs to compare with: the checkpoint as it is, and rewritten where it was."""
+    """Returns the float graphs to compare with: the checkpoint's own, and the rewritten one if there is one."""
     if "original.onnx" not in workspace.manifest.files:
         return {"float_ort": workspace.path("model.onnx")}
     return {
@@ -62,7 +62,7 @@ def exact_session(path: Path, threads: int | None = None) -> Session:
 
     if _version(ort.__version__) < ROUNDS_HALF and _quantizes_half(path):
         raise BackendUnavailable(
-            f"onnxruntime {ort.__version__} truncates where QuantizeLinear of fp16 is to round, so it cannot say what "
+            f"onnxruntime {ort.__version__} truncates where QuantizeLinear of fp16 must round, so it cannot say what "
             f"{path} computes: pip install 'onnxruntime>={'.'.join(map(str, ROUNDS_HALF))}' (Python 3.11 or newer)."
         )
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -70,14 +70,14 @@ def exact_session(path: Path, threads: int | None = None) -> Session:
 
 
 def exact_outputs(graph: Path, reference: Reference, threads: int | None) -> dict[str, Array]:
-    """Returns what a graph computes of the first PROBES held-out samples as one batch, [PROBES, …]; see above."""
+    """Returns what a graph computes for the first PROBES held-out samples as one batch, [PROBES, …]."""
     return exact_session(graph, threads)(reference.first(PROBES).inputs)
 
 
 def dithered_outputs(
     graph: Path, inputs: Mapping[str, Array], threads: int | None, count: int
 ) -> list[dict[str, Array]]:
-    """Returns what `count` neighbours of a graph compute of these inputs: see pipeline.graph.dither."""
+    """Returns what `count` neighbours of a graph compute for these inputs (see `pipeline.graph.dither`)."""
     import tempfile
 
     import onnx_ir as ir
@@ -89,7 +89,7 @@ def dithered_outputs(
     with tempfile.TemporaryDirectory(prefix="dither-") as folder:
         ir.save(model, Path(folder) / "dithered.onnx")
         session = exact_session(Path(folder) / "dithered.onnx", threads)
-    return [session(inputs) for _ in range(count)]  # the generators go on: another dither every time
+    return [session(inputs) for _ in range(count)]  # the generators run on: another dither every time
 
 
 def _version(text: str) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Is an engine sound? What it is held to, alone and in a batch, and an engine whose answers are always whole."""
+"""Is an engine sound? What it must give, one by one and in a batch, and a wrapper whose outputs are always whole."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ NEIGHBOURS = 2  # dithered runs of a graph
 
 @dataclass(frozen=True)
 class Expected:
-    """What an engine should give for the first PROBES held-out samples, [PROBES, …], and how far it may be from it."""
+    """What an engine should give for the first PROBES held-out samples, [PROBES, …], and how far off it may be."""
 
     outputs: Arrays
     limits: Mapping[str, Limit]
 
     @classmethod
     def read(cls, workspace: Workspace, backend: str, precision: str, reference: Reference) -> Expected:
-        """Returns what a backend's QDQ graph computes, as the lower stage stored it; of a float engine the float model.
+        """Returns a backend's QDQ graph's outputs, as the lower stage stored them; for a float engine the float model's.
 
         Raises ArtifactError for a file of another form.
         """
@@ -49,7 +49,7 @@ class Expected:
 
     @classmethod
     def computed(cls, graph: Path, reference: Reference, threads: int | None) -> Expected:
-        """Returns what a QDQ graph computes in ONNX Runtime, node by node, and how far its neighbours are from it."""
+        """Returns what a QDQ graph computes in ONNX Runtime, node by node, with limits from its neighbours."""
         from pipeline.judge.reference import dithered_outputs, exact_outputs
 
         samples = reference.first(PROBES)
@@ -70,9 +70,9 @@ class Expected:
 
 
 def check(engine: Engine, expected: Expected, reference: Reference, largest_batch: int) -> dict[str, list[Parity]]:
-    """Returns the parity of an engine by the way that it ran: samples one by one, and as one batch.
+    """Returns an engine's parity by the way it ran: {"one by one": …, "as one batch": …}.
 
-    The batch is not larger than the largest that the recipe asks for: an engine may take no larger one.
+    largest_batch: the recipe's; an engine may take no larger one.
     """
     samples = reference.first(PROBES)
     count = min(PROBES, largest_batch)
@@ -84,8 +84,8 @@ def check(engine: Engine, expected: Expected, reference: Reference, largest_batc
 
 
 def faults(results: Mapping[str, list[Parity]]) -> list[str]:
-    """Returns a sentence for every output that is wrong, with whether alone or in a batch."""
-    return [f"{p.output}, {way}: {p.reason}" for way, found in results.items() for p in found if p.reason]
+    """Returns one sentence per wrong output, which names the way the engine ran."""
+    return [f"{p.output}, {way}: {p.reason}" for way, parities in results.items() for p in parities if p.reason]
 
 
 def rows(results: Mapping[str, list[Parity]]) -> list[dict[str, Any]]:
@@ -94,9 +94,9 @@ def rows(results: Mapping[str, list[Parity]]) -> list[dict[str, Any]]:
 
 
 class Whole:
-    """An engine that gives every output, finite and in its shape: zero where it does not, and `faults` says so.
+    """An engine whose outputs are all there, finite and of the right shape: zero where not, which `faults` says.
 
-    A faulty engine is judged like any other so, and its report says what is wrong with it.
+    So a faulty engine is judged like any other, and its report says what is wrong with it.
     """
 
     def __init__(self, engine: Engine, outputs: Arrays) -> None:
@@ -105,22 +105,22 @@ class Whole:
         self.faults: list[str] = []
 
     def __call__(self, feeds: Arrays) -> Arrays:
-        found = self._engine(feeds)
+        outputs = self._engine(feeds)
         count = len(next(iter(feeds.values())))
-        return {name: self._whole(name, found.get(name), (count, *x.shape[1:])) for name, x in self._outputs.items()}
+        return {name: self._whole(name, outputs.get(name), (count, *x.shape[1:])) for name, x in self._outputs.items()}
 
-    def _whole(self, name: str, found: NDArray[np.generic] | None, shape: tuple[int, ...]) -> NDArray[Any]:
+    def _whole(self, name: str, output: NDArray[np.generic] | None, shape: tuple[int, ...]) -> NDArray[Any]:
         import numpy as np
 
-        if found is None:
+        if output is None:
             self._add(f"the engine does not give {name}")
-        elif found.shape != shape:
-            self._add(f"the engine gives {name} in the shape {found.shape}, not {shape}")
-        elif not np.isfinite(found).all():
+        elif output.shape != shape:
+            self._add(f"the engine gives {name} in the shape {output.shape}, not {shape}")
+        elif not np.isfinite(output).all():
             self._add(f"the engine gives {name} with values that are not finite")
-            return np.asarray(np.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0))
+            return np.asarray(np.nan_to_num(output, nan=0.0, posinf=0.0, neginf=0.0))
         else:
-            return found
+            return output
         return np.zeros(shape, self._outputs[name].dtype)
 
     def _add(self, fault: str) -> None:

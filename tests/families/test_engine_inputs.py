@@ -47,7 +47,7 @@ def test_what_a_model_takes_passes(changes: dict[str, Any]) -> None:
         ({"input_ids": np.full((2, 8), -1)}, "input_ids: holds -1"),
         ({"input_ids": np.ones((2, 8), np.float32)}, "input_ids: type float32"),
         ({"attention_mask": np.full((2, 8), 2)}, "attention_mask: holds 2; expected integers from 0 to 1"),
-        ({"attention_mask": np.ones((1, 8), np.int64)}, "attention_mask: batch is 1, that of the inputs before is 2"),
+        ({"attention_mask": np.ones((1, 8), np.int64)}, "attention_mask: batch is 1, but 2 in an earlier input"),
         ({"attention_mask": np.ones((2, 7), np.int64)}, "attention_mask: sequence is 7"),
         ({"token_type_ids": np.ones(8, np.int64)}, r"token_type_ids: shape \[8\]"),
         (text((2, 17)), "input_ids: sequence is 17, 16 at most"),
