@@ -1,7 +1,7 @@
-"""The stored baseline of a model, and what a later report changed against it beyond the noise.
+"""The stored baseline of a model, and what changed in a later report beyond the noise.
 
-A baseline carries a digest of its own content, so that it is not edited by mistake or without a word. That is no
-signature: who means to write another one can store it.
+A baseline carries a digest of its own content, so that no edit goes unnoticed. That is no signature: anyone can store
+another one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ KEPT = ("model", *SAME, "precision", "accuracy", "latency", "size", "environment
 NORMAL_95 = 1.96
 # What may change without being called a regression.
 MARGINS = {
-    "accuracy": 0.001,  # at least this, absolute; few samples widen it, see accuracy_margin
+    "accuracy": 0.001,  # absolute; at least, as few samples widen it: see accuracy_margin
     "engine_size": 0.02,  # relative
     "int8_flop_share": 0.01,  # absolute
 }
@@ -48,7 +48,7 @@ class Change:
 
 
 def store(report: Mapping[str, Any], folder: Path, file: Path | None = None) -> dict[str, Any]:
-    """Returns the baseline made of a report after writing it to `file`, by default <folder>/baseline.json."""
+    """Returns the baseline of a report, after writing it to `file`, by default <folder>/baseline.json."""
     schema.validate(report)
     precision = {key: value for key, value in report["precision_report"].items() if key != "layers"}
     latency = {key: value for key, value in report["latency"].items() if key != "samples"}
@@ -64,7 +64,7 @@ def store(report: Mapping[str, Any], folder: Path, file: Path | None = None) -> 
 def read(folder: Path, file: Path | None = None) -> dict[str, Any]:
     """Returns the stored baseline.
 
-    Raises InputError where there is none and ArtifactError where the file is not one, or not as it was stored.
+    Raises InputError where there is none, and ArtifactError where the file is something else or was altered.
     """
     path, again = file or folder / FILE, Workspace(folder).again("--store-baseline")
     if not path.is_file():
@@ -89,7 +89,7 @@ class _Shares(BaseModel):
 
 
 class _Compared(BaseModel):
-    """What is compared of a report or a baseline: numbers, not text that looks like them."""
+    """What is compared of a report and a baseline; numbers, not text that looks like them."""
 
     family: str
     checkpoint: str
@@ -103,30 +103,30 @@ class _Compared(BaseModel):
 
 
 def _require_numbers(document: Mapping[str, Any], where: str) -> None:
-    """Raises ArtifactError naming all that is missing, no number, not finite or impossible."""
+    """Raises ArtifactError naming every number that is missing, not finite or impossible."""
     try:
         _Compared.model_validate(document, strict=True)
     except ValidationError as error:
-        found = "\n".join(f"  {'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise ArtifactError(f"nothing to compare with:\n{found}\nin {where}.") from error
+        faults = "\n".join(f"  {'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise ArtifactError(f"nothing to compare with:\n{faults}\nin {where}.") from error
 
 
 def accuracy_margin(before: Mapping[str, Any], now: Mapping[str, Any]) -> float:
     """Returns how far the metric may fall by chance.
 
-    Both runs saw the same samples, so only predictions that changed can move the mean. With a share d of the
-    n predictions unlike float's in either run, the difference of the means has the variance d/n at most
-    (McNemar 1947 for paired proportions); 1.96 standard deviations are the margin.
+    Both runs saw the same samples, so only predictions that changed can move the mean. With a share d of the n
+    predictions unlike float's in either run, the difference of the means has at most the variance d/n (McNemar 1947,
+    for paired proportions); the margin is 1.96 standard deviations.
     """
     changed = (1 - before["agreement"]) + (1 - now["agreement"])
     return max(MARGINS["accuracy"], NORMAL_95 * sqrt(changed / min(before["samples"], now["samples"])))
 
 
 def compare(report: Mapping[str, Any], baseline: Mapping[str, Any]) -> list[Change]:
-    """Returns every compared quantity; `regression` marks those worse than the noise explains.
+    """Returns every compared quantity; `regression` marks those that are worse beyond the noise.
 
-    The folder may have another name now. Raises InputError when the two are of different families, tasks, checkpoints,
-    backends, metrics or held-out samples, and where either lacks a number.
+    The folder may have been renamed. Raises InputError when families, tasks, checkpoints, backends, metrics or held-out
+    samples differ, and where either lacks a number.
     """
     for document, name in ((report, "this report"), (baseline, "the baseline")):
         _require_numbers(document, name)
@@ -145,7 +145,7 @@ def compare(report: Mapping[str, Any], baseline: Mapping[str, Any]) -> list[Chan
 
 
 def _identity(baseline: Mapping[str, Any], report: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Returns (name, before, now) of all that must be equal; the samples by the digest that verify gives them."""
+    """Returns (name, before, now) of everything that must be equal; the samples by verify's digest of them."""
     before, now = (str(x.get("held_out"))[:12] for x in (baseline, report))
     return [
         *((key, baseline[key], report[key]) for key in SAME),

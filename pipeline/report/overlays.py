@@ -1,4 +1,4 @@
-"""Held-out samples with both models' predictions: label maps as pictures, texts as rows."""
+"""Held-out samples with both models' predictions, drawn: label maps as pictures, texts as rows."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def palette(count: int) -> Pixels:
 def segmentation(examples: Sequence[Mapping[str, Any]], class_names: Sequence[str]) -> dict[str, Any]:
     """Returns {rows, legend, has_label}: pictures as data URIs, agreement per sample, the classes that occur.
 
-    Each example holds image uint8 [h, w, 3] (`with_images` makes it), float and engine label maps [h, w], and
-    label [h, w] or None.
+    Each example holds an image uint8 [h, w, 3] (see `with_images`), float and engine label maps [h, w], and a label
+    [h, w] or None.
     """
     maps = [
         np.asarray(example[key])
@@ -66,7 +66,7 @@ def segmentation(examples: Sequence[Mapping[str, Any]], class_names: Sequence[st
 
 
 def with_images(examples: Sequence[Mapping[str, Any]], folder: Path) -> list[Mapping[str, Any]]:
-    """Returns the examples with `image` uint8 [h, w, 3] made of the network's input `pixel_values` [3, h, w].
+    """Returns the examples with `image` uint8 [h, w, 3], made from the network's input `pixel_values` [3, h, w].
 
     `folder` holds the checkpoint's preprocessor_config.json; without it the values are stretched to 0 … 255.
     """
@@ -77,14 +77,14 @@ def with_images(examples: Sequence[Mapping[str, Any]], folder: Path) -> list[Map
         processing = read(folder)
     except InputError:
         processing = None
-    made: list[Mapping[str, Any]] = []
+    pictured: list[Mapping[str, Any]] = []
     for example in examples:
         if "pixel_values" in example and "image" not in example:
             x = np.asarray(example["pixel_values"], dtype=np.float32).transpose(1, 2, 0)
             x = (x - x.min()) / max(float(np.ptp(x)), 1e-12) * 255 if processing is None else processing.image(x)
             example = {**example, "image": np.clip(np.rint(x), 0, 255).astype(np.uint8)}
-        made.append(example)
-    return made
+        pictured.append(example)
+    return pictured
 
 
 def _segmented(example: Mapping[str, Any], colours: Pixels) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def _blend(small: Pixels, label_map: NDArray[Any], colours: Pixels) -> Pixels:
 
 
 def _difference(before: NDArray[Any], after: NDArray[Any], label: NDArray[Any] | None) -> Pixels:
-    """Returns where predictions differ: red where int8 lost the labelled class, green where it found it."""
+    """Returns a picture of changed predictions: red where int8 lost the labelled class, green where it found it."""
     picture = np.empty((*before.shape, 3), np.uint8)
     picture[:] = SAME
     picture[before != after] = CHANGED
@@ -175,7 +175,7 @@ def questions(examples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _marked(context: str, before: str, after: str) -> Markup:
-    """Returns the part of the context that holds the answers, float's and int8's in <mark>."""
+    """Returns the part of the context around the answers, float's and int8's in <mark>."""
     spans = []
     for text, name in ((before, "float"), (after, "engine")):
         start = context.find(text) if text else -1
@@ -199,7 +199,7 @@ def _marked(context: str, before: str, after: str) -> Markup:
 
 
 def kind_of(examples: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the table for these examples: none, segmentation, questions, neighbours, labels or fields."""
+    """Returns the kind of table for these examples: none, segmentation, questions, neighbours, labels or fields."""
     if not examples:
         return "none"
     keys = set(examples[0])

@@ -2,8 +2,8 @@
 
     report.json, placement.json, calibration.json + .npz, examples  ->  report.html
 
-`summary` works out what is said, `plots`, `overlays` and `quantizers` draw, `page.html.jinja` sets it out.
-What is missing, or cannot be drawn, leaves a note on the page in its place: no verdict is lost for a picture.
+`summary` words the results, `plots`, `overlays` and `quantizers` draw, `page.html.jinja` lays it out. A note stands
+where something is missing or cannot be drawn: no verdict is lost for a picture.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def render(
 ) -> None:
     """Writes `area`/report.html.
 
-    `examples` come from the task's `examples()`; `class_names` name the values of label maps.
+    examples: from the task's `examples()`; class_names: of the values of label maps.
     """
     page = _template().render(contents(report, workspace, examples, class_names))
     area.mkdir(parents=True, exist_ok=True)
@@ -103,13 +103,13 @@ def contents(
 
 
 def _drawn(faults: dict[str, str], section: str, draw: Callable[..., Any], *of: Any) -> Any:
-    """Returns what `draw` makes; where it cannot, None, and the section of the page says so."""
+    """Returns what `draw` makes; None where it fails, which that section of the page then says."""
     try:
         return draw(*of)
     except Exception as error:
-        said = f"{type(error).__name__}: {error}"
-        faults[section] = f"This could not be drawn ({said}); please report it."
-        log.warning("report.html: the section %r is incomplete, %s", section, said)
+        cause = f"{type(error).__name__}: {error}"
+        faults[section] = f"This could not be drawn ({cause}); please report it."
+        log.warning("report.html: the section %r is incomplete, %s", section, cause)
         log.debug("where it failed:", exc_info=True)
         return None
 
@@ -132,7 +132,7 @@ def _sample_plot(accuracy: Mapping[str, Any], metric: str) -> Markup | None:
 
 
 def _recipe(workspace: Workspace) -> Mapping[str, Any]:
-    """Returns the recipe that the manifest holds, an empty one where it holds none."""
+    """Returns the recipe in the manifest, an empty one where there is none."""
     try:
         return workspace.manifest.recipe
     except ArtifactError:

@@ -42,10 +42,10 @@ WIDTH = 10.6  # inches of 72 points
 
 
 def latency(measured: Mapping[str, Any], engine_name: str) -> Markup | None:
-    """Returns every timed run, median and tail of float ONNX Runtime and of the engine; None without the engine's.
+    """Returns a plot of every timed run, median and tail, float's and the engine's; None without the engine's.
 
-    `measured` is the report's `latency`; `samples` (milliseconds of every run), `float_ort` and `float_ort_rewritten`
-    (the float model after its rewrites) are optional in it.
+    measured: the report's `latency`, in which `samples` (milliseconds of every run), `float_ort` and
+    `float_ort_rewritten` (the float model after its rewrites) are optional.
     """
     every = [
         ("float_ort", "float ONNX Runtime", FLOAT),
@@ -80,7 +80,7 @@ def _runs(axes: Axes, y: float, figures: Mapping[str, Any], samples: Sequence[fl
 
 
 def per_class(rows: Sequence[Mapping[str, Any]], metric: str) -> Markup | None:
-    """Returns float and engine for each class, joined by a line; of many classes the most changed ones."""
+    """Returns a plot of float and engine for each class, joined by a line; of many classes, the most changed."""
     pairs = [
         (str(row["name"]), before, after)
         for row in rows
@@ -106,9 +106,9 @@ def per_class(rows: Sequence[Mapping[str, Any]], metric: str) -> Markup | None:
 
 
 def per_sample(float_scores: Sequence[float], engine_scores: Sequence[float], metric: str) -> Markup | None:
-    """Returns how many samples got better or worse by how much; the unchanged are counted below it.
+    """Returns a histogram of how much samples got better or worse; the unchanged ones are counted below it.
 
-    A sample without a score, an image with no labelled pixel, is not drawn. None where no sample has one.
+    A sample without a score (an image without a labelled pixel) is not drawn. None where no sample has one.
     """
     from matplotlib.ticker import MaxNLocator
 

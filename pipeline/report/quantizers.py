@@ -1,4 +1,4 @@
-"""One row per quantizer for the page: placement, amax by method, scale and the histogram in small."""
+"""One row per quantizer for the page: placement, amax by method, scale and a small histogram."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from calibration.statistics import Statistic
     from pipeline.artifacts import Workspace
 
-BARS = 60  # of a histogram's picture
-WIDE, HIGH = 150, 30  # pixels of it
+BARS = 60  # of a small histogram
+WIDE, HIGH = 150, 30  # its pixels
 
 
 class Reading(NamedTuple):
@@ -40,9 +40,9 @@ class Row:
     """What the page says about one quantizer."""
 
     name: str
-    short: Markup  # the name without its block, may break after each dot and underscore
+    short: Markup  # the name without its block, breakable after each dot and underscore
     kind: str
-    enabled: bool | None  # None: nothing says
+    enabled: bool | None  # None: not known
     reason: str
     amax: dict[str, Reading]  # by method key
     scale: Reading | None
@@ -69,12 +69,12 @@ def groups(workspace: Workspace, backend: str) -> tuple[list[Group], list[str]]:
     table = _table(workspace, notes)
     records = table.records if table else {}
     statistics = _statistics(workspace, notes) if table else {}
-    found: dict[str, Group] = {}
+    blocks: dict[str, Group] = {}
     for name in dict.fromkeys([*placed, *records]):
         block, short = split(name)
         row = _row(name, short, placed.get(name, {}), records.get(name), statistics.get(name), chosen)
-        found.setdefault(block, Group(block)).rows.append(row)
-    return list(found.values()), notes
+        blocks.setdefault(block, Group(block)).rows.append(row)
+    return list(blocks.values()), notes
 
 
 def split(name: str) -> tuple[str, str]:
@@ -111,12 +111,12 @@ def _row(
         amax={key: reading(values, key == used) for key, values in amax.items()},
         scale=reading(placed["scale"]) if placed.get("scale") is not None else None,
         channels=max((len(values) for values in amax.values()), default=0) if record and record.axis is not None else 0,
-        picture=sparkline(statistic, amax, used) if statistic and statistic.amax else None,  # of zeros there is none
+        picture=sparkline(statistic, amax, used) if statistic and statistic.amax else None,  # none of zeros
     )
 
 
 def _used(amax: Mapping[str, list[float]], given: Any, chosen: str | None) -> str | None:
-    """Returns the method by which the amax was read that a quantizer was given."""
+    """Returns the key of the method that gave a quantizer its amax."""
     values = given if isinstance(given, list) else [given]
     keys = sorted(amax, key=lambda key: key != chosen)  # equal readings: the chosen method first
     return next((key for key in keys if amax[key] == values), chosen)
@@ -135,7 +135,7 @@ def method_colour(key: str) -> str:
 def reading(value: Any, used: bool = False) -> Reading:
     """Returns one number, or the smallest and the largest of a list."""
     values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-    numbers = [found for item in values if (found := formats.number(item)) is not None]
+    numbers = [x for item in values if (x := formats.number(item)) is not None]
     if not numbers:
         return Reading(formats.ABSENT, None, used)
     low, high = formats.significant(min(numbers)), formats.significant(max(numbers))
@@ -143,7 +143,7 @@ def reading(value: Any, used: bool = False) -> Reading:
 
 
 def methods(groups: Sequence[Group]) -> list[tuple[str, str, str]]:
-    """Returns (key, label, colour) of every method that some quantizer has an amax for."""
+    """Returns (key, label, colour) of every method by which some quantizer has an amax."""
     keys = dict.fromkeys(key for group in groups for row in group.rows for key in row.amax)
     return [(key, method_label(key), method_colour(key)) for key in keys]
 
@@ -168,7 +168,7 @@ def sparkline(statistic: Statistic, amax: Mapping[str, list[float]], used: str |
 
 
 def _rebin(counts: NDArray[np.float64], bars: int) -> NDArray[np.float64]:
-    """Returns at most `bars` means of neighbouring counts; sums would step where groups differ by a bin."""
+    """Returns at most `bars` means of neighbouring counts; sums would jump where groups differ by a bin."""
     if counts.size <= bars:
         return counts
     starts = np.linspace(0, counts.size, bars, endpoint=False).astype(int)
@@ -176,19 +176,19 @@ def _rebin(counts: NDArray[np.float64], bars: int) -> NDArray[np.float64]:
 
 
 def _placement(workspace: Workspace, name: str, notes: list[str]) -> tuple[dict[str, Mapping[str, Any]], str | None]:
-    """Returns placement.json's entry of every quantizer, and the key of the method that its scales were read by."""
+    """Returns placement.json's entry for every quantizer, and the key of the method that gave its scales."""
     try:
         document = json.loads(workspace.path(name).read_text(encoding="utf-8"))
-        found = {str(entry["name"]): entry for entry in document["quantizers"]}
+        placed = {str(entry["name"]): entry for entry in document["quantizers"]}
         for entry in document["migrations"]:
-            said = (
+            migration = (
                 f"outliers moved into the weights (by {entry['into']}, strength {entry['strength']:g}, "
                 f"{entry['gain_db']:.1f} dB less noise)"
             )
             for quantizer in entry["quantizers"]:
-                found[quantizer] = {**found[quantizer], "migration": said}
+                placed[quantizer] = {**placed[quantizer], "migration": migration}
         choice = document["calibration"]
-        return found, method_key(choice["method"], choice["percentile"])
+        return placed, method_key(choice["method"], choice["percentile"])
     except (ArtifactError, OSError, ValueError, KeyError, TypeError) as fault:
         notes.append(f"Which quantizers are on is not known: {_said(fault)}")
         return {}, None

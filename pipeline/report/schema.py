@@ -1,4 +1,4 @@
-"""The form of report.json. These keys are a promise to whoever reads it; more keys may stand beside them."""
+"""The form of report.json. These keys are a promise to its readers; more may stand beside them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class _Part(BaseModel):
 
 
 class Interval(_Part):
-    """Of the drop, absolute and relative, by the paired bootstrap over the samples."""
+    """The drop's interval, absolute and relative, by the paired bootstrap over the samples."""
 
     low: float
     high: float
@@ -26,7 +26,7 @@ class Interval(_Part):
 
 
 class Chance(_Part):
-    """The best of the answers that need no look at the input; low and high: how far the float model is above it."""
+    """The best answer that needs no look at the input; low, high: the interval of the float model's lead over it."""
 
     answer: str
     score: float
@@ -141,7 +141,7 @@ class Report(_Part):
 
 
 def validate(report: Mapping[str, Any], where: str = "report.json") -> None:
-    """Raises ArtifactError naming every key that is missing or of another form."""
+    """Raises ArtifactError naming every key that is missing or has another form."""
     try:
         Report.model_validate(report)
     except ValidationError as error:

@@ -18,7 +18,7 @@ FLOAT = "float ONNX Runtime"
 
 
 def float_name(report: Mapping[str, Any]) -> str:
-    """Returns what the speed-up of a report is over: float ONNX Runtime, and for an engine on a GPU where that ran."""
+    """Returns what a report's speed-up is over: float ONNX Runtime, and for an engine on a GPU, where that ran."""
     provider, backend = (report.get("latency") or {}).get("float_provider"), report.get("backend")
     if provider is None or backend not in backends.names() or not backends.on_gpu(backend):
         return FLOAT
@@ -26,7 +26,7 @@ def float_name(report: Mapping[str, Any]) -> str:
 
 
 def sizes(workspace: Workspace, name: str) -> dict[str, int]:
-    """Returns the `size` section, bytes; the float graph and the engine were read, and so checked, before."""
+    """Returns the `size` section in bytes; the float graph and the engine were already read, and so checked."""
     recorded = workspace.manifest.files
 
     def size(file: str) -> int:
@@ -40,7 +40,7 @@ def sizes(workspace: Workspace, name: str) -> dict[str, int]:
 
 
 def image_size(run: Run) -> dict[str, Any] | None:
-    """Returns the `image_size` section: the engine's, and what the checkpoint's own processor resizes to; else None."""
+    """Returns the `image_size` section, the engine's and the checkpoint's own; None for models without images."""
     from pipeline.tasks import _image_processing
 
     file = _image_processing.FILE
@@ -55,7 +55,7 @@ def image_size(run: Run) -> dict[str, Any] | None:
 
 
 def calibration(run: Run) -> dict[str, Any]:
-    """Returns the `calibration` section: the method that the engine was made with, out of all that the table holds."""
+    """Returns the `calibration` section: of all methods in the table, the one that the engine was made with."""
     recipe, workspace, name = run.recipe, run.workspace, run.backend.NAME
     table = read_json(workspace, "calibration.json")
     lowered = read_json(workspace, f"{name}/placement.json")

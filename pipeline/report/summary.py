@@ -1,4 +1,4 @@
-"""What the top of the page and its small tables say, worked out from the report's numbers."""
+"""The words and small tables of the page, derived from the report's numbers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def headline(report: Mapping[str, Any]) -> str:
 
 
 def tiles(report: Mapping[str, Any], budgets: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns the three numbers that matter: {title, value, detail, budget, met}, None without a budget."""
+    """Returns the three main numbers as {title, value, detail, budget, met}; the last two None without a budget."""
     accuracy, latency = _part(report, "accuracy"), _part(report, "latency")
     speedup = _part(latency, "speedup")
     speed, drop = number(speedup.get("median")), number(accuracy.get("relative_drop"))
@@ -80,18 +80,18 @@ def tiles(report: Mapping[str, Any], budgets: Mapping[str, Any]) -> list[dict[st
 
 
 def _drop_interval(interval: Mapping[str, Any]) -> str:
-    """Returns ', 95 % interval 0.12 % to 0.80 %', nothing where there is none."""
+    """Returns ', 95 % interval 0.12 % to 0.80 %', "" where there is none."""
     ends = [number(interval.get(key)) for key in ("relative_low", "relative_high")]
     return f", 95 % interval {' to '.join(_drop(x) for x in ends if x is not None)}" if None not in ends else ""
 
 
 def chance(report: Mapping[str, Any]) -> str:
-    """Returns what the float model is above: the best answer that needs no look at the input; nothing if unknown."""
+    """Returns how the float model compares with the best answer that needs no look at the input; "" if unknown."""
     accuracy = _part(report, "accuracy")
-    found = _part(accuracy, "chance")
-    if number(found.get("score")) is None:
+    chance = _part(accuracy, "chance")
+    if number(chance.get("score")) is None:
         return ""
-    return f"Chance, {found['answer']}, has {plain(found['score'])}; the float model {plain(accuracy.get('float'))}."
+    return f"Chance, {chance['answer']}, has {plain(chance['score'])}; the float model {plain(accuracy.get('float'))}."
 
 
 def _drop(relative: float) -> str:
@@ -100,8 +100,8 @@ def _drop(relative: float) -> str:
 
 
 def _negative(value: Any) -> float | None:
-    found = number(value)
-    return None if found is None else -found
+    x = number(value)
+    return None if x is None else -x
 
 
 def _judged(value: float | None, limit: Any, bound: str, shown: Any) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def _judged(value: float | None, limit: Any, bound: str, shown: Any) -> dict[str
 
 
 def comparison(report: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
-    """Returns the rows of float against engine: name, float, engine, change."""
+    """Returns rows that compare float with the engine: (name, float, engine, change)."""
     accuracy, latency, sizes = (_part(report, key) for key in ("accuracy", "latency", "size"))
     before, after = _part(latency, "float_ort"), _part(latency, "engine")
     rows = [
@@ -147,7 +147,7 @@ def _better(before: Any, after: Any, word: str) -> str:
 def operators(precision: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Returns one row per operator type: {type, int8, float, other, ms, bar}, the most expensive first.
 
-    `other` is index arithmetic. `bar` holds the three parts in per cent of the longest bar: of time, or of layers.
+    `other` is index arithmetic. `bar` holds the three parts of time, or of layers, in per cent of the longest.
     """
     layers = precision.get("layers") or []
     timed = any(number(layer.get("ms")) for layer in layers)
@@ -185,7 +185,7 @@ def rebuild(report: Mapping[str, Any], recorded: Mapping[str, Any], folder: Path
 
 
 def images(report: Mapping[str, Any]) -> str:
-    """Returns that the engine takes images of another size than the checkpoint's own processor makes, "" if not."""
+    """Returns that the engine's images have another size than the checkpoint's processor makes, "" if not."""
     size = _part(report, "image_size")
     if not size or size["same"]:
         return ""
