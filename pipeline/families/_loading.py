@@ -23,16 +23,16 @@ def from_pretrained(
 ) -> nn.Module:
     """Returns the float model in evaluation mode.
 
-    unused: prefixes of weights the file may lack; ignored: patterns of weights in the file that the model has no
-    place for. Raises InputError for any other weight that is missing, which transformers would draw at random, or left
-    over, which it would drop; for wrong shapes, and for whatever transformers refuses.
+    unused: prefixes of weights that the file may lack; ignored: patterns of weights in the file that the model has no
+    place for. Raises InputError for any other weight that is missing (transformers would draw it at random) or left
+    over (it would be dropped), for wrong shapes, and for whatever transformers refuses.
     """
     model, report = _load(folder, architecture, without_computing(config))
     if report["mismatched_keys"]:
         name, stored, expected = min(report["mismatched_keys"])
         raise InputError(
-            f"checkpoint {folder} does not load as {architecture}: {len(report['mismatched_keys'])} weights do not have "
-            f"the shape that config.json gives, the first is {name!r}, {list(stored)} instead of {list(expected)}."
+            f"checkpoint {folder} does not load as {architecture}: {len(report['mismatched_keys'])} weights do not "
+            f"have the shape that config.json gives, the first is {name!r}, {list(stored)} instead of {list(expected)}."
         )
     missing = sorted(name for name in report["missing_keys"] if not name.startswith(unused))
     left = sorted(n for n in report["unexpected_keys"] if not any(fnmatchcase(n, pattern) for pattern in ignored))
@@ -75,8 +75,8 @@ def _load(folder: Path, architecture: str, settings: dict[str, Any]) -> tuple[nn
     except MemoryError:
         raise
     except Exception as error:
-        said = " ".join(str(error).split())[:300] or "no message"
+        message = " ".join(str(error).split())[:300] or "no message"
         raise InputError(
-            f"checkpoint {folder} does not load as {architecture}: transformers says {type(error).__name__}: {said}"
+            f"checkpoint {folder} does not load as {architecture}: transformers says {type(error).__name__}: {message}"
         ) from error
     return model, report

@@ -31,7 +31,7 @@ class Expected:
 
     @classmethod
     def read(cls, workspace: Workspace, backend: str, precision: str, reference: Reference) -> Expected:
-        """Returns a backend's QDQ graph's outputs, as the lower stage stored them; for a float engine the float model's.
+        """Returns the outputs of a backend's QDQ graph as the lower stage stored them, or for float, the float model's.
 
         Raises ArtifactError for a file of another form.
         """

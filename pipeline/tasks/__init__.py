@@ -3,7 +3,8 @@
 One task is one module, found by its name; none needs torch, because a deployed engine needs the same code. A module has
 every name of the protocol `Task`; those that most answer alike come from `_defaults`:
 
-    METRIC, SAMPLES, AGREEMENT                     where the recipe names none: samples per split, the budget
+    METRIC                                         the name of the task metric
+    SAMPLES, AGREEMENT                             defaults of the recipe: samples per split, the budget
     def samples(recipe, config, split, count, folder=…) -> raw samples of a split: calibration, selection, evaluation
     def encode(folder, recipe, samples)            -> (inputs, labels): dicts of arrays, first axis N
     def own_encoding(folder, recipe, samples)      -> the inputs that transformers makes with the checkpoint's own files
@@ -13,13 +14,13 @@ every name of the protocol `Task`; those that most answer alike come from `_defa
     def metric(means [..., K])                     -> the metric [...] of means of [N, K]; a mean of [N] is the metric
     def chance(predictions, labels, own)           -> {answer: tally} of answers that need no look at the input;
                                                       predictions and their tally `own`: the float model's
-    def unjudgeable(labels)                        -> why no model can be judged by these labels, None where one can
+    def unjudgeable(labels)                        -> why these labels can judge no model, None where they can
     def unseen(labels)                             -> the classes that no label holds
     def agreement(a, b)                            -> share of equal predictions
     def examples(inputs, labels, reference, engine, limit) -> what the report page shows
     def per_class(tally, labels)                   -> {class: metric}, for the plot
     def reference_labels(outputs, labels)          -> labels that the float model's outputs define
-    def settings(folder)                           -> {file: content} of what else the checkpoint says
+    def settings(folder)                           -> {file: content} of other settings of the checkpoint
     def judged(outputs, labels)                    -> the part of the outputs that predictions depend on
     def preprocess(folder, raw, recipe) / postprocess(folder, outputs, labels)   for deployment
 
@@ -77,7 +78,7 @@ class Task(Protocol):
 
 
 def names() -> list[str]:
-    """Returns every task, as written in the manifest: 'question-answering', …"""
+    """Returns the name of every task, as written in the manifest: 'question-answering', …"""
     package = Path(__file__).parent
     return sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules([str(package)]) if m.name[0] != "_")
 
@@ -97,10 +98,10 @@ def equal_share(a: Sequence[Any], b: Sequence[Any]) -> float:
 
 
 def counts(recipe: Recipe, defaults: Mapping[str, int], available: int | None = None) -> dict[str, int]:
-    """Returns the samples of every split the recipe needs; `defaults` (a task's SAMPLES) where it names no number.
+    """Returns {split: number of samples} for the splits the recipe needs; `defaults`: a task's SAMPLES.
 
-    available: how many there are. Where the recipe names no number the evaluation takes what calibration and selection
-    leave, whether that is needed or not: it must not depend on the method. At least calibration's default, though.
+    available: how many there are. Where the recipe gives no number, evaluation takes what calibration and selection
+    leave, needed or not, as it must not depend on the method; but at least calibration's default.
     """
     asked = {
         "calibration": recipe.calibration.samples,
@@ -117,26 +118,26 @@ def counts(recipe: Recipe, defaults: Mapping[str, int], available: int | None = 
 
 
 def take(
-    found: list[Sample], split: str, recipe: Recipe, defaults: Mapping[str, int], source: str | None = None
+    available: list[Sample], split: str, recipe: Recipe, defaults: Mapping[str, int], source: str | None = None
 ) -> list[Sample]:
     """Returns the samples of one split of a user's data; no two splits share a sample.
 
     The order is shuffled by the recipe's seed; calibration takes from the front, the others what follows. Raises
-    InputError when there are too few for all splits, whichever is asked for: the first stage that reads data then says
-    so, before anything is replaced.
+    InputError when there are too few for all splits, whichever is requested, so that the first stage that reads data
+    says so before anything is replaced.
     """
-    wanted = counts(recipe, defaults, len(found))
-    if len(found) < sum(wanted.values()):
+    wanted = counts(recipe, defaults, len(available))
+    if len(available) < sum(wanted.values()):
         settings = {
             "calibration": "calibration.samples",
             "evaluation": "verification.samples",
             "selection": "calibration.selection_samples",
         }
         raise InputError(
-            f"{source or recipe.data} has {len(found)} samples; "
+            f"{source or recipe.data} has {len(available)} samples; "
             f"{' and '.join(f'{name} takes {number}' for name, number in wanted.items())}, all different. Give more "
             f"data, or ask for fewer with {' and '.join(f'--set {settings[name]}=…' for name in wanted)}."
         )
-    order = np.random.default_rng(recipe.seed).permutation(len(found))
+    order = np.random.default_rng(recipe.seed).permutation(len(available))
     start = sum(number for name, number in wanted.items() if list(wanted).index(name) < list(wanted).index(split))
-    return [found[i] for i in order[start : start + wanted[split]]]
+    return [available[i] for i in order[start : start + wanted[split]]]

@@ -1,4 +1,4 @@
-"""Answers against accepted ones: SQuAD's F1, and what of it needs no look at the question."""
+"""SQuAD's F1 of answers against accepted ones, and the F1 of answers that need no look at the question."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from pipeline.tasks import Arrays
 
-PLACES = 8  # of a context at which an answer by chance is looked at
+PLACES = 8  # of a context at which chance answers are taken
 
 
 def normalize(text: str) -> list[str]:
@@ -25,11 +25,11 @@ def normalize(text: str) -> list[str]:
 
 def f1(answer: str, truth: str) -> float:
     """Returns the word-overlap F1 of one answer."""
-    found, expected = normalize(answer), normalize(truth)
-    if not found or not expected:
-        return float(found == expected)
-    common = sum((Counter(found) & Counter(expected)).values())
-    return 2 * common / (len(found) + len(expected))
+    words, expected = normalize(answer), normalize(truth)
+    if not words or not expected:
+        return float(words == expected)
+    common = sum((Counter(words) & Counter(expected)).values())
+    return 2 * common / (len(words) + len(expected))
 
 
 def questions(labels: Arrays) -> list[dict[str, Any]]:
@@ -55,16 +55,16 @@ def _best_f1(answers: Sequence[str], asked: Sequence[dict[str, Any]]) -> np.ndar
 def chance(predictions: list[str], labels: Arrays, own: np.ndarray) -> dict[str, np.ndarray]:
     """Returns the tallies of answers that do not depend on the question: nothing, everything, one for all, any words.
 
-    The last are as many words as the model's own answer has, at PLACES of the context, and have the mean of their F1.
+    The last are as many words as the model's own answer has, at PLACES of the context; their mean F1 counts.
     """
     asked, contexts = questions(labels), _contexts(labels)
-    truth, said = _commonest(question["answers"][0] for question in asked), _commonest(predictions)
+    truth, own_answer = _commonest(question["answers"][0] for question in asked), _commonest(predictions)
     spans = [_spread(context, len(answer.split())) for context, answer in zip(contexts, predictions, strict=True)]
     return {
         "an empty answer": _best_f1([""] * len(asked), asked),
         "the whole context": _best_f1(contexts, asked),
         f"the answer {truth!r} to everything": _best_f1([truth] * len(asked), asked),
-        f"its own answer {said!r} to everything": _best_f1([said] * len(asked), asked),
+        f"its own answer {own_answer!r} to everything": _best_f1([own_answer] * len(asked), asked),
         "as many words anywhere in the context": np.mean([_best_f1(x, asked) for x in zip(*spans, strict=True)], 0),
     }
 
@@ -74,25 +74,25 @@ def _commonest(texts: Iterable[str]) -> str:
 
 
 def _spread(context: str, count: int) -> list[str]:
-    """Returns `count` words in a row (one at least) at PLACES of a context, evenly spread."""
+    """Returns `count` consecutive words (at least one) at each of PLACES evenly spread places of a context."""
     words = context.split()
     starts = np.linspace(0, max(len(words) - count, 0), PLACES).astype(int)
     return [" ".join(words[start : start + max(count, 1)]) for start in starts]
 
 
 def _contexts(labels: Arrays) -> list[str]:
-    """Returns what is seen of every question's context, put together from its windows."""
+    """Returns what the model sees of every question's context, joined from its windows."""
     parts: dict[str, list[str]] = {}
     ends: dict[str, int] = {}
     for sample in (json.loads(str(text)) for text in labels["sample"]):
         name, start, part = sample["id"], sample["start"], sample["context"]
         parts.setdefault(name, []).append(part[max(0, ends.get(name, 0) - start) :])
         ends[name] = start + len(part)
-    return ["".join(found) for found in parts.values()]
+    return ["".join(pieces) for pieces in parts.values()]
 
 
 def unjudgeable(labels: Arrays) -> str | None:
-    """Returns that there is no context, or one answer to all questions, None where an answer has to be found."""
+    """Returns that all contexts are empty or one answer fits all questions, None where answers have to be found."""
     if not any(context.strip() for context in _contexts(labels)):
         return "every context is empty"
     asked = questions(labels)

@@ -1,4 +1,4 @@
-"""What most tasks answer alike; one that differs has a function of its own by that name."""
+"""Functions that most tasks share; a task that differs has its own by the same name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def metric(means: np.ndarray) -> np.ndarray:
-    """Returns the metric of the mean tallies: they are the metric."""
+    """Returns the metric of mean tallies: the means themselves."""
     return means
 
 
@@ -18,7 +18,7 @@ def judged(outputs: dict[str, np.ndarray], labels: dict[str, np.ndarray]) -> dic
 
 
 def reference_labels(outputs: dict[str, np.ndarray], labels: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns the labels that the float model defines: none, the data has them."""
+    """Returns the labels that the float model defines: none, as the data has them."""
     return {}
 
 
@@ -33,5 +33,5 @@ def unseen(labels: dict[str, np.ndarray]) -> list[str]:
 
 
 def settings(folder: Path) -> dict[str, str]:
-    """Returns {file: content} of what else the checkpoint says: nothing."""
+    """Returns {file: content} of other settings of the checkpoint: none."""
     return {}

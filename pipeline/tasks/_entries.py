@@ -1,4 +1,4 @@
-"""The entries of a JSON, JSON-lines, CSV or TSV file, whatever the file's form; what they mean is their reader's.
+"""The entries of a JSON, JSON-lines or CSV file, whatever its form; what they mean is for their reader to say.
 
 [{…}, {…}]                                  a list                 {"data": [{…}, {…}]}     as SQuAD and Hugging Face
 {…}⏎{…}                                     JSON lines             {"text": [a, b], "label": [0, 1]}     columns
@@ -17,9 +17,9 @@ from typing import Any
 from pipeline.errors import InputError
 from pipeline.tasks import _files
 
-TEXTS = ("question", "context", "text", "sentence")  # columns by which a table of columns is known
+TEXTS = ("question", "context", "text", "sentence")  # columns by which a table of columns is recognized
 LINES = (".jsonl", ".ndjson")  # suffixes
-Entries = list[tuple[str, Any]]  # (where it stands: 'line 3', the entry)
+Entries = list[tuple[str, Any]]  # (where: 'line 3', the entry)
 
 
 def is_json(path: Path, text: str) -> bool:
@@ -40,20 +40,18 @@ def of_json(path: Path, text: str) -> Entries:
 
 def entries(document: Any, source: str) -> Entries:
     """Returns the entries of a parsed document. Raises InputError for columns of unequal lengths."""
-    found = document
-    if isinstance(found, dict) and isinstance(found.get("data"), list | dict):
-        found = found["data"]
-    if isinstance(found, dict) and any(isinstance(found.get(name), list | dict) for name in TEXTS):
-        found = _rows(found, source)
-    if isinstance(found, list):
-        return [(f"entry {number}", entry) for number, entry in enumerate(found, 1)]
-    return [("entry 1", found)]
+    if isinstance(document, dict) and isinstance(document.get("data"), list | dict):
+        document = document["data"]
+    if isinstance(document, dict) and any(isinstance(document.get(name), list | dict) for name in TEXTS):
+        document = _rows(document, source)
+    rows = document if isinstance(document, list) else [document]
+    return [(f"entry {number}", entry) for number, entry in enumerate(rows, 1)]
 
 
 def of_csv(path: Path, text: str) -> Iterator[tuple[str, list[str]]]:
-    """Yields (where it stands, the cells) of every row of a CSV file; a quoted cell may hold commas and line ends.
+    """Yields (where, the cells) of every row of a CSV file; a quoted cell may hold commas and line ends.
 
-    Raises InputError for a quote that is never closed and the like.
+    Raises InputError for invalid CSV, such as a quote that is never closed.
     """
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
@@ -67,13 +65,13 @@ def of_csv(path: Path, text: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def _rows(columns: dict[str, Any], source: str) -> list[dict[str, Any]]:
-    """Returns the rows of a table of columns; what is neither a list nor a table itself is of the table, not a row."""
-    found = {name: _column(value, source) for name, value in columns.items() if isinstance(value, list | dict)}
-    lengths = {name: len(column) for name, column in found.items()}
+    """Returns the rows of a table of columns; values other than lists and tables belong to no row."""
+    cells = {name: _column(value, source) for name, value in columns.items() if isinstance(value, list | dict)}
+    lengths = {name: len(column) for name, column in cells.items()}
     if len(set(lengths.values())) > 1:
-        said = ", ".join(f"{name} {length}" for name, length in lengths.items())
-        raise InputError(f"data {source}: its columns have unequal lengths ({said}).")
-    return [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]
+        listed = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise InputError(f"data {source}: its columns have unequal lengths ({listed}).")
+    return [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)]
 
 
 def _column(value: Any, source: str) -> list[Any]:
@@ -83,7 +81,7 @@ def _column(value: Any, source: str) -> list[Any]:
 
 
 def _loads(text: str) -> Any:
-    """Returns parsed JSON. Raises ValueError, also for a key that stands twice: which of both counts is not said."""
+    """Returns parsed JSON. Raises ValueError for invalid JSON, and for a repeated key, as either value may be meant."""
     try:
         return json.loads(text, object_pairs_hook=_object)
     except RecursionError as error:
@@ -91,11 +89,11 @@ def _loads(text: str) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    value = dict(pairs)
+    if len(value) < len(pairs):
         names = [name for name, _ in pairs]
         raise ValueError(f"the key {next(n for n in names if names.count(n) > 1)!r} stands twice in one object")
-    return found
+    return value
 
 
 def _line(line: str, number: int, path: Path) -> Any:
@@ -103,7 +101,7 @@ def _line(line: str, number: int, path: Path) -> Any:
         return _loads(line)
     except ValueError as error:
         raise InputError(
-            f"data {_files.shown(path)} line {number}: expected one JSON object a line: {error}."
+            f"data {_files.shown(path)} line {number}: expected one JSON object per line: {error}."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""A user's files before any parser sees them: there, of the right kind, readable, text where text is expected."""
+"""Checks a user's files before any parser sees them: present, of the right kind, readable, text where expected."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.errors import InputError
 
 LITTER = ("thumbs.db", "desktop.ini", "__macosx")  # of file managers, beside hidden names (._x, .DS_Store)
-HEAD = 64  # bytes that say what a file is
+HEAD = 64  # bytes that tell what a file is
 FOREIGN = {
     b"version https://git-lfs.github.com/spec/": "a Git LFS pointer, not the file itself: run `git lfs pull`",
     b"\x1f\x8b": "gzip-compressed: unpack it (gunzip)",
@@ -30,13 +30,13 @@ WIDE = {  # the longer marks first
 
 
 def located(data: str) -> Path:
-    """Returns the file or folder that DATA names. Raises InputError where there is none, or none that can be read."""
+    """Returns the file or folder that DATA names. Raises InputError where it is missing or unreadable."""
     try:
         path = Path(data).expanduser()
         path.stat()
     except FileNotFoundError as error:
         hub = (
-            ' Data sets of the hub are not downloaded here: save one with load_dataset(…)["…"].to_json("file.jsonl").'
+            ' Data sets are not downloaded from the hub here: save one with load_dataset(…)["…"].to_json("file.jsonl").'
             if re.fullmatch(r"[\w-]+(/[\w.-]+)?", data)
             else ""
         )
@@ -51,14 +51,14 @@ def located(data: str) -> Path:
 def listed(folder: Path) -> list[Path]:
     """Returns what a folder holds, in order, without the litter of file managers."""
     try:
-        found = sorted(folder.iterdir())
+        paths = sorted(folder.iterdir())
     except OSError as error:
         raise InputError(f"{shown(folder)} cannot be read: {reason(error)}.") from error
-    return [path for path in found if not path.name.startswith(".") and path.name.lower() not in LITTER]
+    return [path for path in paths if not path.name.startswith(".") and path.name.lower() not in LITTER]
 
 
 def sample_of(folder: Path) -> str:
-    """Returns a few of a folder's names for a message: 'it holds train/, x.tif and 7 more'."""
+    """Returns a folder's first names for a message: 'it holds train/, x.tif and 7 more'."""
     names = [shown(Path(path.name)) + "/" * path.is_dir() for path in listed(folder)]
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""
     return f"it holds {', '.join(names[:4])}{more}" if names else "it is empty"
@@ -70,12 +70,12 @@ def shown(path: Path) -> str:
 
 
 def reason(error: Exception) -> str:
-    """Returns what an exception says, without the path that our message names already."""
+    """Returns what an exception says, without the path, which our message already names."""
     return getattr(error, "strerror", None) or str(error).strip().rstrip(".") or type(error).__name__
 
 
 def foreign(path: Path) -> str | None:
-    """Returns what a file is instead of data ('gzip-compressed: unpack it'), None where its first bytes do not say."""
+    """Returns what a file is instead of data ('gzip-compressed: unpack it'), None where its first bytes do not tell."""
     try:
         with path.open("rb") as file:
             head = file.read(HEAD)
@@ -83,25 +83,25 @@ def foreign(path: Path) -> str | None:
         raise InputError(f"{shown(path)} cannot be read: {reason(error)}.") from error
     if not head:
         return "empty"
-    return next((said for mark, said in FOREIGN.items() if head.startswith(mark)), None)
+    return next((kind for mark, kind in FOREIGN.items() if head.startswith(mark)), None)
 
 
 def read_text(path: Path) -> str:
-    """Returns a UTF-8 file's text, without its byte order mark; line ends are as they are stored.
+    """Returns a UTF-8 file's text, without its byte order mark, with line ends as stored.
 
     Raises InputError naming what the file is instead.
     """
     if path.is_dir():
         raise InputError(f"data {shown(path)} is a folder where a file is expected; {sample_of(path)}.")
-    if said := foreign(path):
-        raise InputError(f"data {shown(path)} is {said}.")
+    if kind := foreign(path):
+        raise InputError(f"data {shown(path)} is {kind}.")
     try:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"data {shown(path)} cannot be read: {reason(error)}.") from error
     wide = next((name for mark, name in WIDE.items() if content.startswith(mark)), None)
     if wide is None and b"\0" in content:
-        wide = "UTF-16 without a byte order mark, or no text at all (it has zero bytes)"
+        wide = "UTF-16 without a byte order mark, or not text at all (it has zero bytes)"
     if wide is not None:
         raise InputError(f"data {shown(path)} is {wide}; convert it to UTF-8.")
     try:
@@ -120,7 +120,7 @@ def read_text(path: Path) -> str:
 def lines(text: str) -> list[tuple[int, str]]:
     """Returns the lines that are not blank, numbered from 1.
 
-    Of `\\n`, `\\r\\n` and `\\r` alone: splitlines would split inside a text, at U+2028.
+    Only `\\n`, `\\r\\n` and `\\r` end a line: splitlines would also split inside a text, at U+2028.
     """
     return [(i, line) for i, line in enumerate(re.split(r"\r\n?|\n", text), 1) if line.strip()]
 
@@ -128,7 +128,7 @@ def lines(text: str) -> list[tuple[int, str]]:
 def check_text(value: object, what: str) -> str:
     """Returns a text that a tokenizer can read. Raises InputError for another type, and for half a character.
 
-    what: names it in the message, 'context of question 7'. JSON can spell one half of a surrogate pair ("\\ud83d").
+    what: its name in the message, 'context of question 7'. JSON can spell one half of a surrogate pair ("\\ud83d").
     """
     if not isinstance(value, str):
         raise InputError(f"{what} is {type(value).__name__}, not a string.")
@@ -143,7 +143,7 @@ def check_text(value: object, what: str) -> str:
 
 
 def check_filled(value: object, what: str) -> str:
-    """Returns a text that says something. Raises InputError as `check_text` does, and for a blank."""
+    """Returns a text that is not blank. Raises InputError for a blank one, and as `check_text` does."""
     text = check_text(value, what)
     if not text.strip():
         raise InputError(f"{what} is empty.")

@@ -1,4 +1,4 @@
-"""What a checkpoint's preprocessor_config.json says, every setting of it followed or refused by name."""
+"""A checkpoint's preprocessor_config.json, every setting of which is followed or refused by name."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ if TYPE_CHECKING:
 
 FILE = "preprocessor_config.json"
 IGNORE = 255
-USUAL = 512  # pixels, of a SegFormer processor whose file names no size
+USUAL = 512  # pixels: SegFormer's default size, where the file names none
 FOLLOWED = ("do_normalize", "do_reduce_labels", "do_rescale", "do_resize", "do_convert_rgb")
 
 
 @dataclass(frozen=True)
 class Processing:
-    """mean, std: float32 [3]; factor: of the rescaling, 1 for none. resizes: whether other sizes are resized at all.
+    """How images become pixel values. mean, std: float32 [3]; factor: of rescaling, 1 for none.
 
-    reduces_labels: class 0 of a mask is none, and class k is k − 1 (ADE20K).
+    resizes: whether images of other sizes are resized or refused. reduces_labels: 0 in a mask is no class, and k is
+    class k − 1 (ADE20K).
     """
 
     mean: np.ndarray
@@ -37,7 +38,7 @@ class Processing:
     reduces_labels: bool
 
     def pixel_values(self, image: np.ndarray, size: int) -> np.ndarray:
-        """Returns the network's input float32 [3, size, size] of uint8 [H, W, 3]: resized, rescaled, normalized."""
+        """Returns the network's input float32 [3, size, size] for uint8 [H, W, 3]: resized, rescaled, normalized."""
         if image.shape[:2] != (size, size):
             self._may_resize(image.shape[:2], size)
             image = np.asarray(Image.fromarray(image).resize((size, size), self.resample))
@@ -46,11 +47,11 @@ class Processing:
         return np.asarray(scaled.transpose(2, 0, 1))
 
     def image(self, pixels: np.ndarray) -> np.ndarray:
-        """Returns normalized pixels [H, W, 3] as they were before, of 0 to 255."""
+        """Returns normalized pixels [H, W, 3] with the values 0 to 255 that they had before."""
         return np.asarray((pixels * self.std + self.mean) / self.factor)
 
     def mask(self, mask: np.ndarray, size: int) -> np.ndarray:
-        """Returns a mask [H, W] of class indices at the network's size, by nearest neighbours."""
+        """Returns a mask [H, W] of class indices resized to the network's size by nearest neighbours."""
         if mask.shape == (size, size):
             return mask
         self._may_resize(mask.shape, size)
@@ -60,8 +61,8 @@ class Processing:
         """Returns the class indices that a stored mask means; IGNORE where it has none."""
         if not self.reduces_labels:
             return mask
-        found = mask.astype(np.int64)
-        return np.where((found == 0) | (found == IGNORE), IGNORE, found - 1)
+        stored = mask.astype(np.int64)
+        return np.where((stored == 0) | (stored == IGNORE), IGNORE, stored - 1)
 
     def _may_resize(self, shape: tuple[int, ...], size: int) -> None:
         if not self.resizes:
@@ -72,7 +73,7 @@ class Processing:
 
 
 def read(folder: Path) -> Processing:
-    """Returns the checkpoint's processing. Raises InputError for what is missing, of no use or not followed here."""
+    """Returns the checkpoint's processing. Raises InputError for missing, unusable or unsupported settings."""
     path, config = folder / FILE, _settings(folder)
     try:
         on = config.get("do_normalize", True)
@@ -88,15 +89,15 @@ def read(folder: Path) -> Processing:
         raise InputError(f"{path}: image_mean {mean.tolist()} must be finite, image_std {std.tolist()} positive.")
     others = sorted(key for key, value in config.items() if key.startswith("do_") and value and key not in FOLLOWED)
     if others:
-        raise InputError(f"{path} asks for {', '.join(others)}, which is not done here: the pixels would be others.")
+        raise InputError(f"{path} asks for {', '.join(others)}, which is not done here: the pixels would differ.")
     reduces = config.get("do_reduce_labels", config.get("reduce_labels", False))  # the second: before transformers 4.2x
     return Processing(mean, std, factor, resample, bool(config.get("do_resize", True)), bool(reduces))
 
 
 def side(folder: Path, recipe: Recipe) -> int:
-    """Returns height and width of the network's input: the recipe's, or where that names none the checkpoint's own.
+    """Returns the side of the network's square input in pixels: the recipe's, or else the checkpoint's own.
 
-    Raises InputError for a size of the checkpoint's that no engine here can have.
+    Raises InputError for a checkpoint's size that no engine here can have.
     """
     if recipe.shapes.image_size is not None:
         return recipe.shapes.image_size
@@ -127,7 +128,7 @@ def own_size(folder: Path) -> dict[str, int]:
 
 
 def other_size(folder: Path, recipe: Recipe) -> dict[str, int] | None:
-    """Returns the size that the checkpoint's own processor gives images, where the network's here is another."""
+    """Returns the size that the checkpoint's own processor gives images; None where it is the engine's."""
     size = own_size(folder)
     if not _settings(folder).get("do_resize", True) or size == square(side(folder, recipe)):
         return None
@@ -139,7 +140,7 @@ def square(side: int) -> dict[str, int]:
 
 
 def described(size: Mapping[str, int]) -> str:
-    """Returns a processor's size as people write it: 512×512, or shortest_edge 512."""
+    """Returns a processor's size for people: 512×512, or shortest_edge 512."""
     if size.keys() == {"height", "width"}:
         return f"{size['width']}×{size['height']}"
     return ", ".join(f"{name} {value}" for name, value in size.items())

@@ -1,4 +1,4 @@
-"""Images and masks as their owners see them: upright, 8 bits a channel, class indices untouched; or refused by name."""
+"""Images and masks as their owners see them: upright, 8 bits per channel, class indices untouched; or refused."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from pipeline.tasks._files import shown
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 EIGHT_BIT = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
-LOSSY = ("JPEG", "MPO", "WEBP", "JPEG2000", "AVIF")  # a mask compressed so has other classes along every edge
+LOSSY = ("JPEG", "MPO", "WEBP", "JPEG2000", "AVIF")  # these change a mask's classes along every edge
 
 
 def find(folder: Path) -> dict[str, Path]:
     """Returns the image files of a folder by stem, without what file managers leave (`._x`, `.DS_Store`).
 
-    Raises InputError where two files have one stem: which of them a mask belongs to cannot be known.
+    Raises InputError where two files share a stem: a mask could belong to either.
     """
-    found: dict[str, Path] = {}
+    images: dict[str, Path] = {}
     for path in _files.listed(folder):
         if path.suffix.lower() not in SUFFIXES:
             continue
         if not path.is_file():
             kind = "a folder" if path.is_dir() else "a link that leads nowhere" if path.is_symlink() else "no file"
             raise InputError(f"{shown(path)} is {kind} where an image is expected; remove it.")
-        if path.stem in found:
+        if path.stem in images:
             raise InputError(
-                f"{shown(folder)} has {found[path.stem].name} and {path.name}: one name, two files; remove one."
+                f"{shown(folder)} has {images[path.stem].name} and {path.name}: one name, two files; remove one."
             )
-        found[path.stem] = path
-    return found
+        images[path.stem] = path
+    return images
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Returns uint8 [H, W, 3]. Raises InputError for a file that is no image, or has more than 8 bits a channel."""
+    """Returns uint8 [H, W, 3]. Raises InputError for a file that is not an image of at most 8 bits per channel."""
     with _opened(path) as image:
         return rgb(image, shown(path))
 
@@ -48,11 +48,13 @@ def read_image(path: Path) -> np.ndarray:
 def rgb(image: Image.Image, name: str) -> np.ndarray:
     """Returns a PIL image as uint8 [H, W, 3], turned as its EXIF orientation says; transparency is dropped.
 
-    As `transformers.image_utils.load_image` does. Raises InputError for pixels of more than 8 bits a channel, which
-    PIL would clip to white.
+    As `transformers.image_utils.load_image` does. Raises InputError for more than 8 bits per channel, which PIL would
+    clip to white.
     """
     if image.mode not in EIGHT_BIT:
-        raise InputError(f"{name} has pixels of mode {image.mode!r}, more than 8 bits a channel; convert it to 8 bits.")
+        raise InputError(
+            f"{name} has pixels of mode {image.mode!r}, more than 8 bits per channel; convert it to 8 bits."
+        )
     with _reading(name):
         return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
 
@@ -60,7 +62,7 @@ def rgb(image: Image.Image, name: str) -> np.ndarray:
 def read_mask(path: Path) -> np.ndarray:
     """Returns a mask's values as they are stored, [H, W] of any integer type.
 
-    Raises InputError for a file that is no image, has several channels or lost its values to compression.
+    Raises InputError for a file that is not an image, has several channels or lost its values to compression.
     """
     name = shown(path)
     with _opened(path) as image, _reading(name):
@@ -75,9 +77,9 @@ def read_mask(path: Path) -> np.ndarray:
 
 
 def from_memory(raw: Any) -> np.ndarray:
-    """Returns uint8 [H, W, 3] of a path, a PIL image or an array of exactly that form.
+    """Returns uint8 [H, W, 3] for a path, a PIL image or an array of exactly that form.
 
-    Raises InputError for any other array: a float image may be of 0 to 1 or 0 to 255, and a gray one has no colours.
+    Raises InputError for any other array: a float image may run to 1 or to 255, and a gray one has no colours.
     """
     if isinstance(raw, np.ndarray):
         if raw.dtype != np.uint8 or raw.ndim != 3 or raw.shape[2] != 3 or 0 in raw.shape:
@@ -95,12 +97,11 @@ def from_memory(raw: Any) -> np.ndarray:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """Yields an image file, opened. Raises InputError naming what it is instead."""
+    """Yields an opened image file. Raises InputError naming what it is instead."""
     name = shown(path)
     with _reading(name):
-        said = _files.foreign(path)
-        if said is not None:
-            raise InputError(f"{name} cannot be read as an image: it is {said}.")
+        if foreign := _files.foreign(path):
+            raise InputError(f"{name} cannot be read as an image: it is {foreign}.")
         image = Image.open(path)
     with image:
         yield image
@@ -108,7 +109,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 @contextmanager
 def _reading(name: str) -> Iterator[None]:
-    """Makes an InputError that names the image of whatever PIL raises: its decoders know every kind of exception."""
+    """Turns whatever PIL raises, which can be any exception, into an InputError that names the image."""
     try:
         yield
     except InputError:

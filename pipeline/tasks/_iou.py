@@ -1,4 +1,4 @@
-"""Label maps against masks: the mean intersection over union, and what of it needs no look at the image."""
+"""The mean intersection over union of label maps and masks, and of label maps that need no look at the image."""
 
 from __future__ import annotations
 
@@ -13,27 +13,29 @@ if TYPE_CHECKING:
 
 
 def tally(predictions: np.ndarray, labels: Arrays) -> np.ndarray:
-    """Returns of every image and class the pixels that are found and true, true, and found [N, 3·C]; ignored ones left
-    out."""
+    """Returns per image and class how many pixels are both predicted and true, true, and predicted [N, 3·C].
+
+    Ignored pixels do not count.
+    """
     classes = len(labels["class_names"])
     rows = np.empty((len(predictions), 3, classes), dtype=np.int64)
-    for row, truth, found in zip(rows, labels["mask"], predictions, strict=True):
+    for row, truth, prediction in zip(rows, labels["mask"], predictions, strict=True):
         valid = truth != IGNORE
-        true, seen = truth[valid], found[valid]
-        for part, pixels in zip(row, (true[true == seen], true, seen), strict=True):
+        true, predicted = truth[valid], prediction[valid]
+        for part, pixels in zip(row, (true[true == predicted], true, predicted), strict=True):
             part[:] = np.bincount(pixels, minlength=classes)
     return rows.reshape(len(rows), -1)
 
 
 def _iou(tallies: np.ndarray) -> np.ndarray:
     """Returns the intersection over union of every class [..., C], NaN where a class occurs in neither."""
-    both, true, found = np.split(np.asarray(tallies, dtype=np.float64), 3, axis=-1)
-    union = true + found - both
+    both, true, predicted = np.split(np.asarray(tallies, dtype=np.float64), 3, axis=-1)
+    union = true + predicted - both
     return np.asarray(np.divide(both, union, out=np.full(both.shape, np.nan), where=union > 0))
 
 
 def metric(tallies: np.ndarray) -> np.ndarray:
-    """Returns the mean IoU [...] over the classes that occur, of tallies or means of them [..., 3·C]; 0 without any."""
+    """Returns the mean IoU [...] over the classes that occur, of tallies or their means [..., 3·C]; 0 if none."""
     iou = _iou(tallies)
     occurs = ~np.isnan(iou)
     return np.asarray(np.nansum(iou, -1) / np.maximum(occurs.sum(-1), 1))
@@ -51,21 +53,20 @@ def score(predictions: np.ndarray, labels: Arrays) -> float:
 
 def per_class(tally: np.ndarray, labels: Arrays) -> dict[str, float]:
     """Returns {class: IoU} for the classes that occur."""
-    found = zip(labels["class_names"], _iou(tally.sum(0)), strict=True)
-    return {str(name): float(value) for name, value in found if not np.isnan(value)}
+    pairs = zip(labels["class_names"], _iou(tally.sum(0)), strict=True)
+    return {str(name): float(value) for name, value in pairs if not np.isnan(value)}
 
 
 def chance(predictions: np.ndarray, labels: Arrays, own: np.ndarray) -> dict[str, np.ndarray]:
     """Returns the tallies of the commonest class on every pixel, and of the model's own shares of classes at random.
 
-    The latter has on each image the expected values: a class that takes a share q of all predictions hits q of its
-    pixels.
+    The latter has each image's expected values: a class with the share q of all predictions hits q of its pixels.
     """
-    _, true, found = np.split(own, 3, axis=1)  # [N, C]
+    _, true, predicted = np.split(own, 3, axis=1)  # [N, C]
     pixels = true.sum(1, keepdims=True)
     commonest = int(true.sum(0).argmax())
     constant = np.eye(true.shape[1])[commonest]
-    shares = found.sum(0) / max(int(pixels.sum()), 1)
+    shares = predicted.sum(0) / max(int(pixels.sum()), 1)
     return {
         answer: np.concatenate([true * share, true, pixels * share], axis=1)
         for answer, share in (
@@ -76,7 +77,7 @@ def chance(predictions: np.ndarray, labels: Arrays, own: np.ndarray) -> dict[str
 
 
 def unjudgeable(labels: Arrays) -> str | None:
-    """Returns that the masks hold no class, or a single one, None where they hold several."""
+    """Returns that the masks hold no class or a single one, None where they hold several."""
     held = _held(labels)
     if not held:
         return f"no pixel of the {len(labels['mask'])} masks is labelled: all are {IGNORE}, which is ignored"

@@ -1,6 +1,6 @@
-"""How a sentence encoder makes one vector of its tokens, as sentence-transformers stores it beside the checkpoint.
+"""How a sentence encoder pools its tokens into one vector, as sentence-transformers stores it with the checkpoint.
 
-Without its files (modules.json, 1_Pooling/config.json) a BertModel is pooled by the mean of its tokens.
+Without its files (modules.json, 1_Pooling/config.json) a BertModel's tokens are averaged.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ LEGACY = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
-FOLLOWED = ("Transformer", "Pooling", "Normalize")  # modules; that of length 1 changes no cosine
+FOLLOWED = ("Transformer", "Pooling", "Normalize")  # modules; Normalize changes no cosine
 
 
 def mode(folder: Path) -> str:
-    """Returns one of MODES for an artifact folder or a checkpoint. Raises InputError for what is not followed here."""
+    """Returns one of MODES for an artifact folder or a checkpoint. Raises InputError for other modes."""
     if (folder / FILE).exists():
         return str(_json(folder / FILE)["mode"])
     return of_checkpoint(folder)
@@ -58,7 +58,7 @@ def of_checkpoint(folder: Path) -> str:
 
 
 def pool(hidden: np.ndarray, mask: np.ndarray, mode: str) -> np.ndarray:
-    """Returns one vector a text [N, H] of hidden states [N, S, H] and the mask of real tokens [N, S].
+    """Returns one vector per text [N, H] from hidden states [N, S, H] and the mask of real tokens [N, S].
 
     As in sentence-transformers; `mean_sqrt_len_tokens` is the sum over the root of the number of tokens.
     """
@@ -73,8 +73,8 @@ def pool(hidden: np.ndarray, mask: np.ndarray, mode: str) -> np.ndarray:
 
 def _mode(path: Path) -> str:
     config = _json(path)
-    found: Any = config.get("pooling_mode", [name for key, name in LEGACY.items() if config.get(key)])
-    names = [found] if isinstance(found, str) else list(found)
+    modes: Any = config.get("pooling_mode", [name for key, name in LEGACY.items() if config.get(key)])
+    names = [modes] if isinstance(modes, str) else list(modes)
     if len(names) != 1 or names[0] not in MODES:
         asked = " and ".join(map(str, names)) or "none"
         raise InputError(f"{path} asks for the pooling {asked}; one of {', '.join(MODES)} is followed here.")
@@ -82,12 +82,12 @@ def _mode(path: Path) -> str:
 
 
 def _json(path: Path) -> Any:
-    found = read_json(path)
+    value = read_json(path)
     expected: Callable[[Any], bool] = (
         (lambda x: isinstance(x, list) and all(isinstance(m, dict) and {"type", "path"} <= set(m) for m in x))
         if path.name == "modules.json"
         else (lambda x: isinstance(x, dict))
     )
-    if not expected(found):
+    if not expected(value):
         raise InputError(f"{path} is not of the form that sentence-transformers writes.")
-    return found
+    return value

@@ -1,10 +1,10 @@
-"""The questions of a file of extractive question answering, in any form that SQuAD has on the hub, flat and checked.
+"""The questions of an extractive question-answering file, in any form that SQuAD has on the hub; flat and checked.
 
     {"data": [{"paragraphs": [{"context", "qas": [{"id", "question", "answers": [{"text", "answer_start"}]}]}]}]}
     {"id", "context", "question", "answers": {"text": [...], "answer_start": [...]}}     a row: see `_entries`
 
-Questions without an answer (SQuAD v2) are left out. Only the texts of answers are scored: where `answer_start` is wrong
-and the text stands in the context once, nothing is lost; any other wrong one is refused.
+Questions without an answer (SQuAD v2) are left out. Only the texts of answers are scored, so a wrong `answer_start` is
+accepted where the text stands in the context once; any other is refused.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ def read_squad(document: Any, source: str) -> list[Question]:
 def questions(entries: _entries.Entries, source: str) -> list[Question]:
     """Returns the questions that have an answer, in order. Raises InputError naming what is missing or of another type.
 
-    A file without any ids gets numbers.
+    Questions of a file without any ids are numbered.
     """
-    rows = [found for where, entry in entries for found in _rows(entry, where, source)]
+    rows = [row for where, entry in entries for row in _rows(entry, where, source)]
     numbered = not any("id" in row for _, row in rows)
-    found: list[Question] = []
+    kept: list[Question] = []
     misplaced = 0
     for number, (where, row) in enumerate(rows):
         name = str(number) if numbered else _id(row, f"{source} {where}")
@@ -56,21 +56,25 @@ def questions(entries: _entries.Entries, source: str) -> list[Question]:
         question, context = (check_filled(row[key], f"{source}: {key} of {what}") for key in ("question", "context"))
         misplaced += sum(not _stands(context, *answer, f"{source}: {what}") for answer in answers)
         texts = [text for text, _ in answers]
-        found.append({"id": name, "question": question, "context": context, "answers": texts})
-    if dropped := len(rows) - len(found):
+        kept.append({"id": name, "question": question, "context": context, "answers": texts})
+    if dropped := len(rows) - len(kept):
         _say(f"{source}: {dropped} of {len(rows)} questions have no answer (SQuAD v2) and are left out")
     if misplaced:
-        _say(f"{source}: {misplaced} answers stand, once, elsewhere in their context than answer_start says; read so")
-    if not found:
-        said = f" with an answer, the first of {len(rows)} without one is {rows[0][1].get('id', 0)!r}" if rows else ""
-        raise InputError(f"{source} has no questions{said}.")
-    if twice := [name for name, count in Counter(q["id"] for q in found).items() if count > 1]:
+        _say(
+            f"{source}: {misplaced} answers stand elsewhere than answer_start says, but once in their context; accepted"
+        )
+    if not kept:
+        example = (
+            f" with an answer, the first of {len(rows)} without one is {rows[0][1].get('id', 0)!r}" if rows else ""
+        )
+        raise InputError(f"{source} has no questions{example}.")
+    if twice := [name for name, count in Counter(q["id"] for q in kept).items() if count > 1]:
         raise InputError(f"{source}: {len(twice)} ids name several questions, the first is {twice[0]!r}.")
-    return found
+    return kept
 
 
 def _rows(entry: Any, where: str, source: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields (where it stands, {question, context, answers, …}) for every question of an article, paragraph or row."""
+    """Yields (where, {question, context, answers, …}) for every question of an article, paragraph or row."""
     if not isinstance(entry, dict):
         raise _other_form(source, where, type(entry).__name__)
     kind = next((key for key in ("paragraphs", "qas") if key in entry), None)
@@ -88,9 +92,9 @@ def _rows(entry: Any, where: str, source: str) -> Iterator[tuple[str, dict[str, 
         yield from _rows(inner, f"{where}, {kind} {number}", source)
 
 
-def _other_form(source: str, where: str, found: str) -> InputError:
+def _other_form(source: str, where: str, held: str) -> InputError:
     return InputError(
-        f"{source} is not in SQuAD v1.1 format, nor in its flat form: {where} has {found}. Expected "
+        f"{source} is not in SQuAD v1.1 format, nor in its flat form: {where} has {held}. Expected "
         '{"data": [{"paragraphs": [{"context", "qas": [{"id", "question", "answers"}]}]}]}, or rows of id, question, '
         "context and answers."
     )
@@ -104,7 +108,7 @@ def _id(row: dict[str, Any], what: str) -> str:
 
 
 def _answers(row: dict[str, Any], source: str, what: str) -> list[tuple[str, Any]]:
-    """Returns (text, answer_start or None) of a question's answers, none for one that has no answer."""
+    """Returns (text, answer_start or None) for each of a question's answers, an empty list where it has none."""
     impossible, given = row.get("is_impossible"), row.get("answers")
     if impossible not in (None, False, True):
         raise InputError(f"{source}: is_impossible of {what} is {impossible!r}, not true or false.")
@@ -114,14 +118,14 @@ def _answers(row: dict[str, Any], source: str, what: str) -> list[tuple[str, Any
         texts, starts = (_as_list(given.get(key)) for key in ("text", "answer_start"))
         if starts and len(starts) != len(texts):
             raise InputError(f"{source}: answers of {what} are {len(texts)} texts and {len(starts)} answer_start.")
-        found = list(zip(texts, starts or [None] * len(texts), strict=True))
+        answers = list(zip(texts, starts or [None] * len(texts), strict=True))
     elif isinstance(given, list):
-        found = [(a.get("text"), a.get("answer_start")) if isinstance(a, dict) else (a, None) for a in given]
+        answers = [(a.get("text"), a.get("answer_start")) if isinstance(a, dict) else (a, None) for a in given]
     else:
         raise InputError(f"{source}: answers of {what} is {type(given).__name__}, not a list.")
-    if all(text == "" for text, _ in found):
+    if all(text == "" for text, _ in answers):
         return []
-    return [(check_filled(text, f"{source}: answers of {what}"), start) for text, start in found]
+    return [(check_filled(text, f"{source}: answers of {what}"), start) for text, start in answers]
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -129,9 +133,9 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _stands(context: str, text: str, start: Any, what: str) -> bool:
-    """Returns whether an answer stands where answer_start says, if it says so at all.
+    """Returns whether an answer stands where answer_start says, True without one.
 
-    Raises InputError for an answer that the context does not have, or has elsewhere several times.
+    Raises InputError for an answer that the context lacks, or holds several times and not there.
     """
     if start is not None and (isinstance(start, bool) or not isinstance(start, int)):
         raise InputError(f"{what}: answer_start is {start!r} ({type(start).__name__}), not a whole number.")
@@ -153,5 +157,5 @@ def _stands(context: str, text: str, start: Any, what: str) -> bool:
 
 @cache
 def _say(sentence: str) -> None:
-    """Logs a sentence once: every stage reads the data again."""
+    """Logs a sentence once, though every stage reads the data again."""
     log.info(sentence)

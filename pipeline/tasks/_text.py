@@ -1,4 +1,4 @@
-"""Tokenizing with the checkpoint's own tokenizer.json, and reading text files."""
+"""Tokenizes with the checkpoint's own tokenizer.json, and reads text files."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ COLUMNS, LABEL = ("text", "sentence"), "label"  # the names of columns and keys
 def tokenizer(folder: Path, length: int, *, pair: bool = False, stride: int = 0) -> Tokenizer:
     """Returns the folder's tokenizer, cutting and padding to `length` tokens.
 
-    With `pair` only the second text is cut, into windows that overlap by `stride` tokens.
+    pair: only the second text is cut, into windows that overlap by `stride` tokens.
     """
     from tokenizers import Tokenizer
 
     path = folder / "tokenizer.json"
     if not path.exists():
         raise InputError(f"{folder} has no tokenizer.json: text cannot be encoded.")
-    found = Tokenizer.from_file(str(path))
+    result = Tokenizer.from_file(str(path))
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     padding = config.get("pad_token_id") or 0
-    found.enable_truncation(length, strategy="only_second" if pair else "longest_first", stride=stride)
-    found.enable_padding(length=length, pad_id=padding, pad_token=found.id_to_token(padding) or "[PAD]")
-    return found
+    result.enable_truncation(length, strategy="only_second" if pair else "longest_first", stride=stride)
+    result.enable_padding(length=length, pad_id=padding, pad_token=result.id_to_token(padding) or "[PAD]")
+    return result
 
 
 def arrays(encodings: Sequence[Encoding]) -> dict[str, np.ndarray]:
@@ -48,14 +48,14 @@ def arrays(encodings: Sequence[Encoding]) -> dict[str, np.ndarray]:
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str, np.ndarray]:
-    """Returns the inputs of texts. Raises InputError naming one that no tokenizer reads."""
+    """Returns the inputs for texts. Raises InputError naming one that no tokenizer can read."""
     for number, text in enumerate(texts, 1):
         check_text(text, f"text {number} of {len(texts)}")
     return arrays(tokenizer.encode_batch(list(texts)))
 
 
 def texts_of(raw: Any) -> list[str]:
-    """Returns what was given to an engine as a list of texts. Raises InputError where it is neither text nor texts."""
+    """Returns an engine's raw input as a list of texts. Raises InputError for anything but a text or texts."""
     texts = [raw] if isinstance(raw, str) else raw
     if not isinstance(texts, list | tuple) or not texts:
         raise InputError(f"the engine takes a text or a list of texts, found {type(raw).__name__}.")
@@ -85,17 +85,17 @@ def _of_object(entry: Any, where: str) -> tuple[Any, Any]:
     """Returns (text, label) of a JSON object."""
     keys = [key for key in COLUMNS if key in entry] if isinstance(entry, dict) else []
     if not keys:
-        found = f"keys {', '.join(entry) or 'none'}" if isinstance(entry, dict) else type(entry).__name__
-        raise InputError(f'{where}: expected {{"text": …, "label": …}}, found {found}.')
+        held = f"keys {', '.join(entry) or 'none'}" if isinstance(entry, dict) else type(entry).__name__
+        raise InputError(f'{where}: expected {{"text": …, "label": …}}, found {held}.')
     return entry[keys[0]], entry.get(LABEL)
 
 
 def _of_cells(
     rows: list[tuple[str, list[str]]], name: str, between: str, *, header: bool
 ) -> Iterator[tuple[str, str, str | None]]:
-    """Yields (where, text, label) of a table's rows, by the names in its first line; without `header` it may have none.
+    """Yields (where, text, label) of a table's rows, by the names in its first line.
 
-    Then the columns are text and label, in this order.
+    header: whether it must have such a line; without one the columns are text and label, in this order.
     """
     if not rows:
         return
@@ -115,7 +115,7 @@ def _of_cells(
         if not at < len(cells) <= len(names):
             raise InputError(
                 f"data {name} {where} has {len(cells)} columns with {between} between them, expected "
-                f"{len(names)}: {', '.join(names)}. Texts that hold such a sign come as JSON lines or quoted CSV."
+                f"{len(names)}: {', '.join(names)}. Texts that hold {between} need JSON lines or quoted CSV."
             )
         label = names.index(LABEL) if LABEL in names else len(cells)
         yield where, cells[at], cells[label] if label < len(cells) else None
@@ -127,21 +127,21 @@ def sentences(split: str, count: int) -> list[str]:
     from calibration.samples.seeds import BY_SPLIT
 
     seed = BY_SPLIT[split]
-    found: dict[str, None] = {}
-    while len(found) < count:
+    distinct: dict[str, None] = {}
+    while len(distinct) < count:
         for article in passages.generate_squad(seed, count)["data"]:
             for paragraph in article["paragraphs"]:
-                found.update(dict.fromkeys(s.strip(" .") for s in paragraph["context"].split(". ") if s.strip(" .")))
+                distinct.update(dict.fromkeys(s.strip(" .") for s in paragraph["context"].split(". ") if s.strip(" .")))
         seed += 1
-    return list(found)[:count]
+    return list(distinct)[:count]
 
 
 def own_encoding(
     folder: Path, length: int, texts: Sequence[str], contexts: Sequence[str] | None = None, stride: int = 0
 ) -> dict[str, np.ndarray]:
-    """Returns what the checkpoint's own tokenizer makes of texts, or pairs with contexts, in transformers; as `arrays`.
+    """Returns what transformers' tokenizer for the checkpoint makes of texts, or of pairs with contexts; as `arrays`.
 
-    Needs transformers. A tokenizer that gives no token types means 0 for all, as BERT then takes.
+    A tokenizer without token types means 0 for all, as BERT then assumes.
     """
     from transformers import AutoTokenizer
 
@@ -149,10 +149,10 @@ def own_encoding(
     cut: dict[str, Any] = {"padding": "max_length", "max_length": length, "truncation": True}
     if contexts is not None:
         cut |= {"truncation": "only_second", "stride": stride, "return_overflowing_tokens": True}
-    found = own(list(texts), *([] if contexts is None else [list(contexts)]), **cut)
-    ids = np.array(found["input_ids"], dtype=np.int64)
+    encoded = own(list(texts), *([] if contexts is None else [list(contexts)]), **cut)
+    ids = np.array(encoded["input_ids"], dtype=np.int64)
     return {
         "input_ids": ids,
-        "attention_mask": np.array(found["attention_mask"], dtype=np.int64),
-        "token_type_ids": np.array(found.get("token_type_ids", np.zeros_like(ids)), dtype=np.int64),
+        "attention_mask": np.array(encoded["attention_mask"], dtype=np.int64),
+        "token_type_ids": np.array(encoded.get("token_type_ids", np.zeros_like(ids)), dtype=np.int64),
     }

@@ -63,7 +63,7 @@ def encode(folder: Path, recipe: Recipe, samples: list[dict[str, Any]]) -> tuple
 
 
 def _check_room(tokenizer: Tokenizer, sample: dict[str, Any], length: int) -> None:
-    """Raises InputError for a question that leaves its context no window: the tokenizer would panic, with a trace."""
+    """Raises InputError for a question that leaves no room for its context: the tokenizer would panic."""
     for key in ("question", "context"):
         _files.check_text(sample[key], f"{key} of question {sample['id']!r}")
     room = length - tokenizer.num_special_tokens_to_add(is_pair=True) - _tokens(tokenizer, sample["question"])
@@ -75,7 +75,7 @@ def _check_room(tokenizer: Tokenizer, sample: dict[str, Any], length: int) -> No
 
 
 def _tokens(tokenizer: Tokenizer, text: str) -> float:
-    """Returns how many tokens a text has, infinitely many where they exceed the tokenizer's length."""
+    """Returns how many tokens a text has, infinity where they exceed the tokenizer's length."""
     try:
         return sum(tokenizer.encode(text, add_special_tokens=False).attention_mask)
     except Exception:  # noqa: BLE001 the Rust library raises bare Exceptions
@@ -83,9 +83,9 @@ def _tokens(tokenizer: Tokenizer, text: str) -> float:
 
 
 def _seen(context: str, window: Encoding) -> dict[str, Any]:
-    """Returns what a window sees of a context: that part, where it starts, the place and the text of every token.
+    """Returns the part of a context that a window sees, its start, and every token's place and text.
 
-    The part, not the whole: a context of n characters has n / S windows, and copies in each would be quadratic.
+    The part, not the whole: n / S windows with a copy of n characters each would be quadratic.
     """
     places = list(zip(window.offsets, window.sequence_ids, strict=True))
     spans = [span for span, sequence in places if sequence == 1]
@@ -106,7 +106,7 @@ def own_encoding(folder: Path, recipe: Recipe, samples: list[dict[str, Any]]) ->
 
 
 def judged(outputs: Arrays, labels: Arrays) -> Arrays:
-    """Returns the logits of context tokens [tokens]: an answer lies nowhere else."""
+    """Returns the logits of context tokens [tokens], the only ones that an answer can lie in."""
     sequence_ids = [json.loads(str(text))["sequence_ids"] for text in labels["sample"]]
     context = np.array([[sequence == 1 for sequence in window] for window in sequence_ids])
     return {name: value[context] for name, value in outputs.items()}
@@ -115,7 +115,7 @@ def judged(outputs: Arrays, labels: Arrays) -> Arrays:
 def predict(outputs: Arrays, labels: Arrays) -> list[str]:
     """Returns the best answer text of every question, in order of first appearance.
 
-    The span maximizing start + end logit over context tokens, end not before start, over all windows.
+    The span has the largest start + end logit over the context tokens of all windows, its end not before its start.
     """
     best: dict[str, tuple[float, str]] = {}
     for start, end, text in zip(outputs["start_logits"], outputs["end_logits"], labels["sample"], strict=True):
@@ -147,7 +147,7 @@ def agreement(a: list[str], b: list[str]) -> float:
 def examples(
     inputs: Arrays, labels: Arrays, reference: list[str], engine: list[str], limit: int
 ) -> list[dict[str, Any]]:
-    """Returns questions with both answers, the ones that differ first."""
+    """Returns questions with both answers, those that differ first."""
     rows = [
         {"question": q["question"], "context": q["context"], "answers": q["answers"], "float": a, "engine": b}
         for q, a, b in zip(questions(labels), reference, engine, strict=True)

@@ -1,4 +1,4 @@
-"""Semantic segmentation: one class a pixel, scored by the mean intersection over union."""
+"""Semantic segmentation: one class per pixel, scored by the mean intersection over union."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Sample = tuple[np.ndarray, np.ndarray]  # image uint8 [H, W, 3], mask uint8 [H, 
 def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int, *, folder: Path) -> Sequence[Sample]:
     """Returns (image, mask) pairs, from the user's images/ and masks/ folders or the drawn scenes.
 
-    folder: the checkpoint's, whose processor says what the values of a mask mean.
+    folder: the checkpoint's; its processor says what the values of a mask mean.
     """
     if recipe.data is None:
         from calibration.samples import scenes
@@ -68,7 +68,7 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int, *, f
 
 @dataclass(frozen=True)
 class Pairs(Sequence[Sample]):
-    """Files of images and masks, each read when it is asked for: a hundred photographs would fill the memory."""
+    """Files of images and masks, each read when needed: a hundred photographs would fill the memory."""
 
     paths: Sequence[tuple[Path, Path]]
     classes: int
@@ -88,11 +88,11 @@ class Pairs(Sequence[Sample]):
 
 
 def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
-    """Returns (image, mask) paths of equal stem. Raises InputError naming what has no partner."""
+    """Returns (image, mask) paths of equal stem. Raises InputError naming an image without a mask."""
     expected = "expected images/ and masks/ with equal file names"
     if not folder.is_dir():
-        said = _files.foreign(folder)
-        raise InputError(f"data {shown(folder)} is {said or 'a file where a folder is expected'}; {expected}.")
+        kind = _files.foreign(folder)
+        raise InputError(f"data {shown(folder)} is {kind or 'a file where a folder is expected'}; {expected}.")
     parts = {kind: folder / kind for kind in ("images", "masks")}
     for kind, path in parts.items():
         if not path.is_dir():
@@ -112,7 +112,7 @@ def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
 
 
 def read_pair(image_path: Path, mask_path: Path, classes: int, processing: Processing) -> Sample:
-    """Returns one image and its mask. Raises InputError for another size or labels outside the classes."""
+    """Returns one image and its mask. Raises InputError for unequal sizes, or labels outside the classes."""
     image, stored = _images.read_image(image_path), _images.read_mask(mask_path)
     if stored.shape != image.shape[:2]:
         raise InputError(
@@ -133,23 +133,23 @@ def encode(folder: Path, recipe: Recipe, samples: Sequence[Sample]) -> tuple[Arr
     """Returns pixel_values [N, 3, S, S] and masks [N, S, S] (nearest-neighbour where resized)."""
     size, processing = _image_processing.side(folder, recipe), _image_processing.read(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    made = [(processing.pixel_values(image, size), processing.mask(mask, size)) for image, mask in samples]
-    images, masks = (np.stack(part) for part in zip(*made, strict=True))
+    pairs = [(processing.pixel_values(image, size), processing.mask(mask, size)) for image, mask in samples]
+    images, masks = (np.stack(part) for part in zip(*pairs, strict=True))
     return {"pixel_values": images}, {"mask": masks, "class_names": np.array(class_names(config))}
 
 
 def own_encoding(folder: Path, recipe: Recipe, samples: Sequence[Sample]) -> Arrays:
     """Returns the inputs that the checkpoint's own image processor makes, at the engine's size.
 
-    That size is handed over only where it is not the processor's own: the own is held against what is read here.
+    It is told that size only where its own differs: otherwise its own is checked against what is read here.
     """
     from transformers import AutoImageProcessor
 
     own = AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
     other = _image_processing.other_size(folder, recipe)
     asked = {"size": _image_processing.square(_image_processing.side(folder, recipe))} if other else {}
-    made = own([image for image, _ in samples], **asked, return_tensors="np")
-    return {"pixel_values": made["pixel_values"]}
+    processed = own([image for image, _ in samples], **asked, return_tensors="np")
+    return {"pixel_values": processed["pixel_values"]}
 
 
 Taps = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -158,7 +158,7 @@ Taps = tuple[np.ndarray, np.ndarray, np.ndarray]
 def taps(small: int, large: int) -> Taps:
     """Returns, for each of `large` positions, its two neighbours among `small` and the weight of the second.
 
-    Half-pixel centres, as PyTorch's bilinear interpolation in the training loss has them.
+    Pixel centres lie at halves, as in PyTorch's bilinear interpolation in the training loss.
     """
     at = np.clip((np.arange(large) + 0.5) * small / large - 0.5, 0, small - 1)
     low = np.floor(at).astype(int)
@@ -175,16 +175,16 @@ def blend(x: np.ndarray, where: Taps) -> np.ndarray:
 def label_map(logits: np.ndarray, height: int, width: int) -> np.ndarray:
     """Returns the class of every pixel, uint8 [height, width], of logits [C, h, w] resized bilinearly.
 
-    A row at a time with the classes innermost: 150 classes at 512×512 would be 157 MB at once, and argmax over the
+    One row at a time with the classes innermost: 150 classes at 512×512 would be 157 MB at once, and argmax over the
     first axis strides through all of it.
     """
     columns = blend(np.ascontiguousarray(logits.transpose(2, 1, 0), dtype=np.float32), taps(logits.shape[2], width))
     rows = np.ascontiguousarray(columns.transpose(1, 0, 2))  # [h, width, C]
     low, high, weight = taps(logits.shape[1], height)
-    found = np.empty((height, width), dtype=np.uint8)
+    classes = np.empty((height, width), dtype=np.uint8)
     for y in range(height):
-        found[y] = (rows[low[y]] * (1 - weight[y]) + rows[high[y]] * weight[y]).argmax(-1)
-    return found
+        classes[y] = (rows[low[y]] * (1 - weight[y]) + rows[high[y]] * weight[y]).argmax(-1)
+    return classes
 
 
 def predict(outputs: Arrays, labels: Arrays) -> np.ndarray:
@@ -201,7 +201,7 @@ def agreement(a: np.ndarray, b: np.ndarray) -> float:
 def examples(
     inputs: Arrays, labels: Arrays, reference: np.ndarray, engine: np.ndarray, limit: int
 ) -> list[dict[str, Any]]:
-    """Returns images with their label maps, the ones with most differing pixels first."""
+    """Returns images with their label maps, those with the most differing pixels first."""
     differing = (reference != engine).reshape(len(reference), -1).mean(1)
     return [
         {

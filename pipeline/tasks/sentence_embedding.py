@@ -1,5 +1,7 @@
-"""Sentence embedding: the last hidden state pooled as the checkpoint says, the mean of real tokens where it says
-nothing, of length 1 (Sentence-BERT, arXiv:1908.10084)."""
+"""Sentence embedding: the last hidden state, pooled as the checkpoint says and scaled to length 1.
+
+Sentence-BERT (arXiv:1908.10084); without a pooling of its own a checkpoint gives the mean of real tokens.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from pipeline.recipe import Recipe
 
 METRIC = "cosine"  # mean cosine to the float embeddings: without labels the float model is the truth
-AGREEMENT = 0.9  # nearest neighbours: two almost equally near ones swap at the smallest change
+AGREEMENT = 0.9  # nearest neighbours: two almost equally near ones swap after the smallest change
 # sentences are short: it takes many to meet the outliers of every channel
 SAMPLES = {"calibration": 256, "selection": 128, "evaluation": 256}
 
@@ -39,7 +41,7 @@ def encode(folder: Path, recipe: Recipe, samples: list[str]) -> tuple[Arrays, Ar
 
 
 def settings(folder: Path) -> dict[str, str]:
-    """Returns {file: content} of what the checkpoint's own files say of the task, for the artifact folder."""
+    """Returns {file: content} for the artifact folder: how the checkpoint pools."""
     return {_pooling.FILE: json.dumps({"mode": _pooling.of_checkpoint(folder)})}
 
 
@@ -56,7 +58,7 @@ def predict(outputs: Arrays, labels: Arrays) -> np.ndarray:
 
 
 def judged(outputs: Arrays, labels: Arrays) -> Arrays:
-    """Returns the hidden states of real tokens [tokens, H], of the first alone where nothing else is pooled."""
+    """Returns the hidden states of real tokens [tokens, H], or of first tokens [N, H] where only those are pooled."""
     if labels["pooling"][0] == "cls":
         return {"last_hidden_state": outputs["last_hidden_state"][:, 0]}
     return {"last_hidden_state": outputs["last_hidden_state"][labels["attention_mask"] != 0]}
@@ -78,7 +80,7 @@ def tally(predictions: np.ndarray, labels: Arrays) -> np.ndarray:
 
 
 def chance(predictions: np.ndarray, labels: Arrays, own: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns the tally of one embedding for all: the direction of the float model's mean, nearest to all of them.
+    """Returns the tally of one embedding for all texts: the direction of the float model's mean embedding.
 
     Where all embeddings are nearly equal it is as good as any engine's.
     """
@@ -87,7 +89,7 @@ def chance(predictions: np.ndarray, labels: Arrays, own: np.ndarray) -> dict[str
 
 
 def unjudgeable(labels: Arrays) -> str | None:
-    """Returns that there is one text alone, which any embedding tells from all others, None where there are several."""
+    """Returns that there is only one text, None where there are several to tell apart."""
     return None if len(labels["text"]) > 1 else "there is one text, and so none to tell it from"
 
 

@@ -1,4 +1,4 @@
-"""Sequence classification: one label a text."""
+"""Sequence classification: one label per text."""
 
 from __future__ import annotations
 
@@ -46,22 +46,22 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int, *, f
 
 
 def check(config: dict[str, Any]) -> None:
-    """Raises InputError for a head whose answer is not one label of several: there is no accuracy to judge."""
+    """Raises InputError for a head whose answer is not one label of several, as accuracy then says nothing."""
     names, kind = class_names(config), config.get("problem_type")
     if len(names) < 2 or kind not in (None, "single_label_classification"):
         asked = f"problem_type {kind!r}" if kind else f"{len(names)} output"
-        raise InputError(f"the checkpoint has {asked}; a text classifier here has one label of several a text.")
+        raise InputError(f"the checkpoint has {asked}; a text classifier here gives each text one of several labels.")
 
 
 def _indices(labels: list[Any], names: list[str], source: str) -> list[int]:
-    """Returns class indices of a file's labels, which are all names or all indices; a number in JSON is an index.
+    """Returns the class indices of a file's labels, all names or all indices; a number in JSON is an index.
 
-    Raises InputError for a label that is neither, and for text that could be both and means different classes.
+    Raises InputError for a label that is neither, and for labels that could be either and differ in meaning.
     """
     by_name = {name: index for index, name in enumerate(names)}
     as_name = [by_name.get(label) if isinstance(label, str) else None for label in labels]
     as_index = [_index(label, len(names)) for label in labels]
-    whole = [found for found in (as_name, as_index) if None not in found]
+    whole = [indices for indices in (as_name, as_index) if None not in indices]
     if len(whole) == 2 and as_name != as_index:
         raise InputError(
             f"{source}: the labels ({', '.join(sorted(set(labels))[:4])}) are names of the checkpoint's classes and "
@@ -110,7 +110,7 @@ def score(predictions: np.ndarray, labels: Arrays) -> float:
 
 
 def tally(predictions: np.ndarray, labels: Arrays) -> np.ndarray:
-    """Returns 1 for every text whose label was found, 0 for the others [N]."""
+    """Returns 1 for every text with the right label, 0 for the others [N]."""
     return np.asarray(predictions == labels["label"], dtype=np.float64)
 
 
@@ -121,7 +121,7 @@ def chance(predictions: np.ndarray, labels: Arrays, own: np.ndarray) -> dict[str
 
 
 def unjudgeable(labels: Arrays) -> str | None:
-    """Returns that one label holds for all texts, None where there are several."""
+    """Returns that all texts have the same label, None where they have several."""
     first, *others = np.unique(labels["label"])
     return None if others else f"every text is labelled {str(labels['class_names'][first])!r}"
 
@@ -132,7 +132,7 @@ def unseen(labels: Arrays) -> list[str]:
 
 
 def per_class(tally: np.ndarray, labels: Arrays) -> dict[str, float]:
-    """Returns {class: share of its texts that were found} for the classes that occur."""
+    """Returns {class: share of its texts that got it} for the classes that occur."""
     truth = labels["label"]
     return {
         str(name): float(tally[truth == i].mean()) for i, name in enumerate(labels["class_names"]) if (truth == i).any()

@@ -136,7 +136,7 @@ def test_a_wrong_answer_start_of_an_answer_that_stands_once_loses_nothing(
 ) -> None:
     with caplog.at_level(logging.INFO, "pipeline"):
         assert qa.read_squad(with_answer("Ada", start), f"start {start}") == QUESTIONS
-    assert "1 answers stand, once, elsewhere in their context than answer_start says" in caplog.text
+    assert "1 answers stand elsewhere than answer_start says, but once in their context" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -205,8 +205,11 @@ def test_what_is_not_squad_is_told_by_what_was_found(case: str, tmp_path: Path) 
 
 JSON_FAULTS: dict[str, tuple[str, str]] = {
     "cut": (FORMS["SQuAD"][:100], "data.json is not JSON: "),
-    "a cut line": (FORMS["lines"][:-20], r"data.json line 3: expected one JSON object a line: "),
-    "a line of something else": (FORMS["lines"] + "that is all\n", "data.json line 4: expected one JSON object a line"),
+    "a cut line": (FORMS["lines"][:-20], r"data.json line 3: expected one JSON object per line: "),
+    "a line of something else": (
+        FORMS["lines"] + "that is all\n",
+        "data.json line 4: expected one JSON object per line",
+    ),
     "a list among lines": (FORMS["lines"] + "[1]\n", "line 4 has list"),
     "a key twice": ('[{"id": "1", "id": "2"}]', "the key 'id' stands twice in one object"),
     "nested without end": ("[" * 100_000, "nested too deeply"),
@@ -340,11 +343,11 @@ FILES: dict[str, tuple[bytes, str]] = {
     "UTF-16 BE": (b"\xfe\xff" + TEXT.decode().encode("utf-16-be"), "is UTF-16; convert it to UTF-8"),
     "UTF-16 without a mark": (
         b'{"a": 1}'.decode().encode("utf-16-le"),
-        "is UTF-16 without a byte order mark, or no text",
+        "is UTF-16 without a byte order mark, or not text",
     ),
     "UTF-32": (TEXT.decode().encode("utf-32"), "is UTF-32; convert"),
     "Latin-1": (b"one\ncaf\xe9\n", "cannot be read as UTF-8 text: byte 0xe9 in line 2"),
-    "a pickle": (pickle.dumps(ROWS), "cannot be read as UTF-8 text|or no text at all"),
+    "a pickle": (pickle.dumps(ROWS), "cannot be read as UTF-8 text|or not text at all"),
 }  # fmt: skip
 
 
@@ -371,7 +374,10 @@ def test_a_folder_is_no_file_and_says_what_it_holds(tmp_path: Path) -> None:
     ("data", "said"),
     [
         ("/no/such", "^DATA=/no/such: there is no such file or folder.$"),
-        ("rajpurkar/squad", "there is no such file or folder. Data sets of the hub are not downloaded here: save one"),
+        (
+            "rajpurkar/squad",
+            "there is no such file or folder. Data sets are not downloaded from the hub here: save one",
+        ),
         ("~nobody-of-this-name/data", "DATA='~nobody-of-this-name/data' cannot be read: "),
         ("a\0b", r"DATA='a\\x00b' cannot be read: embedded null byte"),
         ("x" * 5000, "cannot be read: File name too long"),
