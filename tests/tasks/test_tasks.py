@@ -20,7 +20,7 @@ from pipeline import families, tasks
 from pipeline.checkpoint import EMBEDDED
 from pipeline.errors import InputError
 from pipeline.recipe import Recipe
-from pipeline.tasks import _image_processing, _iou, _text, take
+from pipeline.tasks import _answers, _image_processing, _iou, _text, take
 from pipeline.tasks import question_answering as qa
 from pipeline.tasks import semantic_segmentation as segmentation
 from pipeline.tasks import sentence_embedding as embedding
@@ -346,7 +346,7 @@ def test_drawn_scenes_need_their_own_classes(checkpoints: dict[str, Path]) -> No
     ],
 )
 def test_f1_of_known_cases(answer: str, truth: str, expected: float) -> None:
-    assert qa.f1(answer, truth) == pytest.approx(expected)
+    assert _answers.f1(answer, truth) == pytest.approx(expected)
 
 
 def label(context: str, offsets: list[list[int]], sequence: list[int | None], **more: Any) -> str:
