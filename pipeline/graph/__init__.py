@@ -1,4 +1,4 @@
-"""Graph edits on ONNX, one small pass a file; each says `before -> after` and checks what it promises (see `passes`).
+"""Graph edits on ONNX, one small pass per file; each says `before -> after` and checks what it promises (see `passes`).
 
 Data flow of a quantized graph:
 
@@ -7,8 +7,8 @@ Data flow of a quantized graph:
                set_scales       amax of the chosen method -> scale
                dialect passes   in the backend's order, from `BY_NAME`
 
-What passes stand on: nodes (one operator), build (new ones), pairs, walks (past layout operators), view (a whole graph,
-read only) and blocks (attention), on which the linter stands too.
+Passes build on nodes (one operator), build (new ones), pairs, walks (past layout operators), view (a whole graph, read
+only) and blocks (attention), and so does the linter.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ __all__ = [
 def _discovered() -> dict[str, GraphPass[Any]]:
     """Returns the passes of all files in this folder."""
     modules = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
-    found = [entry for module in modules for entry in vars(module).values() if isinstance(entry, GraphPass)]
-    return {entry.name: entry for entry in sorted(found, key=lambda entry: entry.name)}
+    passes = {entry.name: entry for m in modules for entry in vars(m).values() if isinstance(entry, GraphPass)}
+    return dict(sorted(passes.items()))
 
 
 BY_NAME = _discovered()
 
 
 def apply(model: ir.Model, names: Iterable[str]) -> tuple[str, ...]:
-    """Returns which of some passes, made in this order, changed the graph."""
+    """Returns which of some passes, applied in this order, changed the graph."""
     return tuple(name for name in names if BY_NAME[name](model).modified)

@@ -1,4 +1,4 @@
-"""Attention in int8 only where TensorRT has one int8 kernel for the whole block."""
+"""Attention in int8 only if TensorRT has one int8 kernel for the whole block."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.graph.passes import graph_pass
 from pipeline.graph.view import Dim, View
 from pipeline.graph.walks import only_read_by, pair_above
 
-BOUNDS = "bounds"  # meta of the model, not written to files: {dynamic dimension: the largest it gets}
+BOUNDS = "bounds"  # meta of the model, not written to files: {dynamic dimension: its largest value}
 MASKING = frozenset({"Add", "Sub", "Where", *LAYOUT})  # may stand between the first product and the softmax
 SCALING = frozenset({"Mul", "Div"})
 PLACES = ("queries", "keys", "probabilities", "values")  # operands of the two products
@@ -38,11 +38,11 @@ def keep_fused_attention(model: ir.Model) -> bool:
                     MatMul → Add(mask) → Softmax → Q → DQ → MatMul    ->      MatMul → Add(mask) → Softmax → MatMul
         k → Q → DQ ↗                            v → Q → DQ ↗               k ↗                            v ↗
 
-    stays where it is whole, with a Q behind it, the head size is 16, 32 or 64, and queries and keys are 512 at most.
-    Elsewhere both products become float, for which TensorRT has a fused kernel at any length: a block that is int8 in
-    part is slower than either, because each of its Q and DQ is a kernel of its own. Ahead of merges, while every
-    operand has its own pair. Dynamic lengths are judged by the bounds in `meta`. (NVIDIA: queries and keys before the
-    first product, the result of the softmax, and that of the second product are the points to quantize.)
+    stays if it is complete, a Q follows it, the head size is 16, 32 or 64, and queries and keys are at most 512.
+    Otherwise both products become float, for which TensorRT has a fused kernel at any length: a block that is partly
+    int8 is slower than either, because each of its Q and DQ is a kernel of its own. Before merges, while every operand
+    has its own pair. Dynamic lengths are judged by the bounds in `meta`. (NVIDIA: queries and keys before the first
+    product, the result of the softmax, and that of the second product are the points to quantize.)
     """
     reasons = dict(_unfused(model))
     return drop_pairs(model, reasons) if reasons else False
@@ -52,7 +52,7 @@ def unfused(block: Block, missing: list[str], bounds: Mapping[str, int]) -> str 
     """Returns why TensorRT would not fuse a block in int8, None where it would. missing: operands without a pair."""
     between = [op(node) for node in reversed(block.between)]
     if not {*between} <= MASKING | SCALING:
-        return None  # nothing is known of such a block
+        return None  # nothing is known about such a block
     if not only_read_by(block.context.outputs[0], lambda node: node.op_type == Q):
         missing = [*missing, "context"]
     if missing:
@@ -70,6 +70,6 @@ def unfused(block: Block, missing: list[str], bounds: Mapping[str, int]) -> str 
 
 
 def _largest(size: Dim, bounds: Mapping[str, int]) -> int | None:
-    """Returns the largest value of a dimension, None where it is not known."""
-    found = ir.SymbolicDim(size).evaluate(bounds) if isinstance(size, str) else size
-    return found if isinstance(found, int) else None
+    """Returns the largest value of a dimension, None if it is unknown."""
+    largest = ir.SymbolicDim(size).evaluate(bounds) if isinstance(size, str) else size
+    return largest if isinstance(largest, int) else None

@@ -15,7 +15,7 @@ import onnx_ir as ir
 from pipeline.graph.nodes import DQ, Q, commutes, given, op, producer
 from pipeline.graph.view import Dim, View, first_known
 
-POINTS = ("query", "key", "softmax", "value", "output")  # every one of them, or none
+POINTS = ("query", "key", "softmax", "value", "output")  # to be quantized all together, or none
 INT8_HEADS, INT8_LENGTH = (16, 32, 64), 512  # head sizes, and queries and keys at most, of TensorRT's int8 kernels
 BEFORE_SOFTMAX = frozenset({"Add", "Sub", "Mul", "Div", "Where", "Cast", "Clip", "Tanh", "Max", "Min", Q, DQ})
 AFTER_SOFTMAX = frozenset({"Cast", "Dropout", "Where", Q, DQ})
@@ -37,7 +37,7 @@ class Block:
 
     @property
     def quantized(self) -> bool:
-        """Whether any product is meant to be int8; a Q behind the second alone belongs to the layer after it."""
+        """Whether any product is meant to be int8; a Q after the second alone belongs to the next layer."""
         return bool(self.points - {"output"})
 
     @property
@@ -74,12 +74,12 @@ def _block(view: View, scores: ir.Node, softmax: ir.Node, context: ir.Node, betw
 
 
 def mask_adds(view: View) -> frozenset[int]:
-    """Returns the ids of what stands between scores and softmax: sums there are masks, no residuals."""
+    """Returns the ids of the nodes between scores and softmax: sums there are masks, not residual adds."""
     return frozenset(id(node) for block in blocks(view) for node in block.between)
 
 
 def _scores(view: View, softmax: ir.Node) -> tuple[ir.Node | None, tuple[ir.Node, ...]]:
-    """Returns the nearest product of two activations before a softmax, and what is between."""
+    """Returns the nearest product of two activations before a softmax, None if there is none, and what is between."""
     frontier: list[tuple[ir.Value | None, tuple[ir.Node, ...]]] = [(given(softmax, 0), ())]
     for _ in range(LONGEST_CHAIN):
         wider: list[tuple[ir.Value | None, tuple[ir.Node, ...]]] = []
@@ -98,7 +98,7 @@ def _scores(view: View, softmax: ir.Node) -> tuple[ir.Node | None, tuple[ir.Node
 
 
 def _context(view: View, softmax: ir.Node) -> ir.Node | None:
-    """Returns the product of a softmax, as first factor, and an activation."""
+    """Returns the product of a softmax, as first factor, and an activation, None if there is none."""
     values = [softmax.outputs[0]]
     for _ in range(LONGEST_CHAIN):
         wider: list[ir.Value] = []

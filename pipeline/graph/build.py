@@ -33,7 +33,7 @@ def initializer(model: ir.Model, name: str, array: np.ndarray) -> ir.Value:
 def described(
     node: ir.Node, shape: Dims | ir.Shape | None, name: str, dtype: ir.DataType | None = ir.DataType.FLOAT
 ) -> ir.Node:
-    """Returns the node, named as its output is, with what is known of that."""
+    """Returns the node after naming it and its output `name`, and giving the output its shape and type."""
     output = node.outputs[0]
     node.name = output.name = name
     output.shape = None if shape is None else ir.Shape(shape)
@@ -42,12 +42,12 @@ def described(
 
 
 def copy_of(node: ir.Node, inputs: Sequence[ir.Value | None]) -> ir.Node:
-    """Returns the same operator on other inputs; it is not in the graph yet."""
+    """Returns the same operator on other inputs, not yet in the graph."""
     return ir.node(node.op_type, inputs, attributes={a.name: a.value for a in node.attributes.values()})
 
 
 def replace_value(old: ir.Value, new: ir.Value) -> None:
-    """Gives every reader of `old` the value `new`, which takes its name where it is one of the graph's outputs."""
+    """Gives every reader of `old` the value `new`, which also takes its name if it is an output of the graph."""
     name = old.name if old.is_graph_output() else None
     new.type, new.shape = new.type or old.type, new.shape or old.shape
     old.replace_all_uses_with(new, replace_graph_outputs=True)

@@ -1,4 +1,4 @@
-"""The products of a QDQ graph that run in int8, and the stored weights in them. Nothing is changed."""
+"""The products of a QDQ graph that run in int8, and their stored weights; read only."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from pipeline.graph.walks import Path, back
 
 @dataclass(frozen=True)
 class ByteProduct:
-    """A product of two dequantized factors. codes: the stored factor, int8 [N, P, C] (see `as_rows`), None where both
-    are computed at run time.
+    """A product of two dequantized factors. codes: the stored factor, int8 [N, P, C] (see `as_rows`), None if both are
+    computed at run time.
     """
 
     node: ir.Node
@@ -25,7 +25,7 @@ class ByteProduct:
 
 
 def byte_products(model: ir.Model) -> Iterator[ByteProduct]:
-    """Yields every product both of whose factors come from a DequantizeLinear, layout changes aside."""
+    """Yields every product both of whose factors come from DequantizeLinear, layout changes aside."""
     for node in model.graph:
         if node.op_type not in PRODUCTS or len(node.inputs) < 2:
             continue
@@ -41,10 +41,10 @@ def byte_products(model: ir.Model) -> Iterator[ByteProduct]:
 
 
 def as_rows(node: ir.Node, index: int, factor: np.ndarray) -> np.ndarray:
-    """Returns a product's stored factor [N, P, C]: N output channels, P places of the window, C channels of a group.
+    """Returns a product's stored factor as [N, P, C]: N output channels, P places of the window, C channels of a group.
 
-    index: which input it is. A depthwise convolution adds nothing across channels, and its places in 32 bits: every
-    weight is a row of its own, [O·P, 1, 1].
+    index: which input it is. A depthwise convolution sums over no channels, and over places in 32 bits, so every weight
+    is a row of its own, [O·P, 1, 1].
     """
     if node.op_type == "Conv":
         outputs, channels, *window = factor.shape
@@ -64,14 +64,14 @@ def as_rows(node: ir.Node, index: int, factor: np.ndarray) -> np.ndarray:
 
 
 def _codes(path: Path) -> np.ndarray | None:
-    """Returns the int8 values of a stored weight behind its DQ and layout operators, None for an activation."""
+    """Returns the int8 values of a stored weight after its layout operators, None for an activation."""
     assert path.node is not None
-    found = _stored(path.node)
+    codes = _stored(path.node)
     for node in reversed(path.passed):
-        if found is None:
+        if codes is None:
             return None
-        found = _moved(found, node)
-    return found
+        codes = _moved(codes, node)
+    return codes
 
 
 def _stored(dequantize: ir.Node) -> np.ndarray | None:
@@ -95,7 +95,7 @@ def _constant(value: ir.Value | None) -> np.ndarray | None:
 
 
 def _moved(array: np.ndarray, layout: ir.Node) -> np.ndarray | None:
-    """Returns an array after a layout operator, None where the operator's shape is not known."""
+    """Returns an array after a layout operator, None if the operator's output shape is unknown."""
     if layout.op_type == "Transpose":
         order: Any = layout.attributes.get_ints("perm", tuple(range(array.ndim))[::-1])
         return array.transpose(order)

@@ -1,4 +1,4 @@
-"""A graph whose quantizers round a little differently: what another sound runtime could compute."""
+"""A graph whose quantizers round slightly differently, as another correct runtime might."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pipeline.graph.nodes import producer
 from pipeline.graph.pairs import Pair, find_pairs
 from pipeline.graph.passes import graph_pass
 
-STEPS = {ir.DataType.FLOAT: 2.0**-8, ir.DataType.FLOAT16: 2.0**-4}  # of a step: what kernels differ by, times eight
+STEPS = {ir.DataType.FLOAT: 2.0**-8, ir.DataType.FLOAT16: 2.0**-4}  # shares of a step: 8 × what kernels differ by
 
 
 def _exact(model: ir.Model) -> Iterator[Pair]:
-    """Yields a pair of every quantizer of an activation that is not dithered."""
+    """Yields one pair per activation quantizer that is not dithered."""
     seen = set()
     for pair in list(find_pairs(model)):
         before = producer(pair.source)
@@ -30,17 +30,17 @@ def _undithered(model: ir.Model, seed: int) -> Iterator[str]:
 
 @graph_pass(ensures=_undithered, requantizes=True, tolerance=1e-2)
 def dither(model: ir.Model, seed: int) -> bool:
-    """Adds uniform noise of a share of a step before every quantizer of an activation.
+    """Adds uniform noise, a share of a step wide, before every quantizer of an activation.
 
         x → Q(s)     ->     x → Add(· , RandomUniformLike(−d·s, d·s)) → Q(s)
 
     In float32 a value of up to 127 steps carries an error of 1e-5 steps from one operation and some 1e-4 from a
-    LayerNorm or GELU; in fp16 0.06 steps. More of it changes little: see docs of `pipeline.judge.parity`.
+    LayerNorm or GELU; in fp16 0.06 steps. More noise changes little: see `pipeline.judge.parity`.
     """
-    found = list(_exact(model))
-    for number, pair in enumerate(found, start=1):
+    pairs = list(_exact(model))
+    for number, pair in enumerate(pairs, start=1):
         _dither(pair.quantize, float(pair.scale.min()), seed + number)
-    return bool(found)
+    return bool(pairs)
 
 
 def _dither(quantize: ir.Node, scale: float, seed: int) -> None:

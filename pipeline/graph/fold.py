@@ -24,7 +24,7 @@ def fold_transposed_weights(model: ir.Model, node: ir.Node) -> None:
 
         W [N, K] → Transpose → MatMul     ->     W [K, N] → MatMul
 
-    Weights behind a Q/DQ pair are left: `store_int8_weights` does the same on their bytes.
+    Quantized weights stay as they are: `store_int8_weights` does the same to their bytes.
     """
     weight = node.inputs[0]
     assert weight is not None

@@ -22,7 +22,7 @@ ON_THE_WAY |= {"Tile", "Where"}  # from a mask to the softmax
 
 
 def _faults(model: ir.Model) -> Iterator[str]:
-    """Yields what could not be fused: a Cast between a DQ and what it feeds, or between an operator and its Q."""
+    """Yields what prevents fusion: a Cast between a DQ and a product, or between an operator and its Q."""
     kinds = {value.dtype for value in _values(model)}
     if SINGLE in kinds and HALF not in kinds:
         yield "nothing is fp16"
@@ -34,7 +34,7 @@ def _faults(model: ir.Model) -> Iterator[str]:
                 yield f"{source.name} in front of a Q"
         if source is not None and node.op_type == "Cast" and source.op_type == DQ:
             readers = {reader.op_type for reader in node.outputs[0].consumers()}
-            yield from [f"{node.name} behind a DQ"] if readers & {*PRODUCTS} else []
+            yield from [f"{node.name} after a DQ"] if readers & {*PRODUCTS} else []
 
 
 def _values(model: ir.Model) -> list[ir.Value]:
@@ -48,21 +48,21 @@ def half_precision(model: ir.Model) -> bool:
         x → op → Q(s) → DQ(s) → MatMul → y     ->     x → Cast → op → Q(s') → DQ(s') → MatMul → Cast → y
                                                               fp16   fp16     fp16
 
-    A strongly typed network computes in the types that the graph writes, so no Cast may separate a DQ from the product
-    that reads it, nor an operator from the Q behind it: the scales are fp16 as well. A Q that reads an input of the
+    A strongly typed network computes in the types that the graph states, so no Cast may separate a DQ from the product
+    that reads it, nor an operator from the Q after it: the scales are fp16 as well. A Q that reads an input of the
     graph reads it in fp32, with an fp32 scale of the same value, without a Cast.
 
     What fp16 could spoil:
-    LayerNormalization stays one node of fp16 tensors: with stash_type = 1, which is written out here, ONNX defines its
+    LayerNormalization stays one node of fp16 tensors: with stash_type = 1, which is written out here, ONNX computes its
         mean and variance in fp32, whatever the tensors are. Fp32 tensors around it would cost two Casts and the fusion
-        with the residual add in front of it.
-    Softmax stays fp16: it subtracts the maximum first, so nothing in it exceeds 1 but the sum, which is the number of
-        keys at most, and Casts would break the attention block that TensorRT fuses.
+        with the residual add before it.
+    Softmax stays fp16: it subtracts the maximum first, so nothing in it exceeds 1 except the sum, which is at most the
+        number of keys, and Casts would break the attention block that TensorRT fuses.
     Sums over many elements are computed in fp32 between two Casts (`half_types`).
     Masks, constants that reach nothing but a softmax, are raised to −2¹⁵: −3.4e38 is −∞ in fp16, as is −65504 with
         a score of −16, and a row of −∞ has no softmax.
 
-    Behind `half_scales`. Raises InputError for constants beyond 65504. A graph that has fp16 already is left as it is.
+    After `half_scales`. Raises InputError for constants beyond 65504. A graph that has fp16 already stays as it is.
     """
     if any(value.dtype == HALF for value in _values(model)):
         return False  # before anything is inferred: inference gives unknown dimensions new names
@@ -73,7 +73,7 @@ def half_precision(model: ir.Model) -> bool:
     if any(v.dtype == HALF for v in values) or not any(map(is_float, values)):
         return typed.modified
     untyped = [v.name for v in values if v.dtype is None and v.name]
-    assert not untyped, f"the type of {untyped[0]} is not known"
+    assert not untyped, f"the type of {untyped[0]} is unknown"
     _check_scales(model)
     types = Types(model)
     _convert_constants(model, types)
@@ -89,7 +89,7 @@ def _check_scales(model: ir.Model) -> None:
         if node.op_type in (Q, DQ):
             scale = constant(node.inputs[1])
             if not np.array_equal(scale, to_half(scale)):
-                raise ValueError(f"{node.name}: its scale is not a normal number of fp16; `half_scales` comes first")
+                raise ValueError(f"{node.name}: its scale is not a normal fp16 number; run `half_scales` first")
 
 
 def _convert_constants(model: ir.Model, types: Types) -> None:
@@ -124,7 +124,7 @@ def _convert_constants(model: ir.Model, types: Types) -> None:
 
 
 def _in_range(value: ir.Value, array: np.ndarray) -> np.ndarray | None:
-    """Returns a constant in fp16, masks raised to MASKED; None where it does not fit."""
+    """Returns a constant in fp16, masks raised to MASKED; None if it does not fit."""
     if array.size and array.min() < MASKED and only_read_by(value, lambda n: n.op_type == "Softmax", ON_THE_WAY):
         array = np.maximum(array, MASKED)
     with np.errstate(over="ignore"):
@@ -132,7 +132,7 @@ def _in_range(value: ir.Value, array: np.ndarray) -> np.ndarray | None:
 
 
 def _retype(value: ir.Value) -> None:
-    """Makes a tensor fp16, and its operator say so."""
+    """Makes a tensor fp16, in its operator's attributes too."""
     node = value.producer()
     assert node is not None
     value.dtype = HALF
@@ -144,7 +144,7 @@ def _retype(value: ir.Value) -> None:
 
 
 def _cast_operands(model: ir.Model, types: Types) -> None:
-    """Puts a Cast where an operand comes in another type, one for all operands of that type."""
+    """Inserts Casts for operands that come in another type, one per tensor and type."""
     casts: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
     for (node, index), kind in types.wanted.items():
         value = node.inputs[index]

@@ -16,7 +16,7 @@ from pipeline.graph.passes import graph_pass
 from pipeline.graph.walks import pair_above, readers
 
 LARGEST = 65504.0  # of fp16
-SMALLEST = 2.0**-14  # the smallest of fp16 that has all 11 bits
+SMALLEST = 2.0**-14  # the smallest normal number of fp16, with all 11 bits
 LEAST = 2.0**-17  # a step below it would become more than 8 times as coarse
 
 
@@ -35,12 +35,11 @@ def half_scales(model: ir.Model) -> bool:
 
         Q(s) → DQ(s)     ->     Q(s') → DQ(s')          s' = max(round(s), 2⁻¹⁴)
 
-    Ahead of `keep_fused_attention`, which sees what is dropped here, and of `store_int8_weights`: weights are then
-    rounded to multiples of s' themselves, so that nothing is left of the difference between s and s' but the width of
-    the step. It grows by 2⁻¹¹ of itself at most, or to 2⁻¹⁴ in a channel of tiny weights, each of which is then off by
-    2⁻¹⁵ at most: half a step of any channel whose largest weight is 0.0078. A product one of whose operands has no step
-    of 2⁻¹⁷ or more would lose more than 3 of 8 bits everywhere in it; it stays float. Raises InputError for a tensor
-    that reaches beyond fp16.
+    Before `keep_fused_attention`, which sees what is dropped here, and before `store_int8_weights`, which then rounds
+    weights to multiples of s' itself: the only difference is a coarser step. It grows by at most 2⁻¹¹ of itself, or to
+    2⁻¹⁴ in a channel of tiny weights, each of which is then off by at most 2⁻¹⁵: half a step of any channel whose
+    largest weight is 0.0078. A product one of whose operands has no step of 2⁻¹⁷ or more would lose more than 3 of 8
+    bits everywhere in it; it stays float. Raises InputError for a tensor that reaches beyond fp16.
     """
     beyond = [pair for pair in find_pairs(model) if _reach(pair) > LARGEST]
     if beyond:
@@ -66,7 +65,7 @@ def _reach(pair: Pair) -> float:
 
 
 def _too_fine(model: ir.Model) -> dict[str, str]:
-    """Returns {quantizer: why} of the pairs that are too fine for fp16, and of the products' other operands."""
+    """Returns {quantizer: why} for pairs that are too fine for fp16 and for the other operands of their products."""
     reasons: dict[str, str] = {}
     for pair in find_pairs(model):
         step = _coarsest_step(pair)
@@ -79,5 +78,5 @@ def _too_fine(model: ir.Model) -> dict[str, str]:
 
 
 def _coarsest_step(pair: Pair) -> float:
-    """Returns the largest scale; that of a weight by its values, because a channel of zeros has scale 1."""
+    """Returns the largest scale; for a weight from its values, because a channel of zeros has scale 1."""
     return float(scale_of(np.abs(constant(pair.source)).max()) if pair.stored else pair.scale.max())

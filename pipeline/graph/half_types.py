@@ -12,23 +12,23 @@ from pipeline.graph.nodes import DQ, Q, producer
 
 HALF, SINGLE = ir.DataType.FLOAT16, ir.DataType.FLOAT
 
-# Sums over many elements, which leave fp16's range where no element does. LayerNormalization and Softmax are not here.
+# Sums over many elements leave fp16's range even if no element does. LayerNormalization and Softmax are no such case.
 SUMS = frozenset(
     {f"Reduce{name}" for name in ("L1", "L2", "LogSum", "LogSumExp", "Mean", "Prod", "Sum", "SumSquare")}
     | {"CumSum", "GlobalAveragePool", "InstanceNormalization", "LpNormalization"}
 )
 BEFORE_SUM = frozenset({"Mul", "Pow"})  # squares
 AFTER_SUM = frozenset({"Add", "Pow", "Reciprocal", "Sqrt"})  # of a variance and its epsilon
-ANY_FLOAT = frozenset({"Cast", "Shape", "Size"})  # take either type as it comes
+ANY_FLOAT = frozenset({"Cast", "Shape", "Size"})  # take either type
 
 Use = tuple[ir.Node, int]
 
 
 class Types:
-    """The type of every float tensor and of every float operand, before anything is changed.
+    """The type of every float tensor and of every float operand, decided before anything is changed.
 
-    fp16 everywhere, except: the graph's inputs and outputs; operators that have no fp16 form in ONNX (Range, the scales
-    of a Resize); and sums with the squares in front and the root behind them.
+    fp16 everywhere except the graph's inputs and outputs, operands without an fp16 form in ONNX (Range, the scales of a
+    Resize), and sums with the squares before and the root after them.
     """
 
     def __init__(self, model: ir.Model) -> None:
@@ -45,9 +45,9 @@ class Types:
         return SINGLE if node in self._single or not self._has_half(node, "outputs", index) else HALF
 
     def _wanted(self, node: ir.Node, index: int) -> ir.DataType | None:
-        """Returns the type of an operand, None where the operator takes either.
+        """Returns the type of an operand, None if the operator takes either.
 
-        A Q takes its source as it is, with a scale of that type: a Cast in front of it could not be fused.
+        A Q takes its source as it is, with a scale of that type: a Cast before it could not be fused.
         """
         if node.op_type == Q:
             source = node.inputs[0]
@@ -70,7 +70,7 @@ class Types:
 
     @cached_property
     def halves(self) -> list[ir.Value]:
-        """Every tensor that an operator makes in fp16."""
+        """Every tensor that an operator computes in fp16."""
         return [value for value, kind in self.made.items() if kind == HALF]
 
 

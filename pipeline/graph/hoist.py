@@ -29,8 +29,8 @@ def hoist_above_layout(model: ir.Model, pair: Pair, layout: ir.Node) -> None:
         p → Transpose → Q → DQ → op      ->      p → Q → DQ → Transpose → op
 
     Exact: one scale for the whole tensor commutes with any reordering of its elements. The engine then fuses the
-    quantization with `p` and moves int8 instead of float. Where the layout operator has other readers they keep the
-    float original, the quantized copy gets its own.
+    quantization with `p` and moves int8 instead of float. If the layout operator has other readers, they keep the float
+    original and the pair gets a copy.
     """
     above, shape = layout.inputs[0], pair.source.shape
     assert above is not None

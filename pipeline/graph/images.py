@@ -1,4 +1,4 @@
-"""Images stay images where tokens are made of them: whole images are transposed, not rows of pixels."""
+"""Between images and tokens, whole images are transposed instead of rows of pixels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROWS = (0, 2, 1)
 
 
 def _flattenings(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Node]]:
-    """Yields (Reshape, Transpose of rows) where an image becomes tokens, and (Transpose, Reshape) where it is made."""
+    """Yields (Reshape, Transpose) where an image becomes tokens, (Transpose, Reshape) where tokens become an image."""
     for rows in [node for node in model.graph if is_transpose(node, ROWS)]:
         above = producer(rows.inputs[0])
         if above is not None and above.op_type == "Reshape" and _flattens(above.inputs[0], rows.inputs[0]):
@@ -35,8 +35,8 @@ def transpose_images(model: ir.Model, first: ir.Node, second: ir.Node) -> None:
         x [B, C, H, W] → Reshape [B, C, HW] → Transpose → y    ->    x → Transpose [B, H, W, C] → Reshape [B, HW, C] → y
         x [B, HW, C] → Transpose → Reshape [B, C, H, W] → y    ->    x → Reshape [B, H, W, C] → Transpose → y
 
-    Exact: no element changes its place. Runtimes keep a convolution's tensors channels last in memory; the transpose
-    then changes the names of the axes and nothing else, where the reshape of planes forced a copy into planes first.
+    Exact: it is the same permutation. Runtimes keep a convolution's tensors channels last in memory, so the transpose
+    then only renames axes, whereas the reshape of planes forced a copy into planes first.
     """
     nodes = _to_tokens(model, first, second) if first.op_type == "Reshape" else _to_image(model, first, second)
     model.graph.insert_before(second, nodes)
@@ -78,7 +78,7 @@ def _flattens(image: ir.Value | None, planes: ir.Value | None) -> bool:
 
 
 def transpose(x: ir.Value, order: Sequence[int], shape: Dims, name: str) -> ir.Node:
-    """Returns a Transpose node that is not in the graph yet."""
+    """Returns a Transpose node, not yet in the graph."""
     return described(ir.node("Transpose", [x], attributes={"perm": list(order)}), shape, name)
 
 

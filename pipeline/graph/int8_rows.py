@@ -13,7 +13,7 @@ from pipeline.graph.passes import rewrite
 
 
 def _table(gather: ir.Node) -> ir.Node | None:
-    """Returns the DequantizeLinear of the stored int8 table whose rows a Gather reads, None for any other node."""
+    """Returns the DequantizeLinear of the stored int8 table whose rows a Gather reads, None otherwise."""
     if gather.op_type != "Gather" or number(gather, "axis") or gather.outputs[0].is_graph_output():
         return None
     node = producer(gather.inputs[0])
@@ -31,28 +31,28 @@ def _table(gather: ir.Node) -> ir.Node | None:
 
 
 def _lookups(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Node]]:
-    """Yields (Gather, DQ) of every lookup in a table that is dequantized whole."""
+    """Yields (Gather, DQ) for every lookup in a table that is dequantized as a whole."""
     return ((node, table) for node in model.graph if (table := _table(node)) is not None)
 
 
 @rewrite(_lookups)
 def gather_int8_rows(model: ir.Model, gather: ir.Node, dequantize: ir.Node) -> None:
-    """Moves the dequantization of a stored int8 table behind the Gather that reads its rows.
+    """Moves the dequantization of a stored int8 table after the Gather that reads its rows.
 
         W int8 [V, H] → DQ(s [V], axis 0) → Gather(ids) → y
 
             ->     W int8 [V, H] → Gather(ids) → Cast → Mul → y        [*ids, H]
                         s [V, 1] → Gather(ids) ————————↗               [*ids, 1]
 
-    Exact: the same int8 values times the same scales, for the rows that are read: ONNX Runtime would dequantize the
-    whole table at every run. Behind `store_int8_weights`. Left as they are: zero points other than 0, other axes, rows
-    that are an output of the graph.
+    Exact: the same int8 values times the same scales, but only for the rows that are read; ONNX Runtime would
+    dequantize the whole table in every run. After `store_int8_weights`. Tables with a zero point other than 0 or
+    another axis, and rows that are an output of the graph, stay as they are.
     """
     table, ids, old = dequantize.inputs[0], gather.inputs[1], gather.outputs[0]
     assert table is not None and ids is not None
     rows, *inner = constant(table).shape
     ones = [1] * len(inner)
-    # one scale for the whole table, which a table of one row has, is one for each of its rows
+    # a single scale, be it of the whole table or of its only row, becomes one per row
     scale = np.broadcast_to(constant(dequantize.inputs[1]), rows).reshape(rows, *ones)
     scales = initializer(model, f"{str(table.name).removesuffix('_int8')}_scale", np.ascontiguousarray(scale))
 

@@ -1,4 +1,4 @@
-"""Weights stored as int8, in the layout that the matrix kernel reads."""
+"""Weights stored as int8, in the layout that the product reads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _float_weights(model: ir.Model) -> Iterator[tuple[Pair]]:
 
 @rewrite(_float_weights)
 def store_int8_weights(model: ir.Model, pair: Pair) -> None:
-    """Replaces a float weight and its Q by the int8 weight; a Transpose behind the DQ is applied to the stored bytes.
+    """Replaces a float weight and its Q by the int8 weight; a Transpose after the DQ is applied to the stored bytes.
 
         W float [N, K] → Q → DQ(axis 0) → Transpose → MatMul     ->     W int8 [K, N] → DQ(axis 1) → MatMul
         W float [N, C, k, k] → Q → DQ(axis 0) → Conv             ->     W int8 → DQ(axis 0) → Conv

@@ -1,4 +1,4 @@
-"""Int8 1×1 convolutions as matrix products, for runtimes with better int8 kernels for these than for convolutions."""
+"""int8 1×1 convolutions as matrix products, for runtimes whose int8 kernels are better for these."""
 
 from __future__ import annotations
 

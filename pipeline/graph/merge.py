@@ -1,4 +1,4 @@
-"""One Q/DQ pair a tensor."""
+"""One Q/DQ pair per tensor."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.graph.passes import rewrite
 
 
 def _equal_pairs(model: ir.Model) -> Iterator[tuple[Pair, Pair]]:
-    """Yields (first, other) of every two pairs on the same tensor with the same scale."""
+    """Yields (first, other) for every further pair on the same tensor with the same scale."""
     first: dict[tuple[int, bytes, int | None], Pair] = {}
     for pair in list(find_pairs(model)):
         key = (id(pair.source), pair.scale.tobytes() + pair.zero_point.tobytes(), pair.axis)

@@ -2,10 +2,10 @@
 
     x → Q → DQ → MatMul(W)     ->     x / s → Q → DQ → MatMul(s · W)          s [C], one factor per channel
 
-Exact in float. The division costs nothing where it can be folded into the operator that makes x and nothing else reads
-x: a LayerNormalization, a linear layer or convolution, or the value projection of an attention block, whose channels
-pass through the product with the probabilities untouched. Elsewhere, a residual add reading x for one, it becomes a
-multiplication in front of the Q.
+Exact in float. The division is free if nothing else reads x and it can be folded into the operator that computes x: a
+LayerNormalization, a linear layer or convolution, or the value projection of an attention block, whose channels pass
+through the product with the probabilities untouched. Otherwise, say if a residual add reads x too, it becomes a
+multiplication before the Q.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pipeline.graph.pairs import Pair, find_pairs, pairs_of
 from pipeline.graph.passes import graph_pass
 from pipeline.graph.walks import back, only_read_by
 
-# Decibels of quantization noise that a migration must save: a fold is free, a multiplication costs time.
+# Decibels of quantization noise that a migration must save: a fold is free, but a multiplication costs time.
 LEAST_GAIN = {"fold": 0.1, "multiply": 1.0}
 MOVED = "moved"  # meta of the model, not written to files: what was migrated
 READERS = frozenset({"MatMul", "Gemm", "Conv"})
@@ -58,7 +58,7 @@ class _Reader:
         return constant(self.weight).ndim - 2 if self.node.op_type == "Conv" else 0
 
     def array(self) -> np.ndarray:
-        """Returns the weights as [N, C, T], [C, 1, T] for a depthwise convolution."""
+        """Returns the weights as [N, C, T], or [C, 1, T] for a depthwise convolution."""
         stored = constant(self.weight)
         return stored.reshape(*stored.shape[:2], -1)
 
@@ -69,7 +69,7 @@ class _Reader:
 
 @dataclass(frozen=True)
 class _Fold:
-    """Where a division can go: the values whose first axis are the channels, and quantizers in between."""
+    """Where a division can go: the values whose first axis is the channels, and the pairs in between."""
 
     name: str
     values: tuple[ir.Value, ...]
@@ -89,23 +89,23 @@ def _unusable(model: ir.Model, channels: Mapping[str, ChannelStatistic]) -> Iter
 
 @graph_pass(ensures=_unusable, requantizes=True, tolerance=1e-5)
 def migrate_outliers(model: ir.Model, channels: Mapping[str, ChannelStatistic]) -> bool:
-    """Divides tensors where that reduces the quantization error that `channels` predict; `migrations` tells which.
+    """Divides tensors if that reduces the quantization error that `channels` predict; `migrations` tells which.
 
         LayerNorm(g, b) → Q → DQ → MatMul(W)     ->     LayerNorm(g / s, b / s) → Q → DQ → MatMul(s · W)
         x → Q → DQ → MatMul(W)                   ->     x → Mul(1 / s) → Q → DQ → MatMul(s · W)
 
-    channels: {quantizer: statistic per channel} of the tensors as they were, so none is divided twice. Scales are not
-    touched: whoever sets them takes the divided tensors'.
+    channels: {quantizer: statistic per channel} of the original tensors, so none is divided twice. Scales stay: the
+    caller sets those of the divided tensors.
     """
     before = migrations(model)
     done = {name for migration in before for name in migration.quantizers}
-    made = list(_migrate(model, {name: c for name, c in channels.items() if name not in done}))
-    model.meta[MOVED] = [*before, *made]
-    return bool(made)
+    new = list(_migrate(model, {name: c for name, c in channels.items() if name not in done}))
+    model.meta[MOVED] = [*before, *new]
+    return bool(new)
 
 
 def _migrate(model: ir.Model, channels: Mapping[str, ChannelStatistic]) -> Iterator[Moved]:
-    """Yields the migrations while it makes them."""
+    """Yields each migration after applying it."""
     for root, readers in list(_groups(model, channels)):
         weights = [r.array() for r in readers]
         fold = _fold(root, readers, channels)
@@ -126,7 +126,7 @@ def _migrate(model: ir.Model, channels: Mapping[str, ChannelStatistic]) -> Itera
 
 
 def _groups(model: ir.Model, channels: Mapping[str, ChannelStatistic]) -> Iterator[tuple[ir.Value, list[_Reader]]]:
-    """Yields (tensor, its readers): the tensor as it is made, before any layout operator on the way to a reader."""
+    """Yields (tensor, its readers): the tensor as computed, before any layout operator on the way to a reader."""
     groups: dict[int, tuple[ir.Value, list[_Reader]]] = {}
     for pair in find_pairs(model):
         reader = _reader(pair, channels) if pair.name in channels else None
@@ -150,9 +150,9 @@ def _reader(pair: Pair, channels: Mapping[str, ChannelStatistic]) -> _Reader | N
 
 
 def _stored(value: ir.Value | None) -> ir.Value | None:
-    """Returns the initializer [N, C, …] behind a weight: through its Q/DQ pair and the transpose of a linear layer.
+    """Returns the initializer [N, C, …] that a weight comes from, past its Q/DQ pair and a linear layer's transpose.
 
-    None for a weight that something else reads on the way, and for one that is stored in another layout.
+    None if something else reads it on the way, or if it is stored in another layout.
     """
     path = back(value, lambda node: node.op_type in (Q, DQ, "Transpose"))
     on_the_way = [value, *(node.inputs[0] for node in path.passed)]
@@ -162,7 +162,7 @@ def _stored(value: ir.Value | None) -> ir.Value | None:
         return None
     rank = len(path.end.const_value.shape)
     transposed = any(node.op_type == "Transpose" for node in path.passed)
-    return path.end if rank > 2 or (rank == 2 and transposed) else None  # [C, N] stored as it is read: not ours
+    return path.end if rank > 2 or (rank == 2 and transposed) else None  # untransposed, it is [C, N]
 
 
 def _root(value: ir.Value) -> ir.Value:
@@ -171,27 +171,27 @@ def _root(value: ir.Value) -> ir.Value:
 
 
 def _fold(root: ir.Value, readers: list[_Reader], channels: Mapping[str, ChannelStatistic]) -> _Fold | None:
-    """Returns where the division of `root` can go, None where something else reads it or its producer."""
+    """Returns where the division of `root` can go, None if other operators read it or its producer cannot take it."""
     node = root.producer()
     if node is None or not _read_only_by(root, {id(r.pair.quantize) for r in readers}):
         return None
     count = channels[readers[0].pair.name].channels
     if node.op_type == "MatMul":
-        found = _through_attention(node, channels)
+        fold = _through_attention(node, channels)
     elif node.op_type == "LayerNormalization":
-        found = _Fold(node.name or "", tuple(v for v in node.inputs[1:3] if v is not None))
+        fold = _Fold(node.name or "", tuple(v for v in node.inputs[1:3] if v is not None))
     else:
-        found = _linear(root)
-    usable = found is not None and all(
+        fold = _linear(root)
+    usable = fold is not None and all(
         v.const_value is not None and tuple(v.const_value.shape)[:1] == (count,) and len(v.uses()) == 1
-        for v in found.values
+        for v in fold.values
     )
-    return found if usable else None
+    return fold if usable else None
 
 
-def _linear(made: ir.Value) -> _Fold | None:
-    """Returns the weight and bias of the linear layer or convolution that makes a value."""
-    node = made.producer()
+def _linear(output: ir.Value) -> _Fold | None:
+    """Returns the weight and bias of the linear layer or convolution that computes `output`, else None."""
+    node = output.producer()
     if node is None:
         return None
     if node.op_type == "Conv":
@@ -210,7 +210,7 @@ def _linear(made: ir.Value) -> _Fold | None:
 
 
 def _through_attention(product: ir.Node, channels: Mapping[str, ChannelStatistic]) -> _Fold | None:
-    """Returns the value projection behind probabilities × values [B, H, S, T] × [B, H, T, D]."""
+    """Returns the value projection of probabilities × values, [B, H, S, T] × [B, H, T, D], None if it cannot fold."""
     value = product.inputs[1]
     between: tuple[Pair, ...] = ()
     node = producer(value)
@@ -229,23 +229,23 @@ def _through_attention(product: ir.Node, channels: Mapping[str, ChannelStatistic
 
 
 def _read_only_by(value: ir.Value, readers: set[int]) -> bool:
-    """Returns whether only these nodes read a value, directly or behind layout operators."""
+    """Returns whether only these nodes, given by id, read a value, directly or through layout operators."""
     return only_read_by(value, lambda node: id(node) in readers or node.op_type == "Shape", empty=True)
 
 
 def _insert_multiplications(model: ir.Model, readers: list[_Reader], factors: np.ndarray) -> None:
-    made: dict[tuple[int, str], ir.Value] = {}
+    products: dict[tuple[int, str], ir.Value] = {}
     for reader in readers:
         source, quantize = reader.pair.source, reader.pair.quantize
         key = (id(source), reader.node.op_type)
-        if key not in made:
+        if key not in products:
             shape = (-1, *(1,) * reader.spatial)
             name = f"{reader.pair.name.removesuffix('._input_quantizer')}.migration"
             inverse = initializer(model, name, (1.0 / factors).astype(np.float32).reshape(shape))
             node = described(ir.node("Mul", [source, inverse]), source.shape, f"{name}/Mul")
             model.graph.insert_before(quantize, node)
-            made[key] = node.outputs[0]
-        quantize.replace_input_with(0, made[key])
+            products[key] = node.outputs[0]
+        quantize.replace_input_with(0, products[key])
 
 
 def _scale(value: ir.Value, factors: np.ndarray, axis: int) -> None:

@@ -1,4 +1,4 @@
-"""Operators in the form they had in opset 17, a function each: it rewrites one node or says why it cannot."""
+"""Operators in the form they had in opset 17, one function each, which rewrites a node or returns why it cannot."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Rule = Callable[[ir.Model, ir.Node], "str | None"]
 def gelu(model: ir.Model, node: ir.Node) -> str | None:
     """x · ½ · (1 + erf(x/√2)); with approximate = "tanh" x · ½ · (1 + tanh(√(2/π)·(x + 0.044715·x³))).
 
-    In the order in which PyTorch's exporter used to write it, which is the one that TensorRT's fusions look for.
+    In the order that PyTorch's exporter used to write, which TensorRT's fusions look for.
     """
     x, old, count = node.inputs[0], node.outputs[0], 0
     assert x is not None
@@ -50,14 +50,14 @@ def reduction(model: ir.Model, node: ir.Node) -> str | None:
         if axes.const_value is None:
             return "its axes are computed at run time"
         listed = [int(axis) for axis in axes.const_value.numpy()]
-        if listed:  # none: all axes, which is what absence means
+        if listed:  # an empty list means all axes, as does no attribute
             node.attributes["axes"] = ir.AttrInt64s("axes", listed)
     node.resize_inputs(1)
     return None
 
 
 def split(model: ir.Model, node: ir.Node) -> str | None:
-    """The length of every part instead of their number; the last part is the shorter one."""
+    """The length of every part instead of their number; the last part may be shorter."""
     count = node.attributes.get_int("num_outputs", 0)
     node.attributes.pop("num_outputs", None)
     if not count or given(node, 1) is not None:
@@ -65,7 +65,7 @@ def split(model: ir.Model, node: ir.Node) -> str | None:
     dims = _dims(node.inputs[0])
     length = dims[node.attributes.get_int("axis", 0)] if dims is not None else None
     if not isinstance(length, int):
-        return "the length that it splits is not known"
+        return "the length that it splits is unknown"
     part = -(-length // count)
     lengths = [part] * (count - 1) + [length - part * (count - 1)]
     node.resize_inputs(2)
@@ -80,7 +80,7 @@ def pad(model: ir.Model, node: ir.Node) -> str | None:
     axes, pads, dims = node.inputs[3], node.inputs[1], _dims(node.inputs[0])
     if axes is not None:
         if axes.const_value is None or pads is None or pads.const_value is None or dims is None:
-            return "its axes or pads are computed at run time, or its rank is not known"
+            return "its axes or pads are computed at run time, or its rank is unknown"
         begins, ends = pads.const_value.numpy().reshape(2, -1)
         places = [int(a) % len(dims) for a in axes.const_value.numpy()]
         whole = np.zeros((2, len(dims)), np.int64)
@@ -97,7 +97,7 @@ def resize(model: ir.Model, node: ir.Node) -> str | None:
     dims = _dims(node.inputs[0])
     axes = [axis % len(dims) for axis in node.attributes.get_ints("axes", ())] if dims is not None else []
     if not axes or node.attributes.get_string("coordinate_transformation_mode", "") == "tf_crop_and_resize":
-        return "its rank is not known, or it crops"
+        return "its rank is unknown, or it crops"
     for index, whole in ((2, [1.0] * len(dims or ())), (3, list(dims or ()))):
         value = given(node, index)
         if value is None:
@@ -110,7 +110,7 @@ def resize(model: ir.Model, node: ir.Node) -> str | None:
         for axis, number in zip(axes, array, strict=True):
             whole[axis] = number
         if not all(isinstance(n, (int, float, np.number)) for n in whole):
-            return "the lengths of the axes that stay are not known"
+            return "the lengths of the axes that stay are unknown"
         node.replace_input_with(index, initializer(model, f"{node.name}.all_axes", np.array(whole, array.dtype)))
     node.attributes.pop("axes")
     return None

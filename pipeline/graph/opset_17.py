@@ -1,4 +1,4 @@
-"""The graph in opset 17, the last one that TensorRT 8.6 documents."""
+"""The graph in opset 17, the latest that TensorRT 8.6 documents."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipeline.graph.passes import graph_pass
 OPSET, IR_VERSION = 17, 8
 PAIR = (Q, DQ)
 
-# What came with later opsets and changes nothing at this value.
+# Attributes of later opsets, and the value at which they change nothing.
 WITHOUT_EFFECT: dict[tuple[str, str], Any] = {
     ("AveragePool", "dilations"): 1,
     ("Cast", "saturate"): 1,
@@ -33,7 +33,7 @@ WITHOUT_EFFECT: dict[tuple[str, str], Any] = {
     ("Resize", "antialias"): 0,
     ("Resize", "keep_aspect_ratio_policy"): "stretch",
 }
-# What the operator's form in opset 17 does not tell: values that an attribute got later, and another meaning.
+# What the schemas of opset 17 do not tell: values that an attribute got later, and operators that changed meaning.
 LATER_VALUES = {
     ("Pad", "mode"): ("wrap",),
     ("Resize", "coordinate_transformation_mode"): ("half_pixel_symmetric",),
@@ -50,15 +50,15 @@ def _newer(model: ir.Model) -> Iterator[str]:
 
 @graph_pass(ensures=_newer, tolerance=1e-6)
 def opset_17(model: ir.Model) -> bool:
-    """Rewrites operators that came or changed after opset 17 to what means the same there.
+    """Rewrites operators that are newer than opset 17, or changed since, to equivalents there.
 
         x → Gelu → y                         ->     x → Div(√2) → Erf → Add(1) → Mul(x) → Mul(0.5) → y
         ReduceMean(x, axes) → y              ->     ReduceMean<axes>(x) → y, and other reductions likewise
         Split<num_outputs>, Pad(axes), Resize<axes>      ->     Split(x, lengths), Pad, Resize of all axes
         Q, DQ per channel without an axis    ->     with the axis: TensorRT's parsers disagree on what absence means
 
-    Exact, Gelu up to float rounding. LayerNormalization is in opset 17 and stays one node. Raises InputError, naming
-    every one, for operators without such a form. The model comes out in IR version 8, that of the time.
+    Exact, Gelu up to float rounding. LayerNormalization is in opset 17 and stays one node. Raises InputError naming
+    every operator without an equivalent. The result has IR version 8, which belongs to opset 17.
     """
     version = model.opset_imports.get("", 0)
     explicit = [_write_out(model, node) for node in model.graph if node.op_type in PAIR]
@@ -70,7 +70,7 @@ def opset_17(model: ir.Model) -> bool:
         rule = RULES.get(node.op_type) if node.domain == "" else None
         if rule is not None and (fault := rule(model, node)):
             faults[node] = fault
-    common.RemoveUnusedNodesPass()(model)  # what is not there needs no form
+    common.RemoveUnusedNodesPass()(model)  # unused operators need no older form
     faults.update({node: fault for node in model.graph if node not in faults and (fault := _fault(node))})
     if faults:
         listed = "\n".join(f"  {node.name} ({node.op_type}): {fault}" for node, fault in faults.items())
@@ -83,7 +83,7 @@ def opset_17(model: ir.Model) -> bool:
 
 
 def _write_out(model: ir.Model, node: ir.Node) -> bool:
-    """Gives a Q or DQ the inputs and attributes that its defaults stand for; returns whether any was missing."""
+    """Writes out the defaults of a Q or DQ as inputs and attributes; returns whether any was missing."""
     scale = node.inputs[1]
     if scale is None or scale.const_value is None:
         return False
@@ -99,7 +99,7 @@ def _write_out(model: ir.Model, node: ir.Node) -> bool:
 
 
 def _drop_defaults(node: ir.Node) -> None:
-    """Removes attributes of later opsets that say what opset 17 does anyway."""
+    """Removes attributes of later opsets whose value is what opset 17 does anyway."""
     for name, attribute in list(node.attributes.items()):
         value = WITHOUT_EFFECT.get((node.op_type, name))
         values = attribute.value if isinstance(attribute.value, (list, tuple)) else (attribute.value,)
@@ -108,7 +108,7 @@ def _drop_defaults(node: ir.Node) -> None:
 
 
 def _fault(node: ir.Node) -> str | None:
-    """Returns why a node is not one of opset 17, None for one that is, and for other domains' operators."""
+    """Returns why a node is not valid in opset 17, None if it is or belongs to another domain."""
     if node.domain not in ("", "ai.onnx"):
         return None
     if any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()):
@@ -123,7 +123,7 @@ def _fault(node: ir.Node) -> str | None:
     if later:
         return f"{', '.join(later)} came later"
     if len(node.inputs) > schema.max_input:
-        return f"it took {schema.max_input} inputs, here it has {len(node.inputs)}"
+        return f"it took at most {schema.max_input} inputs, here it has {len(node.inputs)}"
     for (op_type, name), values in LATER_VALUES.items():
         if op_type == node.op_type and node.attributes.get_string(name, "") in values:
             return f"{name} = {node.attributes.get_string(name)} came later"

@@ -27,7 +27,7 @@ class Pair:
 
     @property
     def name(self) -> str:
-        """The first of its quantizers."""
+        """The name of its first quantizer."""
         return self.names[0]
 
     @property
@@ -39,12 +39,12 @@ class Pair:
 
     @property
     def output(self) -> ir.Value:
-        """The float tensor behind the DQ."""
+        """The float tensor that the DQ computes."""
         return self.dequantize.outputs[0]
 
     @property
     def stored(self) -> bool:
-        """Whether it is on a weight."""
+        """Whether it quantizes a stored weight."""
         return self.source.const_value is not None
 
     @property
@@ -75,7 +75,7 @@ class Pair:
 
 
 def find_pairs(model: ir.Model) -> Iterator[Pair]:
-    """Yields every Q/DQ pair in graph order; a DQ on stored int8 weights has no Q and is not a pair."""
+    """Yields every Q/DQ pair in graph order; a DQ of stored int8 weights has no Q and is not a pair."""
     for node in model.graph:
         if node.op_type == Q:
             yield from pairs_of(node)
@@ -108,7 +108,7 @@ def keep_pairs(model: ir.Model, enabled: set[str]) -> bool:
 
 
 def _foreign(model: ir.Model, scales: Mapping[str, np.ndarray]) -> Iterator[str]:
-    """Yields the quantizers whose nodes have another scale or zero point than their own."""
+    """Yields one sentence per quantizer whose nodes have another scale or zero point than its own."""
     for pair in find_pairs(model):
         name = pair.name
         own = [model.graph.initializers.get(f"{name}.{kind}") for kind in ("scale", "zero_point")]
@@ -157,19 +157,19 @@ def insert_pair(model: ir.Model, names: tuple[str, ...], source: ir.Value, like:
 
 
 def drop_pairs(model: ir.Model, reasons: Mapping[str, str]) -> bool:
-    """Removes the pairs of some quantizers, {quantizer: why}, which `dropped` tells afterwards."""
+    """Removes the pairs of some quantizers, {quantizer: why}, noted for `dropped`; returns whether there were any."""
     present = {name for pair in find_pairs(model) for name in pair.names}
     model.meta[DROPPED] = {**dropped(model), **reasons}
     return keep_pairs(model, present - set(reasons)).modified
 
 
 def dropped(model: ir.Model) -> dict[str, str]:
-    """Returns {quantizer: why} of what passes dropped."""
+    """Returns {quantizer: why} for everything that passes dropped."""
     return dict(model.meta.get(DROPPED, {}))
 
 
 def scales_of(model: ir.Model) -> dict[str, np.ndarray]:
-    """Returns {quantizer: float32 scale} as a graph has them, also of weights that are stored as int8."""
+    """Returns {quantizer: float32 scale} of a graph, including weights that are stored as int8."""
     return {
         name: constant(node.inputs[1]).astype(np.float32)
         for node in model.graph

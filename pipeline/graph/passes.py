@@ -2,8 +2,8 @@
 
     model, modified = merge_equal_pairs(model)
 
-A pass works in place and says whether it changed anything; where it did not, the file would have the same bytes. It is
-drawn `before -> after` in its docstring, and checks what it promises. A second run finds nothing to do. Written as
+A pass works in place and says whether it changed anything; if not, the file would have the same bytes. It is drawn
+`before -> after` in its docstring, and checks what it promises. A second run finds nothing to do. Written as
 
     @rewrite(_equal_pairs)                               what is done to each match, until nothing matches
     def merge_equal_pairs(model, kept, other): ...
@@ -27,7 +27,7 @@ P = ParamSpec("P")
 Edit = Callable[Concatenate[ir.Model, P], bool]
 Condition = Callable[Concatenate[ir.Model, P], Iterable[str]]
 
-MOST_SWEEPS = 100  # more than the operators that anything moves past
+MOST_SWEEPS = 100  # more than the number of operators that anything moves past
 
 
 class Result(NamedTuple):
@@ -42,10 +42,10 @@ class Result(NamedTuple):
 
 @dataclass(frozen=True)
 class GraphPass(Generic[P]):
-    """An edit with what holds behind it.
+    """An edit with its post-condition.
 
-    ensures: yields a sentence for each fault that the edit left, whether it changed the graph or not. requantizes:
-    whether it changes what is rounded, or how: outputs are then compared without Q/DQ. tolerance: by how much they may
+    ensures: yields one sentence per fault that the edit left, whether it changed the graph or not. requantizes: whether
+    it changes what is rounded, or how; tests then compare outputs without Q/DQ. tolerance: by how much outputs may
     differ, as a share of the largest; 0: bit for bit.
     """
 
@@ -73,16 +73,16 @@ class GraphPass(Generic[P]):
 def graph_pass(
     *, ensures: Condition[P], requantizes: bool = False, tolerance: float = 0.0
 ) -> Callable[[Edit[P]], GraphPass[P]]:
-    """Returns the decorator that makes a pass of an edit."""
+    """Returns the decorator that turns an edit of the whole graph into a pass."""
     return lambda edit: GraphPass(edit.__name__, edit, ensures, requantizes, tolerance)
 
 
 def rewrite(
     matches: Callable[[ir.Model], Iterable[tuple[Any, ...]]], *, tolerance: float = 0.0
 ) -> Callable[[Callable[..., None]], GraphPass[[]]]:
-    """Returns the decorator that makes a pass of what is done to one match.
+    """Returns the decorator that turns an edit of one match into a pass.
 
-    matches: yields the places, (node or pair, …), while they are rewritten; none is left.
+    matches: yields the places, (node or pair, …), while they are rewritten, until none is left.
     """
 
     def left(model: ir.Model) -> Iterator[str]:
@@ -91,11 +91,11 @@ def rewrite(
     def of_one(edit: Callable[..., None]) -> GraphPass[[]]:
         def every(model: ir.Model) -> bool:
             for sweep in range(MOST_SWEEPS):
-                found = False
+                matched = False
                 for match in matches(model):
                     edit(model, *match)
-                    found = True
-                if not found:
+                    matched = True
+                if not matched:
                     return sweep > 0
                 common.RemoveUnusedNodesPass()(model)  # what nothing reads any more would match again
             return True
@@ -112,13 +112,13 @@ def _interface(model: ir.Model) -> list[list[str]]:
 
 
 def _faults(model: ir.Model) -> Iterator[str]:
-    """Yields what no graph may have: a value that is read before it is made, a name given twice."""
+    """Yields what no graph may have: a value that is read before it is computed, a name given twice."""
     graph = model.graph
-    made = {*graph.inputs, *graph.initializers.values()}
+    known = {*graph.inputs, *graph.initializers.values()}
     for node in graph:
-        early = (value for value in node.inputs if value is not None and value not in made)
-        yield from (f"{node.name} reads {value.name}, which nothing before it makes" for value in early)
-        made.update(node.outputs)
-    yield from (f"the output {value.name} is made by nothing" for value in graph.outputs if value not in made)
-    for kind, names in (("values", (v.name for v in made)), ("operators", (n.name for n in graph))):
+        early = (value for value in node.inputs if value is not None and value not in known)
+        yield from (f"{node.name} reads {value.name}, which nothing before it computes" for value in early)
+        known.update(node.outputs)
+    yield from (f"nothing computes the output {value.name}" for value in graph.outputs if value not in known)
+    for kind, names in (("values", (v.name for v in known)), ("operators", (n.name for n in graph))):
         yield from (f"{count} {kind} are named {name}" for name, count in Counter(names).items() if name and count > 1)

@@ -1,4 +1,4 @@
-"""Int8 products that are right on processors without VNNI."""
+"""int8 products that are right on processors without VNNI."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def _saturating(model: ir.Model) -> Iterator[str]:
 
 @graph_pass(ensures=_saturating, requantizes=True)
 def saturation_free(model: ir.Model) -> bool:
-    """Raises weight scales until no pair of products can leave 16 bits; products of two activations become float.
+    """Raises weight scales until no pair of products can exceed 16 bits; products of two activations become float.
 
         W → Q(s) → DQ(s) → MatMul          ->     W → Q(s′) → DQ(s′) → MatMul,    s′ ≥ s per output channel
         x → Q → DQ → MatMul ← DQ ← Q ← y   ->     x → MatMul ← y
 
-    Before `store_int8_weights`, which rounds. What bounds s′ is `saturation.bounded_scale`; tables and other weights
-    that are in no product keep their scale.
+    Before `store_int8_weights`, which rounds. s′ is `saturation.bounded_scale`; tables and other weights that no
+    product reads keep their scale.
     """
     changed = keep_activation_products_float(model).modified
     for pair in list(find_pairs(model)):
@@ -47,7 +47,7 @@ def _of_activations(model: ir.Model) -> list[ir.Node]:
 
 @graph_pass(ensures=lambda model: (f"{node.name} is still int8" for node in _of_activations(model)), requantizes=True)
 def keep_activation_products_float(model: ir.Model) -> bool:
-    """Removes the pairs in front of products of two activations; `dropped` tells which and why.
+    """Removes the pairs before products of two activations; `dropped` tells which and why.
 
     x → Q → DQ → MatMul ← DQ ← Q ← y     ->     x → MatMul ← y
     """
@@ -57,7 +57,7 @@ def keep_activation_products_float(model: ir.Model) -> bool:
 
 
 def _bound(model: ir.Model, pair: Pair) -> bool:
-    """Gives a weight's pair the least scale at which its products cannot saturate; returns whether that is another."""
+    """Gives a weight's pair the least scale at which its products cannot saturate; returns whether that changed it."""
     weight, scale = constant(pair.source), np.atleast_1d(pair.scale)
     bounded = scale
     for node, index, order in _readers(pair.output, tuple(range(weight.ndim))):
@@ -75,11 +75,11 @@ def _bound(model: ir.Model, pair: Pair) -> bool:
 
 def _readers(value: ir.Value, order: tuple[int, ...]) -> list[tuple[ir.Node, int, tuple[int, ...]]]:
     """Returns the products that read a weight, which of their inputs it is, and the order of its axes there."""
-    found = []
+    products = []
     for use in value.uses():
         if use.node.op_type in PRODUCTS and use.idx < 2:
-            found.append((use.node, use.idx, order))
+            products.append((use.node, use.idx, order))
         elif use.node.op_type == "Transpose":
             perm = use.node.attributes["perm"].as_ints()
-            found += _readers(use.node.outputs[0], tuple(order[axis] for axis in perm))
-    return found
+            products += _readers(use.node.outputs[0], tuple(order[axis] for axis in perm))
+    return products

@@ -1,4 +1,4 @@
-"""Which int8 products of a QDQ graph may saturate on processors without VNNI (see `pipeline.graph.saturation`)."""
+"""Which int8 products of a QDQ graph may saturate on processors without VNNI; see `pipeline.graph.saturation`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from pipeline.graph.byte_products import byte_products
 
 @dataclass(frozen=True)
 class Risk:
-    """One int8 product. channels: those of its output channels that may saturate, of `outputs`; worst: the largest pair
-    of weights, None where both factors are computed at run time.
-    """
+    """One int8 product and how far its sums may saturate."""
 
     node: ir.Node
-    channels: int
-    outputs: int
-    worst: int | None
+    channels: int  # output channels that may saturate
+    outputs: int  # output channels
+    worst: int | None  # the largest |w₁| + |w₂|, None if both factors are computed at run time
 
     @property
     def may_saturate(self) -> bool:
@@ -34,13 +32,13 @@ class Risk:
 
 
 def risks(model: ir.Model) -> list[Risk]:
-    """Returns a row for every int8 product, the worst first."""
-    found = []
+    """Returns one risk per int8 product, the worst first."""
+    unsorted = []
     for product in byte_products(model):
         if product.codes is None:
-            found.append(Risk(product.node, 0, 0, None))
+            unsorted.append(Risk(product.node, 0, 0, None))
             continue
         largest = saturation.pair_sums(product.codes).max(1)
         over = int((largest > saturation.LIMIT).sum())
-        found.append(Risk(product.node, over, len(largest), int(largest.max(initial=0))))
-    return sorted(found, key=lambda risk: (risk.worst is not None, -(risk.worst or 0)))
+        unsorted.append(Risk(product.node, over, len(largest), int(largest.max(initial=0))))
+    return sorted(unsorted, key=lambda risk: (risk.worst is not None, -(risk.worst or 0)))

@@ -26,7 +26,7 @@ def _passable(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Node]]:
 
 @rewrite(_passable)
 def sink_transposes(model: ir.Model, above: ir.Node, reader: ir.Node) -> None:
-    """Computes on channels-last tensors what does not care where the channels are.
+    """Computes on channels-last tensors what does not depend on where the channels are.
 
         x → Transpose(0, 3, 1, 2) → op → y                           ->    x → op → Transpose(0, 3, 1, 2) → y
         x → Transpose(0, 3, 1, 2) → Transpose(0, 2, 3, 1) → y        ->    x → y
@@ -52,10 +52,10 @@ def sink_transposes(model: ir.Model, above: ir.Node, reader: ir.Node) -> None:
 
 
 def _can_pass(above: ir.Node, reader: ir.Node) -> bool:
-    """Returns whether a reader can compute with its channels last, without another transpose in its place."""
+    """Returns whether a reader can compute with its channels last without needing another transpose."""
     first, output = above.inputs[0], reader.outputs[0]
     assert first is not None
-    if is_transpose(reader, TO_CHANNELS_LAST):  # they cancel, if that does not give one value two names
+    if is_transpose(reader, TO_CHANNELS_LAST):  # they cancel, unless that gives one value two names
         return not (output.is_graph_output() and (first.producer() is None or first.is_graph_output()))
     if output.shape is None or len(output.shape) != 4:
         return False
@@ -68,7 +68,7 @@ def _can_pass(above: ir.Node, reader: ir.Node) -> bool:
 
 
 def _channels_last_inputs(model: ir.Model, above: ir.Node, reader: ir.Node) -> list[ir.Value | None]:
-    """Returns what the reader takes when its images are channels last."""
+    """Returns the reader's inputs with images channels last."""
     if reader.op_type in TWO_OPERANDS:
         return [_channels_last(model, value) for value in reader.inputs]
     if reader.op_type == "Resize":
@@ -80,7 +80,7 @@ def _channels_last_inputs(model: ir.Model, above: ir.Node, reader: ir.Node) -> l
 
 
 def _has_channels_last(value: ir.Value | None) -> bool:
-    """Returns whether an operand can be had with its channels last without another transpose."""
+    """Returns whether an operand is available with its channels last without another transpose."""
     if value is None or value.const_value is None:
         return is_transpose(producer(value), TO_CHANNELS_FIRST)
     array = value.const_value.numpy()
@@ -98,7 +98,7 @@ def _channels_last(model: ir.Model, value: ir.Value | None) -> ir.Value | None:
 
 
 def _factors(above: ir.Node, resize: ir.Node) -> np.ndarray | None:
-    """Returns the scales of a Resize by axis, channels last; None unless height and width grow by known factors."""
+    """Returns the scales of a Resize per axis, channels last; None unless height and width change by known factors."""
     last, output = above.inputs[0], resize.outputs[0]
     if last is None or last.shape is None or output.shape is None or "axes" in resize.attributes:
         return None
@@ -108,4 +108,4 @@ def _factors(above: ir.Node, resize: ir.Node) -> np.ndarray | None:
     height, width, to_height, to_width = (int(d) for d in sizes)  # type: ignore[arg-type]
     scales = np.array([1, to_height / height, to_width / width, 1], dtype=np.float32)
     exact = np.array_equal(scales[1:3] * (height, width), (to_height, to_width))
-    return scales if exact else None  # sizes that no float32 factor gives exactly
+    return scales if exact else None  # no float32 factor gives these sizes exactly

@@ -1,4 +1,4 @@
-"""Q/DQ below the operators that only move data, directly in front of what computes with them."""
+"""Q/DQ below the operators that only move data, directly before what computes with them."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def _above(model: ir.Model) -> Iterator[str]:
 
 @graph_pass(ensures=_above)
 def sink_below_layout(model: ir.Model) -> bool:
-    """Moves pairs down through layout operators, one copy to each reader; stored weights are transposed instead.
+    """Moves pairs down through layout operators, one copy per reader; stored weights are transposed instead.
 
         p → Q → DQ → Transpose → MatMul                ->     p → Transpose → Q → DQ → MatMul
         W [N, K] → Q → DQ(axis 0) → Transpose → MatMul     ->     W [K, N] → Q → DQ(axis 1) → MatMul
 
     Exact. The opposite of `hoist_above_layout`: TensorRT's int8 attention wants both operands of a product straight
-    from their DQ, and moves a Q back to the operator in front of a transpose by itself.
+    from their DQ, and moves a Q back to the operator before a transpose by itself.
     """
     moved = False
     for pair in list(find_pairs(model)):
@@ -43,7 +43,7 @@ def sink_below_layout(model: ir.Model) -> bool:
     moved |= _join_transposes(model)
     if moved:
         common.RemoveUnusedNodesPass()(model)
-        common.NameFixPass()(model)  # a pair with several readers is there several times
+        common.NameFixPass()(model)  # a pair with several readers now exists several times
     return moved
 
 
@@ -52,12 +52,12 @@ def _can_rise(node: ir.Node, pair: Pair) -> bool:
     if not is_layout(node) or node.outputs[0].is_graph_output():
         return False
     if node.inputs[0] is not pair.output:
-        return False  # reads the tensor as a shape
+        return False  # it reads the tensor as a shape
     return pair.axis is None or (node.op_type == "Transpose" and "perm" in node.attributes)
 
 
 def _step_down(model: ir.Model, pair: Pair, layout: ir.Node) -> Pair:
-    """Returns the pair that stands below a layout operator now, in place of its reader."""
+    """Returns the pair after moving it below a layout operator that reads it."""
     order = layout.attributes.get_ints("perm") if layout.op_type == "Transpose" else None
     source = pair.source
     if order is not None and pair.stored:
@@ -78,7 +78,7 @@ def _step_down(model: ir.Model, pair: Pair, layout: ir.Node) -> Pair:
 
 
 def _join_transposes(model: ir.Model) -> bool:
-    """Makes one of two transposes in a row:  x → Transpose(p) → Transpose(q) → y   ->   x → Transpose(p[q]) → y."""
+    """Joins two transposes in a row:  x → Transpose(p) → Transpose(q) → y   ->   x → Transpose(p[q]) → y."""
     joined = False
     for node in model.graph:
         above = producer(node.inputs[0]) if node.op_type == "Transpose" else None
@@ -86,7 +86,7 @@ def _join_transposes(model: ir.Model) -> bool:
             continue
         first, second = (numbers(n, "perm") for n in (above, node))
         if first is None or second is None:
-            continue  # reversed axes, however many there are
+            continue  # without perm all axes are reversed, however many there are
         node.attributes["perm"] = ir.AttrInt64s("perm", [first[i] for i in second])
         node.replace_input_with(0, above.inputs[0])
         joined = True

@@ -1,4 +1,4 @@
-"""From the exporter's graph to one that a person reads in Netron."""
+"""From the exporter's graph to one that a person can read in Netron."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pipeline.graph.pairs import QUANTIZER
 from pipeline.graph.passes import graph_pass
 
 SCOPES = "pkg.torch.onnx.name_scopes"
-# Of onnxscript's rules: three are for operators that no float model has, and SlicesSplit, which reads the whole graph
-# again at every node, took half the time of all.
+# Of onnxscript's rules: three are for operators that float models lack, and SlicesSplit, which reads the whole graph
+# again at every node, took half of the total time.
 LEFT_OUT = {"SlicesSplit", "NormalizePadFormatConvInteger", "FuseConvIntegerPad", "RemoveOptionalBiasFromQLinearConv"}
 
 
@@ -30,9 +30,9 @@ def tidy(model: ir.Model) -> bool:
 
         node_7: x → Shape → Gather → Unsqueeze → Concat → Reshape(x) → y     ->     encoder/Reshape: x → Reshape → y
 
-    A graph without the exporter's notes is tidy already, and would lose the names that were made of them.
-    onnxscript's own optimizer also merges initializers of equal value: a bias of zeros then carries the name of some
-    other layer, and two quantizers with the same scale become one. So its passes are called here without that one.
+    A graph without the exporter's notes is tidy already, and would lose the names that came from them.
+    onnxscript's own optimizer also merges initializers of equal value: a bias of zeros then has the name of some other
+    layer, and two quantizers with the same scale become one. So its passes are called here without that one.
     """
     from onnxscript import optimizer, rewriter
 
@@ -64,9 +64,9 @@ def tidy(model: ir.Model) -> bool:
 
 
 def name_by_module(model: ir.Model) -> None:
-    """Names nodes '<module path>/<operator>', their outputs alike, and constants after the node that reads them.
+    """Names nodes and their outputs '<module path>/<operator>', and constants after the node that reads them.
 
-    What the exporter wrote beside each node is removed: stack traces with file names of the exporting machine.
+    The exporter's notes on each node are removed: stack traces with file names of the exporting machine.
     """
     seen: Counter[str] = Counter()
     fixed = {id(v) for v in (*model.graph.inputs, *model.graph.outputs)}

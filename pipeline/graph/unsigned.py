@@ -15,7 +15,7 @@ from pipeline.graph.walks import back, only_read_by
 
 
 def _signed(model: ir.Model) -> Iterator[tuple[Pair]]:
-    """Yields the int8 pairs of activations that are better unsigned."""
+    """Yields the int8 pairs of activations, except those that only feed products of two activations."""
     for pair in list(find_pairs(model)):
         if pair.axis is not None or pair.stored or pair.zero_point.dtype != np.int8:
             continue  # a weight, or unsigned already
@@ -30,7 +30,7 @@ def unsigned_activations(model: ir.Model, pair: Pair) -> None:
         Q(s, 0: int8) → DQ(s, 0: int8)     ->     Q(s, 128: uint8) → DQ(s, 128: uint8)
 
     Exactly equivalent: round(x/s) + 128 saturated to [0, 255] is round(x/s) saturated to [−128, 127], plus 128. CPU
-    instructions (VNNI) multiply unsigned by signed bytes, so this is the form that runtimes have kernels for. Both
+    instructions (VNNI) multiply unsigned by signed bytes, so runtimes have kernels for this form. Both
     operands of a product of two activations (attention) stay signed: a zero point there would need sums over the
     other operand at run time, for which OpenVINO falls back to float.
     """

@@ -25,7 +25,7 @@ HALF = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 
 
 class Use(NamedTuple):
-    """A reader of a value and which of its inputs that is."""
+    """A reader of a value, and which of its inputs that is."""
 
     node: ir.Node
     slot: int
@@ -33,14 +33,14 @@ class Use(NamedTuple):
 
 @dataclass(frozen=True)
 class Reach:
-    """Where a value goes, also behind operators that commute with Q and DQ."""
+    """Where a value goes, past operators that commute with Q and DQ."""
 
     uses: tuple[Use, ...]
-    outputs: tuple[ir.Value, ...]  # of the graph, or of the body that the value lives in
+    outputs: tuple[ir.Value, ...]  # of the graph, or of the body that the value belongs to
 
 
 class View:
-    """One graph with the bodies of its If, Loop and Scan nodes. Nothing in it is changed or copied."""
+    """One graph with the bodies of its If, Loop and Scan nodes, neither changed nor copied."""
 
     def __init__(
         self, model: ir.Model, *, bytes: int = 0, external: tuple[str, ...] = (), inference: str | None = None
@@ -48,7 +48,7 @@ class View:
         self.model = model
         self.bytes = bytes  # of the file and its external data
         self.external = external  # names of the data files
-        self.inference = inference  # why shapes could not be inferred
+        self.inference = inference  # why shapes could not be inferred, None if they were
         self.nodes = tuple(RecursiveGraphIterator(model.graph))
         self.opset = int(model.opset_imports.get("", model.opset_imports.get("ai.onnx", 0)))
         self.outputs = frozenset(id(value) for value in model.graph.outputs)
@@ -61,27 +61,27 @@ class View:
         self._int8 = frozenset(id(n) for n in self.of(*PRODUCTS) if all(map(self.dequantizers, self.operands(n))))
 
     def of(self, *types: str) -> list[ir.Node]:
-        """Returns the nodes of some types, in graph order within a type."""
+        """Returns the nodes of some types, in graph order within each type."""
         return [node for name in types for node in self._by_op.get(name, ())]
 
     def label(self, node: ir.Node) -> str:
-        """Returns the node's name, or what stands in for a name that the file leaves out."""
+        """Returns the node's name, or a substitute if the file gives none."""
         names = (node.name, *(value.name for value in node.outputs))
         return next((name for name in names if name), f"{node.op_type} #{self._index[id(node)]}")
 
     def dims(self, value: ir.Value | None) -> tuple[Dim, ...] | None:
-        """Returns the shape, None where not even the rank is known."""
+        """Returns the shape, None if not even the rank is known."""
         tensor = self.tensor(value)
         shape = tensor.shape if tensor is not None else None if value is None else value.shape
         return None if shape is None else tuple(d if isinstance(d, int) else _symbol(d.value) for d in shape)
 
     def dtype(self, value: ir.Value | None) -> ir.DataType | None:
-        """Returns the element type, None where it is unknown."""
+        """Returns the element type, None if it is unknown."""
         tensor = self.tensor(value)
         return tensor.dtype if tensor is not None else None if value is None else value.dtype
 
     def tensor(self, value: ir.Value | None) -> ir.TensorProtocol | None:
-        """Returns the stored tensor of an initializer or a Constant node, None for anything that is computed."""
+        """Returns the stored tensor of an initializer or a Constant node, None for a computed value."""
         if value is None or value.const_value is not None or maker(value) != "Constant":
             return None if value is None else value.const_value
         try:
@@ -101,7 +101,7 @@ class View:
         return self._arrays[id(value)]
 
     def is_constant(self, value: ir.Value | None) -> bool:
-        """Returns whether a value is known when the engine is built: stored, or computed from what is stored."""
+        """Returns whether a value is known when the engine is built: stored, or computed from stored ones."""
         return value is not None and (value.const_value is not None or id(value) in self._constants)
 
     def operands(self, node: ir.Node) -> tuple[ir.Value | None, ir.Value | None]:
@@ -113,7 +113,7 @@ class View:
         return back(value, through)
 
     def dequantizers(self, value: ir.Value | None) -> tuple[ir.Node, ...]:
-        """Returns the DQ that a value comes from, several for a Concat of quantized parts, none for a float value."""
+        """Returns the DQ nodes that a value comes from: several for a Concat of quantized parts, none for a float."""
         node = self.back(value).node
         if node is None:
             return ()
@@ -146,7 +146,7 @@ class View:
         return Reach(tuple(uses), tuple(outputs))
 
     def reaches(self, value: ir.Value, *types: str) -> bool:
-        """Returns whether an operator of one of these types reads the value, also behind layout operators."""
+        """Returns whether an operator of one of these types reads the value, past operators that commute with Q/DQ."""
         return any(op(use.node) in types for use in self.reach(value).uses)
 
     def values(self) -> Iterator[ir.Value]:
@@ -158,21 +158,21 @@ class View:
 
 
 def _symbol(name: str | None) -> str | None:
-    """Returns a dimension's name, None for those that shape inference numbers: they say nothing."""
+    """Returns a dimension's name, None for the numbered ones of shape inference, which say nothing."""
     return None if name is None or name.startswith("unk__") else name
 
 
 def first_known(*dims: Dim) -> Dim:
-    """Returns a number where there is one, else a symbol, else None."""
+    """Returns the first number, else the first symbol, else None."""
     return next((d for kind in (int, str) for d in dims if isinstance(d, kind)), None)
 
 
 def _constants(nodes: tuple[ir.Node, ...]) -> frozenset[int]:
-    """Returns the ids of the results that follow from stored tensors alone."""
-    found: set[int] = set()
+    """Returns the ids of the values that are computed from stored tensors alone."""
+    constants: set[int] = set()
     for node in nodes:
         inputs = [value for value in node.inputs if value is not None]
-        known = all(value.const_value is not None or id(value) in found for value in inputs)
+        known = all(value.const_value is not None or id(value) in constants for value in inputs)
         if op(node) == "Constant" or (inputs and known and op(node) not in NEVER_FOLDED):
-            found.update(map(id, node.outputs))
-    return frozenset(found)
+            constants.update(map(id, node.outputs))
+    return frozenset(constants)

@@ -20,7 +20,7 @@ class Path:
 
     @property
     def node(self) -> ir.Node | None:
-        """The operator at which the walk stopped; None: at an input, an initializer or nothing."""
+        """The operator at which the walk stopped, None for an input, an initializer or an absent value."""
         return producer(self.end)
 
 
@@ -34,7 +34,7 @@ def back(value: ir.Value | None, through: Callable[[ir.Node], bool] = is_layout)
 
 
 def pair_above(value: ir.Value | None) -> Pair | None:
-    """Returns the pair that a tensor comes from, layout operators aside; None where it is not quantized."""
+    """Returns the pair that a tensor comes from, layout operators aside; None if it is not quantized."""
     dequantize = back(value).node
     if dequantize is None or dequantize.op_type != DQ:
         return None
@@ -45,7 +45,7 @@ def pair_above(value: ir.Value | None) -> Pair | None:
 
 
 def readers(value: ir.Value) -> Iterator[ir.Node]:
-    """Yields the operators that read a tensor, those behind layout operators instead of these."""
+    """Yields the operators that read a tensor; instead of a layout operator, its readers."""
     for node in value.consumers():
         if is_layout(node):
             yield from readers(node.outputs[0])
@@ -56,9 +56,9 @@ def readers(value: ir.Value) -> Iterator[ir.Node]:
 def only_read_by(
     value: ir.Value, accepts: Callable[[ir.Node], bool], through: Collection[str] = LAYOUT, *, empty: bool = False
 ) -> bool:
-    """Returns whether all that reads a tensor is accepted, directly or behind operators that may be on the way.
+    """Returns whether `accepts` holds for every reader of a tensor, directly or past the operators in `through`.
 
-    An output of the graph is read by anybody. empty: the answer for a tensor that nothing reads.
+    Anybody may read an output of the graph. empty: the answer for a tensor that nothing reads.
     """
     if value.is_graph_output():
         return False

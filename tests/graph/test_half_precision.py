@@ -173,7 +173,7 @@ agraph (float[N, 4] x) => (float[N, 4] y) {
 
 def test_scales_that_were_not_made_for_fp16_are_an_error() -> None:
     model = linear([0.5] * 4)
-    with pytest.raises(ValueError, match="`half_scales` comes first"):
+    with pytest.raises(ValueError, match="run `half_scales` first"):
         to_fp16(model)
 
 
@@ -448,4 +448,4 @@ def test_the_post_condition_sees_a_cast_in_front_of_a_product() -> None:
     cast.outputs[0].dtype, cast.outputs[0].name = HALF, "extra"
     model.graph.insert_before(product, cast)
     product.replace_input_with(0, cast.outputs[0])
-    assert list(to_fp16.ensures(model)) == ["extra behind a DQ"]
+    assert list(to_fp16.ensures(model)) == ["extra after a DQ"]

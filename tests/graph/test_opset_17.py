@@ -191,5 +191,5 @@ def test_every_operator_without_a_form_is_in_one_message() -> None:
 
 def test_a_split_of_unknown_length_is_refused() -> None:
     text = "agraph (float[N, 4] x) => (float[A, 4] y, float[B, 4] z) { y, z = Split<axis = 0, num_outputs = 2>(x) }"
-    with pytest.raises(InputError, match="the length that it splits is not known"):
+    with pytest.raises(InputError, match="the length that it splits is unknown"):
         opset_17(typed(text))

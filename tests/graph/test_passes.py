@@ -132,8 +132,8 @@ def _retyped(model: ir.Model) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_dangling, "reads ghost, which nothing before it makes"),
-        (_early, "which nothing before it makes"),
+        (_dangling, "reads ghost, which nothing before it computes"),
+        (_early, "which nothing before it computes"),
         (_doubled, "2 operators are named"),
         (_renamed, "inputs and outputs were"),
         (_retyped, "inputs and outputs were"),
