@@ -57,7 +57,9 @@ class ChannelStatistic:
         try:
             check_floats(x)
             if not all(-x.ndim <= a < x.ndim for a in np.atleast_1d(axis)) or channels_along(x, axis) != self.channels:
-                raise UnusableValues(f"of shape {tuple(x.shape)} lacks {self.channels} channels along axis {axis}")
+                raise UnusableValues(
+                    f"of shape {tuple(x.shape)} does not have {self.channels} channels along axis {axis}"
+                )
             self._grow(channel_amax(x, axis))
         except UnusableValues as fault:
             raise CalibrationError(f"{label}: a batch {fault}. Nothing of it was counted.") from None

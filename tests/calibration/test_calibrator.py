@@ -186,6 +186,8 @@ def test_a_batch_with_other_channels_is_refused_by_name() -> None:
     calibrator = HistogramCalibrator(name="input")
     calibrator.channel_axis = -1
     calibrator.collect(torch.ones(3, 4))
-    with pytest.raises(CalibrationError, match=r"quantizer 'input': a batch of shape \(3, 5\) lacks 4 channels"):
+    with pytest.raises(
+        CalibrationError, match=r"quantizer 'input': a batch of shape \(3, 5\) does not have 4 channels"
+    ):
         calibrator.collect(torch.ones(3, 5))
     assert calibrator.channels is not None and calibrator.channels.elements == 12

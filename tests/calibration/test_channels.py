@@ -278,10 +278,10 @@ UNUSABLE: dict[str, tuple[Any, Axis, str]] = {
     "sparse": (torch.eye(3).to_sparse(), -1, "not a dense tensor"),
     "no values": (torch.ones(2, 3, device="meta"), -1, "not a dense tensor"),
     "list": ([[1.0, 2.0, 3.0]], -1, "list"),
-    "other channels": (np.ones((3, 4), np.float32), -1, "shape (3, 4) lacks 3 channels along axis -1"),
-    "no such axis": (np.ones((3, 3), np.float32), 2, "lacks 3 channels along axis 2"),
-    "no such axes": (np.ones((3, 3), np.float32), (1, 3), "lacks 3 channels along axis (1, 3)"),
-    "scalar": (np.ones((), np.float32), -1, "lacks 3 channels"),
+    "other channels": (np.ones((3, 4), np.float32), -1, "shape (3, 4) does not have 3 channels along axis -1"),
+    "no such axis": (np.ones((3, 3), np.float32), 2, "does not have 3 channels along axis 2"),
+    "no such axes": (np.ones((3, 3), np.float32), (1, 3), "does not have 3 channels along axis (1, 3)"),
+    "scalar": (np.ones((), np.float32), -1, "does not have 3 channels"),
 }
 
 
