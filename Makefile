@@ -12,7 +12,7 @@ OPTIONS := $(MODEL) $(if $(CHECKPOINT),--checkpoint $(call quoted,$(CHECKPOINT))
            $(if $(BACKEND),--backend '$(BACKEND)') $(if $(PRECISION),--set tensorrt.precision='$(PRECISION)') \
            $(if $(CALIBRATION),--calibration '$(CALIBRATION)') $(ARGS)
 
-.PHONY: engine check bench bound bench-build bench-parity compare place bench-calibration scaling tables status doctor gpu-test lint test clean
+.PHONY: engine check bench bound bench-build bench-parity compare place bench-calibration scaling tables status doctor gpu-test lint test campaign clean
 .DEFAULT_GOAL := engine
 
 engine: $(VENV)/ready      ## checkpoint -> verified int8 engine in exports/$(MODEL)/
@@ -63,6 +63,9 @@ lint: $(VENV)/ready
 
 test: lint                 ## lint, types and every test, a process for every core
 	@$(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
+
+campaign: $(VENV)/ready    ## twenty minutes of kills, races, flipped bytes, faulty engines, damaged files, odd checkpoints
+	@PYTHONPATH=tests $(VENV)/bin/python -m campaign $(ARGS)
 
 clean:                     ## remove artifacts, keep the environment
 	@find exports -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +

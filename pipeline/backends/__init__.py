@@ -90,9 +90,6 @@ class Backend(Protocol):
     def command(self, qdq_onnx: Path, area: Path, recipe: Recipe) -> list[str]:
         """Returns the command line, as arguments, that builds the engine elsewhere; only with BUILT_ELSEWHERE."""
 
-    def checks(self, qdq_onnx: Path, recipe: Recipe) -> list[list[str]]:
-        """Returns command lines that show the graph and compare the engine's outputs; only with BUILT_ELSEWHERE."""
-
     def lint_target(self, recipe: Recipe) -> str:
         """Returns the target to lint the QDQ graph for."""
 

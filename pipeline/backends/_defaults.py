@@ -34,8 +34,3 @@ def command(qdq_onnx: Path, area: Path, recipe: Recipe) -> list[str]:
 def lint_target(recipe: Recipe) -> str:
     """Returns whose rules the QDQ graph is held to: a CPU's."""
     return "cpu"
-
-
-def checks(qdq_onnx: Path, recipe: Recipe) -> list[list[str]]:
-    """No commands: there is nothing to look into elsewhere."""
-    return []

@@ -26,7 +26,6 @@ settings = _defaults.settings
 precisions = _defaults.precisions
 float_graph = _defaults.float_graph
 command = _defaults.command
-checks = _defaults.checks
 lint_target = _defaults.lint_target
 
 # --- placement and dialect (read by the lower stage) ---

@@ -215,23 +215,6 @@ def command(qdq_onnx: Path, area: Path, recipe: Recipe) -> list[str]:
     return trtexec(qdq_onnx, area / plans.PLAN, recipe)
 
 
-def checks(qdq_onnx: Path, recipe: Recipe) -> list[list[str]]:
-    """Returns Polygraphy's command lines that list the graph's layers, and run it by TensorRT and ONNX Runtime."""
-    inputs = shapes.inputs_of(qdq_onnx)
-    whole = shapes.spanning(shapes.profiles(inputs, recipe.shapes))
-    limits = [
-        word
-        for which, option in enumerate(("--trt-min-shapes", "--trt-opt-shapes", "--trt-max-shapes"))
-        for word in (option, *(f"{name}:{list(limit[which])}".replace(" ", "") for name, limit in whole.items()))
-    ]
-    typing = ["--int8", "--fp16"] if target(recipe) == "8.6" else ["--strongly-typed"]
-    opened = limits if any(shapes.DYNAMIC in shape for shape in inputs.values()) else []
-    return [
-        ["polygraphy", "inspect", "model", str(qdq_onnx), "--show", "layers"],
-        ["polygraphy", "run", str(qdq_onnx), "--trt", "--onnxrt", *typing, *opened],
-    ]
-
-
 def trtexec(qdq: Path, plan: Path, recipe: Recipe) -> list[str]:
     """Returns the command that builds a plan from the QDQ graph by TensorRT's own tool, as a list of arguments.
 

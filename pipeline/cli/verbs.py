@@ -340,7 +340,7 @@ def gpu_test(
 ) -> None:
     """Build, check and time every engine of a pack on this machine's GPU; exit 1 where a target is missed.
 
-    Beside numpy and tensorrt it needs polygraphy onnx pydantic typer pyyaml pillow, and neither torch nor ONNX Runtime.
+    Beside numpy and tensorrt it needs onnx pydantic typer pyyaml pillow, and neither torch nor ONNX Runtime.
     """
     from pipeline.bench.gpu_test import guard as guarding
 

@@ -1,15 +1,15 @@
-"""A linter for QDQ ONNX graphs: what TensorRT refuses, what is slow there, and what CPUs may compute wrong.
+"""A linter of QDQ ONNX graphs: what TensorRT refuses, what is slow there, and what CPUs may compute wrong.
 
-`lint(path) -> Report` takes any QDQ ONNX file and needs onnx, onnx-ir and numpy. In this folder:
+`lint(path) -> Report` takes any QDQ ONNX file and needs onnx, onnx-ir and numpy. What is in this folder:
 
     load        file -> graph with shapes, or InputError
     quantizers  scale, zero point and axis of Q and DQ
-    rules/      the rules Q00 to Q41, one small function each, registered by a decorator
-    coverage, pairs, attention, residual, gelu      the facts reported beside the findings
+    rules/      the rules Q00 to Q41, one small function each, found by themselves
+    coverage, pairs, attention, residual, gelu      the facts beside the findings
     text        the lines to print
 
-The rules build on `graph.nodes` (one operator), `graph.view` (who reads and computes a value, constants, walks past
-what commutes with Q/DQ) and `graph.blocks` (attention).
+What the rules stand on is the graph's own: `graph.nodes` (one operator), `graph.view` (who reads and makes a value,
+constants, walks past what commutes with Q/DQ) and `graph.blocks` (attention).
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ PACKAGES = {"onnx": "onnx", "onnx_ir": "onnx-ir"}
 def lint(path: Path | str, target: str = ALL) -> Report:
     """Returns what the rules find in an ONNX file, for "8.6", "10" (TensorRT 10 and 11), "cpu" or "all".
 
-    Raises InputError for a file that is not an ONNX model and for an unknown target, BackendUnavailable if onnx or
-    onnx-ir does not import.
+    Raises InputError for a file that is no ONNX model and for an unknown target, BackendUnavailable where onnx or
+    onnx-ir is not installed.
     """
     targets = _targets(target)
     for package, name in PACKAGES.items():
@@ -70,7 +70,7 @@ def _report(file: str, view: View, targets: tuple[Target, ...]) -> Report:
     from pipeline.lint.coverage import coverage
     from pipeline.lint.pairs import unfused
 
-    products = risks(view.model) if "cpu" in targets else None  # nothing else reads the weights
+    products = risks(view.model) if "cpu" in targets else None  # it alone reads the weights
     return Report(
         file=file,
         targets=targets,
@@ -82,7 +82,7 @@ def _report(file: str, view: View, targets: tuple[Target, ...]) -> Report:
         coverage=coverage(view),
         unfused=tuple(unfused(view)),
         attention=tuple(attention(view, targets)),
-        residual=residual.counts(residual.residuals(view, mask_adds(view))),
+        residual=residual.counts(list(residual.residuals(view, mask_adds(view)))),
         saturation=None if products is None else _saturation(view, products),
     )
 

@@ -1,4 +1,4 @@
-"""What TensorRT makes of an attention block: one int8 kernel, one fp16 kernel, or several kernels."""
+"""What TensorRT does with an attention block: one int8 kernel, one fp16 kernel, or several."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ HALF_HEADS, HALF_STEP = range(16, 257), 8
 
 
 def late_scaling(view: View, block: Block) -> ir.Node | None:
-    """Returns the multiplication or division by a constant between scores and softmax, None if there is none."""
+    """Returns the product or quotient by a constant between scores and softmax."""
     scaling = (n for n in block.between if op(n) in ("Mul", "Div") and any(map(view.is_constant, n.inputs)))
     return next(scaling, None)
 
 
 def late_transpose(view: View, block: Block) -> ir.Node | None:
-    """Returns the Transpose between the key's DQ and the scores, None if there is none."""
+    """Returns the Transpose between the key's DQ and the scores."""
     return next((node for node in view.back(given(block.scores, 1)).passed if op(node) == "Transpose"), None)
 
 
 def too_large(block: Block) -> list[str]:
-    """Returns one phrase per size that no fused int8 attention supports; unknown sizes pass."""
+    """Returns the sizes for which there is no fused int8 attention; what is not known is let pass."""
     faults = []
     if isinstance(block.head_size, int) and block.head_size not in INT8_HEADS:
         faults.append(f"head size {block.head_size} is not 16, 32 or 64")
@@ -61,17 +61,17 @@ def attention(view: View, targets: Sequence[Target]) -> Iterator[Attention]:
 
 
 def _faults(view: View, block: Block) -> list[str]:
-    """Returns one phrase per obstacle to a single fused kernel."""
+    """Returns what keeps TensorRT from one fused kernel."""
     if not block.quantized:
         size = block.head_size
         fits = not isinstance(size, int) or (size in HALF_HEADS and size % HALF_STEP == 0)
-        return [] if fits else [f"head size {size} is not a multiple of 8 from 16 to 256"]
+        return [] if fits else [f"head size {size} is no multiple of 8 from 16 to 256"]
     faults = [f"no Q/DQ at {', '.join(block.missing)}"] if block.missing else []
     faults += too_large(block)
     if any(op(node) == Q for node in block.between):
         faults.append("Q/DQ between the scores and the softmax")
     if late_scaling(view, block) is not None:
-        faults.append("scaled after the scores instead of before Q")
+        faults.append("scaled behind the scores instead of before Q")
     if late_transpose(view, block) is not None:
         faults.append("Transpose between the key's DQ and the scores")
     return faults

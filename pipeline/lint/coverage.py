@@ -1,4 +1,4 @@
-"""int8 coverage: the share of multiply-accumulates both of whose factors come from DQ."""
+"""int8 coverage: the share of multiply-accumulates whose two factors come from DQ."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pipeline.graph.view import Dim, View, first_known
 from pipeline.lint.findings import Coverage
 
 Dims = tuple[Dim, ...]
-STAND_IN = 128  # for an unknown dimension that is not a batch
+STAND_IN = 128  # for a dimension that is neither known nor a batch
 
 
 def coverage(view: View) -> Coverage:
     """Returns the multiply-accumulates of one call, in int8 and in float.
 
-    An unknown dimension counts as 1 if it is the first of a tensor or has the name of an input's first, which makes it
-    a batch; any other counts as 128. The result says what was assumed, and lists the operators of unknown rank, which
-    are not counted. A loop's body counts once.
+    A dimension that is not known counts as 1 where it is the first of a tensor or called like the first of an input: a
+    batch. Every other one counts as 128. Which were open is part of the result. Operators of unknown rank are not
+    counted and listed. A loop's body counts once.
     """
     batch = {dims[0] for value in view.model.graph.inputs if (dims := view.dims(value)) and isinstance(dims[0], str)}
     assumed: dict[str, int] = {}
@@ -34,10 +34,10 @@ def coverage(view: View) -> Coverage:
         open_dims = {_name(i, d): 1 if d in batch or (d is None and not i) else STAND_IN for i, d in _open(factors)}
         assumed |= open_dims
         macs.append((node, prod(d if isinstance(d, int) else open_dims[_name(i, d)] for i, d in enumerate(factors))))
-    in_float = [(view.label(node), count) for node, count in macs if not view.runs_int8(node)]
+    in_float = [(view.label(node), found) for node, found in macs if not view.runs_int8(node)]
     return Coverage(
-        int8_macs=sum(count for node, count in macs if view.runs_int8(node)),
-        float_macs=sum(count for _, count in in_float),
+        int8_macs=sum(found for node, found in macs if view.runs_int8(node)),
+        float_macs=sum(found for _, found in in_float),
         float_nodes=tuple(sorted(in_float, key=lambda row: -row[1])),
         assumed=dict(sorted(assumed.items())),
         uncounted=tuple(uncounted),
@@ -53,13 +53,15 @@ def _name(index: int, dim: Dim) -> str:
 
 
 def _factors(view: View, node: ir.Node) -> Dims | None:
-    """Returns the sizes whose product is the number of multiply-accumulates, None if a shape is missing.
+    """Returns the sizes whose product is the number of multiply-accumulates, None where a shape is missing.
 
-    By operator, starting with the first dimension of the tensor named first:
+    By operator, the output's first dimension being the first:
 
         Conv            output · C_in / g · kernel      weights [C_out, C_in / g, kernel]
         ConvTranspose   input · C_out / g · kernel      weights [C_in, C_out / g, kernel]
-        MatMul, Gemm    output · K, sizes from whichever tensor knows them
+        MatMul          output · K, sizes from whichever tensor knows them
+
+    Gemm is as MatMul.
     """
     left, right = (view.dims(value) for value in view.operands(node))
     result = view.dims(node.outputs[0])

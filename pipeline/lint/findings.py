@@ -1,4 +1,4 @@
-"""The linter's results as frozen values: findings, and the facts beside them. Needs no package."""
+"""What the linter says, as frozen values: findings, and the facts beside them. Needs no package."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SEVERITIES: dict[Severity, str] = {"E": "error", "W": "warning", "I": "info"}  #
 
 @dataclass(frozen=True)
 class Place:
-    """Where a finding is. node: its name, None for the whole graph."""
+    """Where a finding is: a node of the file, or None for the whole graph."""
 
     node: str | None
     detail: str = ""
@@ -27,7 +27,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Finding:
-    """Every place that breaks one rule, at one severity and for the same targets."""
+    """Everything that one rule found at one severity, for the same targets."""
 
     rule: str
     severity: Severity
@@ -38,7 +38,7 @@ class Finding:
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        """Names of the nodes; a nameless one goes by its first output."""
+        """Names of the nodes; one without a name goes by its first output."""
         return tuple(dict.fromkeys(place.node for place in self.places if place.node is not None))
 
 
@@ -49,12 +49,12 @@ class Coverage:
     int8_macs: int
     float_macs: int
     float_nodes: tuple[tuple[str, int], ...]  # what stays float, the largest first
-    assumed: Mapping[str, int]  # unknown dimension -> the size assumed for it
+    assumed: Mapping[str, int]  # dimension -> the number it was counted with
     uncounted: tuple[str, ...]  # operators whose shapes are unknown
 
     @property
     def share(self) -> float | None:
-        """int8 / all, None if nothing could be counted."""
+        """int8 / all, None where nothing could be counted."""
         total = self.int8_macs + self.float_macs
         return self.int8_macs / total if total else None
 
@@ -76,17 +76,17 @@ class Attention:
     head_size: Dim
     queries: Dim  # S_q
     keys: Dim  # S_kv
-    quantized: tuple[str, ...]  # which of blocks.POINTS
+    quantized: tuple[str, ...]  # of the five places of the pattern
     verdict: Literal["int8 fused", "fp16 fused", "broken"]
     why: str
 
 
 @dataclass(frozen=True)
 class Saturation:
-    """int8 matrix products and convolutions on processors that add pairs of products in 16 bits."""
+    """Int8 products on processors that add pairs of them in 16 bits."""
 
     products: int
-    may_saturate: tuple[str, ...]  # names of nodes, the worst first
+    may_saturate: tuple[str, ...]  # their nodes, the worst first
 
 
 @dataclass(frozen=True)

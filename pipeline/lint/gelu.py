@@ -12,12 +12,12 @@ from pipeline.graph.walks import back
 
 
 def inside_gelu(view: View) -> Iterator[tuple[ir.Node, ir.Node]]:
-    """Yields (Q, the Erf or Tanh) for every pair inside a chain of either formula, factors in any order:
+    """Yields (Q, the Erf or Tanh) of every pair inside a chain, by either formula, the factors in any order:
 
         x / √2 → Erf → + 1 → · x → · ½
         x + 0.044715 x³ → · √(2/π) → Tanh → + 1 → · x → · ½
 
-    A pair on x itself, before the chain, or on the result is not inside.
+    A pair on x itself, before the chain, or on its result is not inside.
     """
     for core in view.of("Erf", "Tanh"):
         after = _after(view, core)
@@ -27,12 +27,12 @@ def inside_gelu(view: View) -> Iterator[tuple[ir.Node, ir.Node]]:
 
 
 def scales_into_erf(node: ir.Node) -> bool:
-    """Returns whether a multiplication or division is the first step of the Erf chain."""
+    """Returns whether a product or quotient is the first step of the Erf chain."""
     return op(node) in ("Mul", "Div") and any(op(use.node) == "Erf" for use in node.outputs[0].uses())
 
 
 def _after(view: View, core: ir.Node) -> list[ir.Node] | None:
-    """Returns the Q nodes between Erf or Tanh and the end of the chain, None if no such chain follows."""
+    """Returns the Q between Erf or Tanh and the end of the chain, None where no such chain follows."""
     inside, readers = _forward(core.outputs[0])
     add = next((n for n in readers if op(n) == "Add" and _constant_factor(view, n)), None)
     if add is None:
@@ -44,8 +44,8 @@ def _after(view: View, core: ir.Node) -> list[ir.Node] | None:
     inside += pairs
     pairs, readers = _forward(first.outputs[0])
     if not _constant_factor(view, first) and any(_is_halved(view, value) for value in first.inputs):
-        return inside  # ½ x was computed before
-    # of the products with x and with ½, the one that did not come first comes second
+        return inside  # ½ x was made before
+    # the product with x comes second where the one with ½ came first, and the other way round
     wanted = not _constant_factor(view, first)
     if any(op(n) in ("Mul", "Div") and _constant_factor(view, n) is wanted for n in readers):
         inside += pairs
@@ -53,7 +53,7 @@ def _after(view: View, core: ir.Node) -> list[ir.Node] | None:
 
 
 def _before(view: View, core: ir.Node) -> Iterator[ir.Node]:
-    """Yields the Q nodes between x and Erf or Tanh."""
+    """Yields the Q between x and Erf or Tanh."""
     pairs, scaled = _backward(given(core, 0))
     if scaled is None or op(scaled) not in ("Mul", "Div") or not _constant_factor(view, scaled):
         return
@@ -71,7 +71,7 @@ def _before(view: View, core: ir.Node) -> Iterator[ir.Node]:
 
 
 def _forward(value: ir.Value) -> tuple[list[ir.Node], list[ir.Node]]:
-    """Returns (Q nodes passed, operators that read a value directly or through Q/DQ pairs)."""
+    """Returns the Q passed and the operators that read a value, also behind Q/DQ pairs."""
     pairs: list[ir.Node] = []
     readers: list[ir.Node] = []
     stack = [value]
@@ -86,17 +86,17 @@ def _forward(value: ir.Value) -> tuple[list[ir.Node], list[ir.Node]]:
 
 
 def _backward(value: ir.Value | None) -> tuple[list[ir.Node], ir.Node | None]:
-    """Returns (Q nodes passed, the operator that computes a value, Q/DQ pairs aside)."""
+    """Returns the Q passed and the operator that made a value, behind Q/DQ pairs."""
     path = back(value, lambda node: op(node) in (Q, DQ))
     return [node for node in path.passed if op(node) == Q], path.node
 
 
 def _constant_factor(view: View, node: ir.Node) -> bool:
-    """Returns whether one input of a two-input operator is constant."""
+    """Returns whether one input of a two-input operator is a stored number."""
     return any(view.is_constant(value) for value in node.inputs)
 
 
 def _is_halved(view: View, value: ir.Value | None) -> bool:
-    """Returns whether a value is multiplied or divided by a constant, as ½ x is."""
+    """Returns whether a value is a product with a constant, as ½ x is."""
     _, node = _backward(value)
     return node is not None and op(node) in ("Mul", "Div") and _constant_factor(view, node)

@@ -1,4 +1,4 @@
-"""From a file to a graph in memory with its shapes, or one message that says why it is not an ONNX model."""
+"""From a file to a graph in memory with its shapes, or one message that says why it is no ONNX model."""
 
 from __future__ import annotations
 
@@ -19,62 +19,63 @@ from pipeline.graph.nodes import op
 
 @dataclass(frozen=True)
 class Source:
-    """The graph of one file, with facts about the file."""
+    """The graph of one file and what the file is like."""
 
     model: ir.Model
     bytes: int  # with external data
     external: tuple[str, ...]  # data files beside the model
-    inference: str | None  # why shapes could not be inferred, None if they were
+    inference: str | None  # why shapes could not be inferred
 
 
 def read(path: Path) -> Source:
-    """Returns a file's graph, shapes inferred. Raises InputError for a file that is not an ONNX model."""
+    """Returns a file's graph, shapes inferred. Raises InputError for a file that is no ONNX model."""
     proto = _parse(path)
+    heard: list[str] = []
     try:
-        with _warnings_of("onnx_ir"):
+        with _listening("onnx_ir", heard):
             model = ir.from_proto(proto)
             if model.functions:
                 common.InlinePass()(model)
             model.graph.sort()
     except (ir.serde.SerdeError, ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is not a valid ONNX model: {_reason(error)}.") from error
+        raise InputError(f"{path} is no valid ONNX model: {_reason(error)}.") from error
     _check_inputs(path, model)
     ir.external_data.set_base_dir(model.graph, str(path.parent))
     external = _check_external(path, model)
-    size = sum((path.parent / name).stat().st_size for name in (path.name, *external))
-    return Source(model, size, external, _infer_shapes(model))
+    folders = {name: (path.parent / name).stat().st_size for name in external}
+    return Source(model, path.stat().st_size + sum(folders.values()), external, _infer_shapes(model))
 
 
 def _parse(path: Path) -> onnx.ModelProto:
     if not path.is_file():
-        raise InputError(f"{path} {'is not a file' if path.exists() else 'does not exist'}; expected an ONNX model.")
+        raise InputError(f"{path} is {'no file' if path.exists() else 'not there'}; expected an ONNX model.")
     try:
-        # format is given, or onnx would guess it from the file's name
+        # the format is not guessed from the name: a model is a model under any name
         proto = onnx.load(str(path), format="protobuf", load_external_data=False)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
     except DecodeError as error:
         size = path.stat().st_size
         raise InputError(
-            f"{path} is not an ONNX model, or only part of one ({size} bytes): {error}. Export or copy it again; "
+            f"{path} is no ONNX model, or only a part of one ({size} bytes): {error}. Export or copy it again; "
             "a model above 2 GiB needs its weights as external data."
         ) from error
     if not proto.HasField("graph") or not (proto.graph.node or proto.graph.output):
         raise InputError(f"{path} holds no ONNX graph: {path.stat().st_size} bytes without operators or outputs.")
     if not proto.opset_import:
-        raise InputError(f"{path} is not a valid ONNX model: it names no operator set.")
+        raise InputError(f"{path} is no valid ONNX model: it names no operator set.")
     return proto
 
 
 def _reason(error: BaseException) -> str:
-    """Returns the root cause in one line; onnx_ir wraps it once per level of the graph."""
+    """Returns the first cause in one line; onnx_ir wraps it once for every level of the graph."""
     while error.__cause__ is not None:
         error = error.__cause__
     return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
 
 
 def _check_inputs(path: Path, model: ir.Model) -> None:
-    """Raises InputError for values that are read but never computed."""
+    """Raises InputError for values that are read but never made."""
     missing = [
         f"{op(node)} {node.name or node.outputs[0].name} reads {value.name!r}"
         for node in ir.traversal.RecursiveGraphIterator(model.graph)
@@ -86,7 +87,7 @@ def _check_inputs(path: Path, model: ir.Model) -> None:
     ]
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-        raise InputError(f"{path} is not a valid ONNX model: {missing[0]}, which nothing computes{more}.")
+        raise InputError(f"{path} is no valid ONNX model: {missing[0]}, which nothing makes{more}.")
 
 
 def _check_external(path: Path, model: ir.Model) -> tuple[str, ...]:
@@ -99,10 +100,10 @@ def _check_external(path: Path, model: ir.Model) -> tuple[str, ...]:
     for name, size in needed.items():
         file = path.parent / name
         if not file.is_file():
-            raise InputError(f"{path} keeps weights in {name}, which does not exist; put it beside the model.")
+            raise InputError(f"{path} keeps weights in {name}, which is not there; put it beside the model.")
         if file.stat().st_size < size:
             raise InputError(
-                f"{path} keeps weights in {name}, which is cut off: {file.stat().st_size} bytes of {size}."
+                f"{path} keeps weights in {name}, which is cut off: {file.stat().st_size} bytes, needed {size}."
             )
     return tuple(sorted(needed))
 
@@ -117,33 +118,33 @@ def _stored(model: ir.Model) -> Iterator[ir.TensorProtocol]:
 
 
 def _infer_shapes(model: ir.Model) -> str | None:
-    """Fills in shapes and types without copying weights; returns why that failed, None if it succeeded."""
-    with _warnings_of("onnx_ir") as warnings:
+    """Fills in shapes and types; returns why that failed, None where it did not. Weights are not copied for it."""
+    heard: list[str] = []
+    with _listening("onnx_ir", heard):
         try:
             common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
         except (RuntimeError, ValueError, TypeError, AssertionError) as error:
             return _reason(error)
-    return next((line for line in warnings if "inference failed" in line), None)
+    return next((line for line in heard if "inference failed" in line), None)
 
 
 @contextmanager
-def _warnings_of(name: str) -> Iterator[list[str]]:
-    """Yields a list that collects the warnings of a package, one line each, instead of letting them reach stderr."""
-    warnings: list[str] = []
+def _listening(name: str, heard: list[str]) -> Iterator[None]:
+    """Collects the warnings of a package instead of letting them reach stderr."""
 
-    class Collector(logging.Handler):
+    class Ear(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             cause = record.exc_info[1] if record.exc_info else None
-            warnings.append(record.getMessage().splitlines()[0] if cause is None else f"inference failed: {cause}")
+            heard.append(record.getMessage().splitlines()[0] if cause is None else f"inference failed: {cause}")
 
-    collector, logger = Collector(logging.WARNING), logging.getLogger(name)
+    ear, logger = Ear(logging.WARNING), logging.getLogger(name)
     before = logger.propagate, logger.level
-    logger.addHandler(collector)
+    logger.addHandler(ear)
     logger.propagate = False
-    logger.setLevel(logging.WARNING)  # absl, if another package imports it, raises the root logger's level
+    logger.setLevel(logging.WARNING)  # absl, where another package brings it in, raises the root logger's level
     try:
-        yield warnings
+        yield
     finally:
-        logger.removeHandler(collector)
+        logger.removeHandler(ear)
         logger.propagate = before[0]
         logger.setLevel(before[1])

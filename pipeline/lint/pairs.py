@@ -1,4 +1,4 @@
-"""Which readers of a DQ can run in int8, and which Q and DQ become kernels of their own."""
+"""Which readers of a DQ can run in int8, and which Q and DQ stay kernels of their own."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pipeline.graph.view import Use, View
 from pipeline.lint.findings import Unfused
 from pipeline.lint.quantizers import dequantizers_of, same_scale
 
-# float in TensorRT, whatever surrounds them
+# float in TensorRT, whatever stands around them
 FLOAT_ONLY = frozenset(
     {"LayerNormalization", "InstanceNormalization", "GroupNormalization", "RMSNormalization", "Softmax", "LogSoftmax"}
     | {"Gelu", "Erf", "Tanh", "Sqrt", "Pow", "Exp", "Log", "Div", "Sub", "Reciprocal", "ReduceMean", "Einsum"}
 )
-# int8 if inputs and output are quantized
+# int8 where their inputs and their output are quantized
 QUANTIZABLE = frozenset(
     {"Mul", "Relu", "LeakyRelu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "AveragePool", "GlobalAveragePool"}
     | {"BatchNormalization", "Resize", "Add", "Sum"}
@@ -25,15 +25,15 @@ NORMALIZATIONS = frozenset({"LayerNormalization", "InstanceNormalization", "Grou
 
 
 def is_sum(view: View, node: ir.Node) -> bool:
-    """Returns whether the operator adds two computed tensors, not a bias."""
+    """Returns whether the operator adds two tensors that are computed, no bias."""
     return op(node) in ("Add", "Sum") and sum(not view.is_constant(value) for value in node.inputs) > 1
 
 
 def only_float(view: View, use: Use) -> bool:
-    """Returns whether a reader of a DQ certainly runs in float.
+    """Returns whether a reader of a DQ surely runs in float.
 
-    Not so for a product, for a sum of two tensors, whose kernel reads int8 and saves bandwidth, and for operators
-    unknown to this linter.
+    A product is none, nor a sum of two tensors, whose kernel reads int8 and saves bandwidth; nor are operators that
+    this linter does not know.
     """
     kind = op(use.node)
     if kind in FLOAT_ONLY:
@@ -51,14 +51,14 @@ def feeds_normalization_after_conv(view: View, dequantize: ir.Node, use: Use) ->
 
 
 def unfused(view: View) -> Iterator[Unfused]:
-    """Yields the Q and DQ that probably become kernels of their own, predicted from the documented fusions:
+    """Yields the Q and DQ that probably become kernels of their own. A prediction from the documented fusions:
 
-    DQ    fuses into int8 products, into sums, into operators between DQ and Q, and cancels with a Q. Any other
-          reader makes it a kernel, or a copy of it if there are several readers.
-    Q     fuses into the operator that computes its tensor, which an input of the graph lacks. A Q all of whose DQ
-          are kernels is of no use, and one after a DQ of another scale computes everything again.
+    DQ    fuses into int8 products, into sums, into operators between DQ and Q, and cancels with a Q. Anything else
+          that reads it makes it a kernel, or a copy of it where it has other readers.
+    Q     fuses into the operator that computes its tensor. A graph's input has none; nor is there a use for a Q all
+          of whose DQ are kernels, and one behind a DQ of another scale computes everything again.
 
-    Those on stored tensors are folded when the engine is built and are not counted.
+    Those on stored tensors are folded when the engine is built and never counted.
     """
     lost = set()
     for node in view.of(DQ):
@@ -81,7 +81,7 @@ def unfused(view: View) -> Iterator[Unfused]:
 
 
 def _readers_in_float(view: View, dequantize: ir.Node) -> list[str | None]:
-    """Returns one reason per reader of a DQ why it does not run in int8, None if it does."""
+    """Returns for every reader of a DQ why it takes no int8, None where it does."""
     reach = view.reach(dequantize.outputs[0])
     reasons: list[str | None] = []
     for use in reach.uses:

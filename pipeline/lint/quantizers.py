@@ -16,15 +16,15 @@ ONNX_DEFAULT_AXIS = 1
 
 @dataclass(frozen=True)
 class Parameters:
-    """The parameters of a Q or DQ node; None for one that is left out or computed at run time."""
+    """What a Q or DQ node is given; None for what is left out or computed at run time."""
 
     scale: np.ndarray | None
     zero_point: np.ndarray | None
-    axis: int | None  # as written
+    axis: int | None  # as it is written
 
     @property
     def channels(self) -> int | None:
-        """The number of scales if they are per channel; None for one scale, which may be a list of one."""
+        """The length of a scale per channel; None for one scale, which may be written as a list of one."""
         return self.scale.size if self.scale is not None and self.scale.ndim == 1 and self.scale.size > 1 else None
 
 
@@ -36,7 +36,7 @@ def parameters(view: View, node: ir.Node) -> Parameters:
 def same_parameters(view: View, a: ir.Node, b: ir.Node) -> bool:
     """Returns whether two nodes have equal scales, zero points and, where there are channels, axes.
 
-    A float32 scale equals a float16 one of the same value: after a float32 input a strongly typed graph needs both.
+    A float32 scale equals a float16 one of the same value: behind a float32 input a strongly typed graph needs both.
     """
     for index in (1, 2):
         x, y = given(a, index), given(b, index)
@@ -54,13 +54,13 @@ def _equal(x: np.ndarray | None, y: np.ndarray | None) -> bool:
 
 
 def _plain(x: np.ndarray) -> np.ndarray:
-    return x.reshape(-1).astype(np.float64)  # from any float type, including those that numpy lacks
+    return x.reshape(-1).astype(np.float64)  # of any float type, those that numpy does not have too
 
 
 def quantizers(view: View) -> Iterator[ir.Node]:
-    """Yields every Q, and every DQ without a Q before it or with other parameters, so that each set is judged once.
+    """Yields every Q, and every DQ that has no Q before it or other parameters than it: each set is judged once.
 
-    Equal scales of two types are two sets.
+    Types count here: equal scales of two types are two sets.
     """
     yield from view.of(Q)
     for node in view.of(DQ):
@@ -71,7 +71,7 @@ def quantizers(view: View) -> Iterator[ir.Node]:
 
 
 def quantized_type(view: View, node: ir.Node) -> ir.DataType | None:
-    """Returns the integer type of a Q or DQ: that of its zero point, else of the integers it computes or reads."""
+    """Returns the integer type of a Q or DQ: of its zero point, else of the integers that it makes or reads."""
     zero_point = given(node, 2)
     if zero_point is not None:
         return view.dtype(zero_point)
@@ -84,5 +84,5 @@ def dequantizers_of(quantize: ir.Node) -> list[ir.Node]:
 
 
 def same_scale(view: View, a: ir.Node, b: ir.Node) -> bool:
-    """Returns whether two nodes have equal scales, whether written as one number or as a list."""
+    """Returns whether two nodes have equal scales, written as one number or as a list."""
     return _equal(parameters(view, a).scale, parameters(view, b).scale)

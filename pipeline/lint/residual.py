@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -11,7 +11,7 @@ from pipeline.graph.nodes import DQ, PRODUCTS, Q, commutes, op
 from pipeline.graph.view import View
 from pipeline.lint.pairs import is_sum
 
-PASSES = frozenset({"Dropout", "Cast", Q, DQ})  # allowed between a product and its sum, beside bias and scaling
+PASSES = frozenset({"Dropout", "Cast", Q, DQ})  # between a product and its sum, beside bias and scaling by constants
 ACTIVATIONS = frozenset({"Relu", "LeakyRelu", "Clip", "HardSwish", "Gelu"})
 
 
@@ -25,19 +25,19 @@ class Residual:
 
     @property
     def skip_quantized(self) -> bool:
-        """Whether the branch that goes around the product has Q/DQ; if both come from products, either counts."""
+        """Whether a branch that goes around has Q/DQ; where both come from products, either will do."""
         around = [q for q, main in zip(self.quantized, self.main, strict=True) if not main]
         return any(around or self.quantized)
 
 
 def residuals(view: View, masks: frozenset[int] = frozenset()) -> Iterator[Residual]:
-    """Yields the residual adds; `masks` are the ids of adds in attention, which are not residual."""
+    """Yields the residual adds; `masks` are ids of adds in attention, which are none."""
     for node in view.of("Add"):
         if id(node) in masks or not is_sum(view, node) or len(node.inputs) != 2:
             continue
         a, b = (view.dims(value) for value in node.inputs)
         if a is not None and b is not None and (len(a) != len(b) or _differ(a, b)):
-            continue  # one is broadcast: a bias or a mask
+            continue  # one is spread over the other: a bias or a mask
         main = [_from_product(view, value) for value in node.inputs]
         if any(main):
             first, second = (bool(view.dequantizers(value)) for value in node.inputs)
@@ -48,9 +48,9 @@ def _differ(a: tuple[object, ...], b: tuple[object, ...]) -> bool:
     return any(isinstance(x, int) and isinstance(y, int) and x != y for x, y in zip(a, b, strict=True))
 
 
-def counts(adds: Iterable[Residual]) -> dict[str, int]:
+def counts(found: list[Residual]) -> dict[str, int]:
     """Returns how many adds have none, one or both of their inputs quantized."""
-    numbers = [sum(add.quantized) for add in adds]
+    numbers = [sum(residual.quantized) for residual in found]
     return {name: numbers.count(i) for i, name in enumerate(("none", "one", "both"))}
 
 
@@ -73,7 +73,7 @@ def _from_product(view: View, value: ir.Value | None) -> bool:
 
 
 def quantized_behind(view: View, add: ir.Node) -> str | None:
-    """Returns "" if a Q reads the sum itself, else the operator between sum and Q; None if no Q follows."""
+    """Returns "" where a Q takes the sum itself, or the operator between; None where no Q follows."""
     if view.reaches(add.outputs[0], Q):
         return ""
     for use in view.reach(add.outputs[0]).uses:

@@ -1,4 +1,4 @@
-"""The lines that `lint` prints."""
+"""The lines that `lint` prints for people."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Iterator, Sequence
 
 from pipeline.lint.findings import SEVERITIES, TARGETS, Attention, Finding, Report
 
-NAMES = 3  # shown per finding; --json has all
+NAMES = 3  # shown of each finding; --json has all
 GIGA = 1e9
 
 
 def lines(report: Report) -> Iterator[str]:
-    """Yields the report's lines: counts by target, findings with the worst first, then the facts."""
+    """Yields the report: verdicts, findings with the worst first, then the facts."""
     counts = f"{report.operators} operators, {report.quantize} Q, {report.dequantize} DQ"
     yield f"{report.file}: opset {report.opset}, {counts}"
     for target in report.targets:
-        numbers = [_count(report.count(target, severity), name) for severity, name in SEVERITIES.items()]
-        yield f"{TARGETS[target]:<20}{', '.join(numbers)}"
+        found = [_count(report.count(target, severity), name) for severity, name in SEVERITIES.items()]
+        yield f"{TARGETS[target]:<20}{', '.join(found)}"
     for finding in report.findings:
         yield ""
         yield from _finding(finding, report)
@@ -46,23 +46,23 @@ def _place(node: str | None, detail: str) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    """Returns the first few names and how many more there are."""
+    """Returns the first few names and how many are left."""
     more = f", and {len(names) - NAMES} more" if len(names) > NAMES else ""
     return "; ".join(names[:NAMES]) + more
 
 
 def facts(report: Report) -> Iterator[str]:
     """Yields coverage, predicted kernels of Q and DQ, residual adds and the table of attention blocks."""
-    coverage = report.coverage
-    if coverage.share is None:
+    found = report.coverage
+    if found.share is None:
         yield "int8      no multiply-accumulates that could be counted"
     else:
-        total = coverage.int8_macs + coverage.float_macs
-        assumed = ", ".join(f"{name} = {size}" for name, size in coverage.assumed.items())
+        total = found.int8_macs + found.float_macs
+        assumed = ", ".join(f"{name} = {size}" for name, size in found.assumed.items())
         counted = f", counted with {assumed}" if assumed else ""
-        yield f"int8      {coverage.share:.1%} of {total / GIGA:.2f} G multiply-accumulates{counted}"
-    if coverage.uncounted:
-        yield f"          {len(coverage.uncounted)} operators of unknown shape not counted: {_some(coverage.uncounted)}"
+        yield f"int8      {found.share:.1%} of {total / GIGA:.2f} G multiply-accumulates{counted}"
+    if found.uncounted:
+        yield f"          {len(found.uncounted)} operators of unknown shape not counted: {_some(found.uncounted)}"
     if report.saturation is not None:
         risky, products = report.saturation.may_saturate, report.saturation.products
         worst = f", the worst: {_some(risky)}" if risky else ""
@@ -78,7 +78,7 @@ def facts(report: Report) -> Iterator[str]:
 
 
 def attention_table(blocks: Sequence[Attention]) -> list[str]:
-    """Returns one line per kind of attention block; blocks that differ only in name share a line."""
+    """Returns a line per kind of attention block: those that differ in their names alone are one line."""
     kinds: dict[tuple[str, ...], list[str]] = {}
     for block in blocks:
         verdict = f"{block.verdict}: {block.why}" if block.why else block.verdict

@@ -79,13 +79,11 @@ def hand_over(run: Run, announce: Callable[[str], None]) -> NoReturn:
         announce(line)
     if report.errors:
         raise EngineRefused(f"{graph} breaks {len(report.errors)} rules of {backend.NAME}; see the lines above.")
-    checks = "".join(f"\n  {shlex.join(words)}" for words in backend.checks(graph, recipe))
     raise BackendUnavailable(
         f"{reason}\n{graph} is written and keeps the rules. On a machine that has what is missing, build it with\n"
         f"  {shlex.join(backend.command(graph, graph.parent, recipe))}\n"
         f"or copy {recipe.folder} there and run\n"
-        f"  {commands.on_folder('engine', recipe.folder, recipe.recorded(), '--from', 'engine', python='python')}\n"
-        f"To look into the graph and its outputs there:{checks}"
+        f"  {commands.on_folder('engine', recipe.folder, recipe.recorded(), '--from', 'engine', python='python')}"
     )
 
 

@@ -57,11 +57,6 @@ def test_without_a_gpu_the_graph_is_written_linted_and_handed_over(
     assert f"--onnx={graph}" in command and f"--saveEngine={graph.with_name('model.plan')}" in command
     assert ("--int8 --fp16" in command) == (target == "8.6") and ("--stronglyTyped" in command) == (target == "10")
     assert "no errors" in answer.err, "the rules were looked at"
-    inspect, compare = (line.split() for line in answer.err.splitlines() if line.strip().startswith("polygraphy"))
-    assert inspect == ["polygraphy", "inspect", "model", str(graph), "--show", "layers"]
-    assert compare[:5] == ["polygraphy", "run", str(graph), "--trt", "--onnxrt"]
-    assert ("--int8" in compare) == (target == "8.6") and ("--strongly-typed" in compare) == (target == "10")
-    assert compare.index("--trt-min-shapes") < compare.index("--trt-opt-shapes") < compare.index("--trt-max-shapes")
     before = snapshot(recipe.folder)
     again = cli("engine", model, *options)
     assert again.code == 3 and "lower: up to date" in again.err and snapshot(recipe.folder) == before

@@ -41,15 +41,12 @@ def with_nodes(*nodes: onnx.NodeProto) -> bytes:
     ("content", "message"),
     [
         (b"", "holds no ONNX graph: 0 bytes"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(100), "is not an ONNX model, or only part of one"),
-        (b"just a note to myself\n" * 9, "is not an ONNX model, or only part of one"),
-        (whole()[:-20], "is not an ONNX model, or only part of one"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(100), "is no ONNX model, or only a part of one"),
+        (b"just a note to myself\n" * 9, "is no ONNX model, or only a part of one"),
+        (whole()[:-20], "is no ONNX model, or only a part of one"),
         (onnx.numpy_helper.from_array(np.zeros(4)).SerializeToString(), "no ONNX"),
         (without_operator_set(), "names no operator set"),
-        (
-            with_nodes(onnx.helper.make_node("Relu", ["nowhere"], ["r"])),
-            "Relu r reads 'nowhere', which nothing computes",
-        ),
+        (with_nodes(onnx.helper.make_node("Relu", ["nowhere"], ["r"])), "Relu r reads 'nowhere', which nothing makes"),
         (with_nodes(onnx.helper.make_node("Relu", ["x"], ["h"])), "Output 'h' is redeclared"),
         (with_nodes(*(onnx.helper.make_node("Relu", list(a), list(b)) for a, b in ("rs", "sr"))), "cycle"),
     ],
@@ -90,8 +87,8 @@ def test_attributes_of_a_wrong_type_count_as_left_out(tmp_path: Path) -> None:
 
 
 def test_paths_without_a_file_are_refused(cli: Cli, tmp_path: Path) -> None:
-    assert "does not exist; expected an ONNX model" in cli("lint", tmp_path / "no.onnx").err
-    assert "is not a file" in cli("lint", tmp_path).err
+    assert "is not there; expected an ONNX model" in cli("lint", tmp_path / "no.onnx").err
+    assert "is no file" in cli("lint", tmp_path).err
     answer = cli("lint", tmp_path / "no.onnx", "--json")
     assert answer.code == 2 and json.loads(answer.out)["error"] == "InputError"
     path = write(tmp_path / "model.onnx", linear())
@@ -125,10 +122,10 @@ def test_weights_in_another_file_are_said_and_not_read(tmp_path: Path, monkeypat
 
 def test_missing_and_short_data_files_are_refused(tmp_path: Path) -> None:
     path = external(tmp_path, size=100)
-    with pytest.raises(InputError, match=r"weights in weights.bin, which is cut off: 100 bytes of \d{4}"):
+    with pytest.raises(InputError, match=r"weights in weights.bin, which is cut off: 100 bytes, needed \d{4}"):
         lint(path)
     (tmp_path / "weights.bin").unlink()
-    with pytest.raises(InputError, match=r"weights.bin, which does not exist; put it beside the model"):
+    with pytest.raises(InputError, match=r"weights.bin, which is not there; put it beside the model"):
         lint(path)
 
 

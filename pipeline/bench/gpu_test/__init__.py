@@ -15,4 +15,4 @@ run.py, on a machine with a GPU        opened.py     the folder, checked
 The second step needs numpy, TensorRT and what EXTRA names: no torch, no transformers, no ONNX Runtime.
 """
 
-EXTRA = ("polygraphy", "onnx", "pydantic", "typer", "pyyaml", "pillow")  # packages beside numpy and tensorrt
+EXTRA = ("onnx", "pydantic", "typer", "pyyaml", "pillow")  # packages beside numpy and tensorrt

@@ -1,10 +1,10 @@
-"""The rules: small functions in the files of this folder, each registered with its id.
+"""The rules: small functions, each registered with its id, found in the files of this folder.
 
     @rule("Q05", "E", "a scale is not a positive finite number", "Calibrate again: …")
     def positive(view: View) -> Iterator[Hit]: ...
 
-The severity is one letter for every TensorRT, or {target: letter} for the targets that the rule concerns. A hit may
-have another severity and concern fewer targets.
+The severity is one letter for every TensorRT, or {target: letter} for those targets that the rule concerns. A hit may
+carry another one, and may concern fewer targets.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pipeline.lint.findings import SEVERITIES, TARGETS, TENSORRT, Finding, Place
 
 @dataclass(frozen=True)
 class Hit:
-    """One place where a rule is broken. node: None for the whole graph."""
+    """One place where a rule is broken; None: the whole graph."""
 
     node: ir.Node | None
     detail: str = ""
@@ -35,7 +35,7 @@ Check = Callable[[View], Iterable[Hit]]
 
 @dataclass(frozen=True)
 class Rule:
-    """A check with its id, what a hit means and how to fix it."""
+    """A check with its id and its two sentences."""
 
     id: str
     severity: Mapping[Target, Severity]
@@ -48,7 +48,7 @@ RULES: dict[str, Rule] = {}
 
 
 def rule(id: str, severity: Severity | Mapping[Target, Severity], problem: str, fix: str) -> Callable[[Check], Check]:
-    """Returns the decorator that registers a check. Raises ValueError for an id that is taken."""
+    """Registers a check."""
 
     def register(check: Check) -> Check:
         if id in RULES:
@@ -69,13 +69,13 @@ def every_rule() -> list[Rule]:
 
 def findings(view: View, targets: Sequence[Target]) -> tuple[Finding, ...]:
     """Returns what all rules find for some targets, the worst first."""
-    unsorted = [finding for entry in every_rule() for finding in _apply(entry, view, targets)]
+    found = [finding for entry in every_rule() for finding in _apply(entry, view, targets)]
     order = list(SEVERITIES)
-    return tuple(sorted(unsorted, key=lambda finding: (order.index(finding.severity), finding.rule)))
+    return tuple(sorted(found, key=lambda finding: (order.index(finding.severity), finding.rule)))
 
 
 def _apply(entry: Rule, view: View, targets: Sequence[Target]) -> list[Finding]:
-    """Returns the hits of a rule, one finding per severity and set of targets."""
+    """Groups the hits of a rule: one finding for each severity and set of targets."""
     groups: dict[tuple[Severity, tuple[Target, ...]], list[Place]] = {}
     if not set(targets) & set(entry.severity):
         return []

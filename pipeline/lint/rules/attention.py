@@ -1,4 +1,4 @@
-"""Attention: quantized as a whole or not at all, and only at sizes that have a fused kernel."""
+"""Attention: quantized as a whole or not at all, within the sizes that have a fused kernel."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.lint.rules import Hit, rule
     "Quantize all five places (query, key, softmax, value, output) and nothing between scores and softmax, or none.",
 )
 def partly_quantized(view: View) -> Iterator[Hit]:
-    """A Q after the second product alone belongs to the next layer: that attention is float."""
+    """A Q behind the second product alone belongs to the layer that follows: that attention is float."""
     for block in blocks(view):
         if block.quantized and block.missing:
             there = ", ".join(name for name in POINTS if name in block.points)
@@ -35,8 +35,8 @@ def partly_quantized(view: View) -> Iterator[Hit]:
     "Leave this attention float: fused int8 needs head size 16, 32 or 64 and both lengths at most 512.",
 )
 def sizes_without_kernel(view: View) -> Iterator[Hit]:
-    """Only where one of its products has two quantized factors. Unknown lengths pass; the table of attention blocks
-    names the condition.
+    """Where one of its products has two quantized factors. Lengths that are not known are let pass; the table of
+    attention blocks names the condition.
     """
     for block in blocks(view):
         if view.runs_int8(block.scores) or view.runs_int8(block.context):
@@ -47,12 +47,12 @@ def sizes_without_kernel(view: View) -> Iterator[Hit]:
 @rule(
     "Q22",
     "W",
-    "Quantized attention is scaled after the scores, or its key transposed after DQ.",
-    "Scale the query and transpose the key before their Q: DQ must feed the product directly.",
+    "Quantized attention is scaled behind the scores, or its key transposed behind DQ.",
+    "Scale the query and transpose the key before their Q: DQ has to feed the product itself.",
 )
 def scaling_and_transpose(view: View) -> Iterator[Hit]:
-    """Only where query or key is quantized: float attention fuses with its scaling anywhere. Transposes of the key
-    alone: splitting the heads of query and value after DQ is plain layout, which DQ moves past.
+    """Float attention is fused with its scaling anywhere, so only where query or key is quantized. Of the key alone:
+    splitting heads of query and value behind DQ is plain layout, which DQ moves past.
     """
     for block in blocks(view):
         if not block.points & {"query", "key"}:

@@ -1,4 +1,4 @@
-"""Products: both factors quantized, large enough to gain, of known shapes."""
+"""Products: quantized on both sides, of a size that gains, with known shapes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BLOCKERS = frozenset(
     {"Mul", "Div", "Add", "Sub", "Cast", "Neg", "Pow", "Sqrt", "Relu", "LeakyRelu", "Clip", "Sigmoid", "Tanh", "Erf"}
     | {"Gelu", "HardSwish", "BatchNormalization"}
 )
-GROUP = 4  # an int8 kernel needs groups of a multiple of 4 channels
+GROUP = 4  # channels of a group have to be a multiple of it for int8
 SMALL, TILE = 16, 16
 
 
@@ -23,42 +23,42 @@ SMALL, TILE = 16, 16
     "Q18",
     "W",
     "Only one factor of a product is quantized.",
-    "Quantize the other factor as well, or neither: as is, the product runs in float and its pair is a kernel.",
+    "Quantize the other factor as well, or neither: as it is the product runs in float and its pair is a kernel.",
 )
 def half_quantized(view: View) -> Iterator[Hit]:
-    """If an operator separates the other DQ from the product, that is Q19's."""
+    """Products where something stands between the other DQ and the product are Q19's."""
     blocked = {id(node) for node, _, _ in blockers(view)}
     for node in view.of(*PRODUCTS):
-        first, second = (bool(view.dequantizers(value)) for value in view.operands(node))
-        if first != second and id(node) not in blocked:
-            yield Hit(node, f"{'second' if first else 'first'} factor is float")
+        known = [bool(view.dequantizers(value)) for value in view.operands(node)]
+        if known[0] != known[1] and id(node) not in blocked:
+            yield Hit(node, f"{'second' if known[0] else 'first'} factor is float")
 
 
 @rule(
     "Q19",
     "W",
     "An operator stands between DQ and its product.",
-    "Compute it before Q, or fold it into the weights: DQ fuses only where it feeds the product directly.",
+    "Compute it before Q, or fold it into the weights: DQ fuses only where it feeds the product itself.",
 )
 def something_in_between(view: View) -> Iterator[Hit]:
-    """Only where the product is clearly meant to be int8: its other factor comes from DQ too, directly or not."""
+    """Only where the product is clearly meant to be int8: its other factor comes from DQ, straight or as badly."""
     for node, between, _ in blockers(view):
         yield Hit(between, f"before {view.label(node)}")
 
 
 def blockers(view: View) -> list[tuple[ir.Node, ir.Node, tuple[ir.Node, ...]]]:
-    """Returns (product, operator, the DQ it reads) wherever an operator separates DQ from its product."""
-    rows = []
+    """Returns (product, operator, the DQ behind it) wherever an operator keeps DQ from its product."""
+    found = []
     for node in view.of(*PRODUCTS):
         between = [_blocker(view, value) for value in view.operands(node)]
-        direct = [bool(view.dequantizers(value)) for value in view.operands(node)]
-        if all(quantized or blocked for quantized, blocked in zip(direct, between, strict=True)):
-            rows += [(node, *blocked) for blocked in between if blocked is not None]
-    return rows
+        straight = [bool(view.dequantizers(value)) for value in view.operands(node)]
+        if all(there or blocked for there, blocked in zip(straight, between, strict=True)):
+            found += [(node, *blocked) for blocked in between if blocked is not None]
+    return found
 
 
 def _blocker(view: View, value: ir.Value | None) -> tuple[ir.Node, tuple[ir.Node, ...]] | None:
-    """Returns the operator that computes a float factor from quantized tensors alone, with their DQ, else None."""
+    """Returns the operator that makes a float factor from quantized tensors alone, with their DQ."""
     node = view.back(value).node
     if node is None or op(node) not in BLOCKERS:
         return None
@@ -73,7 +73,7 @@ def _blocker(view: View, value: ir.Value | None) -> tuple[ir.Node, tuple[ir.Node
     "Leave it float: int8 kernels need groups of a multiple of 4 channels, both in and out.",
 )
 def grouped_convolutions(view: View) -> Iterator[Hit]:
-    """Groups of 4, 8, … channels pass: they do have int8 kernels, though those measured were rarely faster."""
+    """Groups of 4, 8, … channels do have int8 kernels and are let pass, though measured ones were rarely faster."""
     for node in view.of("Conv", "ConvTranspose"):
         groups, dims = number(node, "group") or 1, view.dims(given(node, 1))
         if groups == 1 or dims is None or not view.runs_int8(node):
@@ -81,7 +81,7 @@ def grouped_convolutions(view: View) -> Iterator[Hit]:
         first, second = dims[0], dims[1]
         if not (isinstance(first, int) and isinstance(second, int)):
             continue
-        sizes = first // groups, second  # filters are [out, in / groups, …], of ConvTranspose [in, out / groups, …]
+        sizes = first // groups, second  # of the filters [out, in / groups, …]; of ConvTranspose the other way round
         if any(size % GROUP for size in sizes):
             yield Hit(node, f"{groups} groups of {' and '.join(map(str, sizes))} channels")
 
@@ -93,8 +93,8 @@ def grouped_convolutions(view: View) -> Iterator[Hit]:
     "Leave it float, or pad its channels: below 16 int8 gains nothing, and kernels work in tiles of 16 or 32.",
 )
 def small_products(view: View) -> Iterator[Hit]:
-    """A warning below 16 and for a single row or column; info if a size is not a multiple of 16. The products of
-    attention are Q21's, grouped convolutions Q29's.
+    """A warning below 16 and for a single row or column; info where a size is no multiple of 16. The products of
+    attention are Q21's, convolutions in groups Q29's.
     """
     for node in view.of(*PRODUCTS):
         if not view.runs_int8(node) or (number(node, "group") or 1) > 1:
@@ -136,7 +136,7 @@ def _rows(node: ir.Node, left: tuple[Dim, ...] | None) -> int | None:
 @rule(
     "Q37",
     "I",
-    "Factors of an int8 MatMul have unknown sizes.",
+    "Factors of an int8 MatMul have sizes that are not known.",
     "Export with fixed shapes where you can: the builder skips some int8 fusions of matrices with dynamic sizes.",
 )
 def dynamic_products(view: View) -> Iterator[Hit]:

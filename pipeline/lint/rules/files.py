@@ -1,4 +1,4 @@
-"""The file as a whole: what could not be checked, what stays float, how the weights are stored."""
+"""The file as a whole: what could not be looked at, what stays float, how the weights are stored."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ LARGEST_FILE = 2**31 - 1  # bytes of one protobuf message
 @rule(
     "Q00",
     "I",
-    "Shapes are unknown here, so rules that need them were skipped.",
-    "Infer shapes when exporting, or repair what shape inference fails on.",
+    "Shapes are unknown here, so rules that need them said nothing.",
+    "Infer shapes when exporting, or repair what shape inference stumbles over.",
 )
 def unknown_shapes(view: View) -> Iterator[Hit]:
-    """Not about TensorRT: a linter has to say what it did not check."""
+    """Not in the reference: a linter has to say what it did not look at."""
     if view.inference is not None:
         yield Hit(None, view.inference)
     for node in view.of(*PRODUCTS):
@@ -34,11 +34,11 @@ def unknown_shapes(view: View) -> Iterator[Hit]:
     "Quantize the largest of these first; what is meant to stay float (see Q21, Q29, Q30, Q36) is fine.",
 )
 def float_products(view: View) -> Iterator[Hit]:
-    """The products that stay float, the largest first; the report has a section of its own on the share in int8."""
-    computed = coverage(view)
-    total = computed.int8_macs + computed.float_macs
+    """The products that stay float, the largest first; the share in int8 is in the report's own section."""
+    found = coverage(view)
+    total = found.int8_macs + found.float_macs
     nodes = {view.label(node): node for node in view.of(*PRODUCTS)}
-    for name, macs in computed.float_nodes:
+    for name, macs in found.float_nodes:
         if macs:
             yield Hit(nodes[name], f"{macs / total:.1%}")
 
@@ -46,8 +46,8 @@ def float_products(view: View) -> Iterator[Hit]:
 @rule(
     "Q40",
     "I",
-    "Weights are in other files, the model is above 2 GiB, or a Resize separates DQ from its product.",
-    "Keep data files beside the model and parse it by its path; quantize after a Resize that is not nearest.",
+    "Weights are in other files, the model is above 2 GiB, or a Resize keeps DQ from its product.",
+    "Keep data files beside the model and parse it by its path; quantize behind a Resize that is not nearest.",
 )
 def worth_knowing(view: View) -> Iterator[Hit]:
     if view.external:

@@ -1,4 +1,4 @@
-"""One scale for all parts of a Concat, and one for all readers of a tensor."""
+"""One scale for what is joined, and one for what is shared."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.lint.rules import Hit, rule
     "Q27",
     "W",
     "A Concat joins quantized and float parts, or parts of unequal scale.",
-    "Quantize all parts with one scale, or only the result.",
+    "Quantize all parts with one scale, or none and its result once.",
 )
 def mixed_concat(view: View) -> Iterator[Hit]:
     for node in view.of("Concat"):
@@ -36,10 +36,10 @@ def mixed_concat(view: View) -> Iterator[Hit]:
     "Q28",
     "W",
     "One tensor is quantized with several scales.",
-    "Share one Q/DQ pair among its readers: sibling layers, such as query, key and value, then run as one.",
+    "Share one Q/DQ pair among its readers: sibling layers, as those of query, key and value, then run as one.",
 )
 def several_scales(view: View) -> Iterator[Hit]:
-    """Also through operators that only reorder elements. Weights are exempt."""
+    """Also through operators that only reorder elements. Weights are not meant."""
     by_tensor: dict[int, list[ir.Node]] = defaultdict(list)
     for node in view.of(Q):
         if not view.is_constant(given(node, 0)):

@@ -1,4 +1,4 @@
-"""Operators that TensorRT cannot import, or fuses only in another form."""
+"""Operators that TensorRT does not import, or fuses only in another form."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ INTEGER_OPERATORS = frozenset({"QGemm", "QAttention", "DynamicQuantizeLinear", "
 
 
 def is_integer_operator(node: ir.Node) -> bool:
-    """Returns whether the operator computes on integers, not on float between DQ and Q."""
+    """Returns whether the operator computes on integers itself instead of float between Q and DQ."""
     kind = node.op_type
     return kind.startswith("QLinear") or kind.removesuffix("ToFloat").endswith("Integer") or kind in INTEGER_OPERATORS
 
@@ -25,7 +25,7 @@ def is_integer_operator(node: ir.Node) -> bool:
 @rule(
     "Q12",
     "E",
-    "An operator computes on integers.",
+    "An operator computes on integers itself.",
     "Export in the QDQ format: float operators between DequantizeLinear and QuantizeLinear.",
 )
 def integer_operators(view: View) -> Iterator[Hit]:
@@ -37,17 +37,17 @@ def integer_operators(view: View) -> Iterator[Hit]:
 @rule(
     "Q13",
     "E",
-    "The parser does not read this operator set.",
+    "The operator set is not one that the parser reads.",
     "Export with opset 17 for TensorRT 8.6, and with 19 or 20 for 10 and 11.",
 )
 def operator_set(view: View) -> Iterator[Hit]:
-    """The parser of 8.6 does not stop at an opset above 17, so that alone is a warning; an operator that is new, or has
-    an input or attribute that opset 17 lacks, is an error: it is refused, or silently misread.
+    """Above opset 17 the parser of 8.6 goes on, so that alone is a warning; an operator that is new, or is given an
+    input or attribute that opset 17 does not have, is an error there: it is refused or read wrongly in silence.
     """
     if view.opset < 13:
         for node in view.of(Q, DQ):
             if parameters(view, node).channels is not None:
-                yield Hit(node, f"a scale per channel in opset {view.opset}; these came with 13")
+                yield Hit(node, f"a scale per channel in opset {view.opset}, which has none below 13")
     if view.opset > LAST_OPSET_86:
         yield Hit(None, f"opset {view.opset}; 8.6 knows 17 and does not check", severity="W", targets=("8.6",))
         for node in view.nodes:
@@ -58,13 +58,13 @@ def operator_set(view: View) -> Iterator[Hit]:
 
 
 def changed_since(node: ir.Node, opset: int) -> str | None:
-    """Returns what of a node an older operator set lacks, None if nothing; Q and DQ are judged by other rules."""
+    """Returns what an operator of an older operator set lacks to be this node; Q and DQ are judged by other rules."""
     if node.op_type in (Q, DQ):
         return None
     try:
         old = onnx.defs.get_schema(node.op_type, opset)
     except onnx.defs.SchemaError:
-        return f"{node.op_type} is not an operator of opset {opset}"
+        return f"{node.op_type} is no operator of opset {opset}"
     if len(node.inputs) > old.max_input and any(value is not None for value in node.inputs[old.max_input :]):
         return f"{node.op_type} with {len(node.inputs)} inputs"
     defaults = onnx.defs.get_schema(node.op_type).attributes
@@ -78,7 +78,7 @@ def changed_since(node: ir.Node, opset: int) -> str | None:
 
 
 def _default(attribute: onnx.defs.OpSchema.Attribute | None) -> object:
-    """Returns the default of an attribute, None if it has none."""
+    """Returns what an attribute means that is left out; None: nothing."""
     if attribute is None or not attribute.default_value.type:
         return None
     value = onnx.helper.get_attribute_value(attribute.default_value)
@@ -92,7 +92,7 @@ def _default(attribute: onnx.defs.OpSchema.Attribute | None) -> object:
     "Fold it into the convolution before calibration.",
 )
 def batch_normalization(view: View) -> Iterator[Hit]:
-    """Also after a Q/DQ pair. One that follows something else cannot be folded."""
+    """Also behind a Q/DQ pair; one that follows something else cannot be folded and is left alone."""
     for node in view.of("BatchNormalization"):
         before = view.back(given(node, 0), lambda passed: op(passed) in (Q, DQ, "Identity")).node
         if before is not None and op(before) in ("Conv", "ConvTranspose"):
@@ -106,8 +106,8 @@ def batch_normalization(view: View) -> Iterator[Hit]:
     "Export it as one LayerNormalization, opset 17 or later: the chain is not fused and overflows in float16.",
 )
 def spelled_out_layer_norm(view: View) -> Iterator[Hit]:
-    """x − mean → square → mean → + ε → Sqrt, with means over the last axis; the hit is the Sqrt. Every target reads the
-    single node, so this applies below opset 17 too. Over other axes it is a group or instance normalization.
+    """x − mean → square → mean → + ε → Sqrt, the means over the last axis; named is the Sqrt. Every target can read
+    the single node, so this holds below opset 17 too. Over other axes it is a group or instance normalization.
     """
     for node in view.of("Sqrt"):
         if _is_deviation(view, node):
@@ -116,27 +116,27 @@ def spelled_out_layer_norm(view: View) -> Iterator[Hit]:
 
 def _is_deviation(view: View, root: ir.Node) -> bool:
     """Returns whether a Sqrt takes the root of a variance over the last axis."""
-    add = _computed_by(given(root, 0), "Add")
+    add = _made_by(given(root, 0), "Add")
     if add is None:
         return False
     for value in add.inputs:
-        mean = _computed_by(value, "ReduceMean")
-        square = None if mean is None else _computed_by(given(mean, 0), "Pow", "Mul")
-        difference = None if square is None else _computed_by(given(square, 0), "Sub", "Cast")
+        mean = _made_by(value, "ReduceMean")
+        square = None if mean is None else _made_by(given(mean, 0), "Pow", "Mul")
+        difference = None if square is None else _made_by(given(square, 0), "Sub", "Cast")
         if difference is not None and op(difference) == "Cast":
-            difference = _computed_by(given(difference, 0), "Sub")
+            difference = _made_by(given(difference, 0), "Sub")
         if mean is not None and difference is not None and maker(given(difference, 1)) == "ReduceMean":
             return _over_last_axis(view, mean)
     return False
 
 
-def _computed_by(value: ir.Value | None, *types: str) -> ir.Node | None:
+def _made_by(value: ir.Value | None, *types: str) -> ir.Node | None:
     node = producer(value)
     return node if node is not None and op(node) in types else None
 
 
 def _over_last_axis(view: View, mean: ir.Node) -> bool:
-    """Returns whether a ReduceMean goes over the last axis, which unknown axes are taken to include."""
+    """Returns whether the last axis is among those that a ReduceMean goes over; unknown axes count as it."""
     listed, dims = view.array(given(mean, 1)), view.dims(given(mean, 0))
     axes = numbers(mean, "axes") or () if listed is None else listed.reshape(-1).tolist()
     return not axes or -1 in axes or (dims is not None and len(dims) - 1 in axes)

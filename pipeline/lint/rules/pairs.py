@@ -1,4 +1,4 @@
-"""Q and DQ as pairs: complete, not repeated, and read by something that runs in int8."""
+"""Q and DQ as pairs: together, once, and where something int8 reads them."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ AFTER_SCORES = frozenset({"Softmax", "LogSoftmax", "Sigmoid", "ArgMax", "Resize"
     "Q14",
     "E",
     "Something other than its DQ reads an int8 tensor.",
-    "Put a DQ with the scale, zero point and axis of the Q right after it, and layout operators after the DQ.",
+    "Put a DQ with the scale, zero point and axis of the Q right behind it, and layout operators behind the DQ.",
 )
 def int8_is_only_dequantized(view: View) -> Iterator[Hit]:
-    """The output of a Q as well as stored int8. Operators that compute on integers are Q12's."""
+    """What a Q makes and what is stored as int8. Operators that compute on integers are Q12's."""
     for node in view.of(Q):
         if node.outputs[0].is_graph_output():
             yield Hit(node, "int8 output of the graph")
@@ -53,10 +53,10 @@ def int8_is_only_dequantized(view: View) -> Iterator[Hit]:
     "Remove the pair: it costs two kernels and accuracy, and nothing computes in int8 with it.",
 )
 def pairs_for_float_operators(view: View) -> Iterator[Hit]:
-    """Not for sums, nor between a convolution and a normalization. Pairs for which another rule is more specific are
+    """Not for sums, nor between a convolution and a normalization. Pairs that another rule names by a better word are
     left to it: before Mul or Add and a product (Q19), after a convolution (Q24), inside GELU (Q34).
     """
-    others = {id(dq) for _, _, sources in blockers(view) for dq in sources}
+    others = {id(dq) for _, _, found in blockers(view) for dq in found}
     others |= {id(dq) for dq, _ in quantized_before_activation(view)}
     chains = {id(quantize) for quantize, _ in inside_gelu(view)}
     for node in view.of(DQ):
@@ -73,7 +73,7 @@ def pairs_for_float_operators(view: View) -> Iterator[Hit]:
     "Q34",
     "W",
     "A Q/DQ pair is inside a GELU that is spelled out.",
-    "Move the pair before or after the whole chain, so that TensorRT recognizes and fuses it.",
+    "Move the pair before or behind the whole chain, so that it is found and fused.",
 )
 def pairs_inside_gelu(view: View) -> Iterator[Hit]:
     for quantize, core in inside_gelu(view):
@@ -84,7 +84,7 @@ def pairs_inside_gelu(view: View) -> Iterator[Hit]:
     "Q35",
     "W",
     "A Q/DQ pair is useless or quantizes again.",
-    "Keep one pair per tensor, share it among its readers, and drop what nothing reads.",
+    "Keep one pair on a tensor, share it among its readers, and drop what nothing reads.",
 )
 def superfluous_pairs(view: View) -> Iterator[Hit]:
     """Nothing reads it; it follows a DQ of another scale (the same scale cancels); or it equals an earlier pair."""
@@ -109,11 +109,11 @@ def superfluous_pairs(view: View) -> Iterator[Hit]:
     "Q36",
     "W",
     "A graph output, an embedding table or the final classifier is quantized.",
-    "Leave these float: they cost accuracy and save no time.",
+    "Leave these float: they cost accuracy and win no time.",
 )
 def pairs_at_the_ends(view: View) -> Iterator[Hit]:
-    """An embedding is a Gather on a stored table, not one that picks tokens of an activation. The final classifier is
-    an int8 product with stored weights and nothing but a bias, layout, Resize or Softmax between it and an output.
+    """An embedding is a Gather on a stored table; picking tokens of an activation is none. The final classifier is an
+    int8 product with stored weights and nothing but a bias, layout, Resize or Softmax between it and an output.
     """
     for node in view.of(DQ):
         reach = view.reach(node.outputs[0])
@@ -124,11 +124,11 @@ def pairs_at_the_ends(view: View) -> Iterator[Hit]:
                 yield Hit(node, f"embedding {view.label(use.node)}")
     for node in view.of(*PRODUCTS):
         stored = any(view.is_constant(value) for value in view.operands(node))
-        if stored and view.runs_int8(node) and _reaches_output(view, node):
+        if stored and view.runs_int8(node) and _makes_output(view, node):
             yield Hit(node, "final classifier")
 
 
-def _reaches_output(view: View, node: ir.Node) -> bool:
+def _makes_output(view: View, node: ir.Node) -> bool:
     """Returns whether scores go from a product straight to an output of the graph."""
     stack, seen = [node.outputs[0]], {id(node.outputs[0])}
     while stack:

@@ -1,4 +1,4 @@
-"""Scales and zero points: what TensorRT's parsers accept."""
+"""Scales and zero points: what the parsers of TensorRT take."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ SMALLEST_NORMAL_HALF = 2.0**-14  # 6.1e-5; below it float16 loses digits
 
 @rule("Q01", "E", "A quantized tensor is not signed int8.", "Quantize symmetrically to int8, zero point 0.")
 def signed_int8(view: View) -> Iterator[Hit]:
-    """A DQ on int32 is a bias and Q16's. Eight-bit floats and four-bit types pass for TensorRT 10 and 11, as they are
-    not an int8 model's; 8.6 knows none of them.
+    """A DQ on int32 is a bias and Q16's. Eight-bit floats and four-bit types are no int8 model and are let pass for
+    TensorRT 10 and 11; 8.6 knows none of them.
     """
     for node in quantizers(view):
         dtype = quantized_type(view, node)
         if dtype is None or dtype == ir.DataType.INT8 or (dtype == ir.DataType.INT32 and op(node) == DQ):
             continue
         if op(node) == Q and given(node, 2) is None:
-            continue  # uint8 to ONNX, int8 to TensorRT: Q03 asks for the zero point
+            continue  # ONNX says uint8, TensorRT int8: Q03 asks for the zero point
         if dtype.name in WRONG_TYPES:
             yield Hit(node, dtype.name.lower())
         else:
@@ -37,7 +37,7 @@ def signed_int8(view: View) -> Iterator[Hit]:
 
 @rule("Q02", "E", "A zero point is not zero.", "Quantize symmetrically: scale = amax / 127, zero point 0.")
 def zero_points(view: View) -> Iterator[Hit]:
-    """Apart from Q01: shifting uint8 by 128 to int8 fixes both, but asymmetric int8 breaks only this one."""
+    """Counted apart from Q01: shifting uint8 by 128 to int8 mends both, an asymmetric int8 only breaks this one."""
     for node in quantizers(view):
         zero = parameters(view, node).zero_point
         if zero is not None and zero.size and (zero.astype(np.int64) != 0).any():
@@ -51,7 +51,7 @@ def zero_points(view: View) -> Iterator[Hit]:
     "Write an int8 zero point of zeros as third input: 8.6 reads three, and ONNX's own default is uint8.",
 )
 def zero_point_is_there(view: View) -> Iterator[Hit]:
-    """Every node counts: the parser reads them one by one."""
+    """Each node is looked at by itself: the parser reads them one by one."""
     for node in view.of(Q, DQ):
         if given(node, 2) is None:
             yield Hit(node)
@@ -64,19 +64,19 @@ def zero_point_is_there(view: View) -> Iterator[Hit]:
     "Fold constants, so that scales and zero points are initializers or Constant nodes; calibrate dynamic ones.",
 )
 def constant_parameters(view: View) -> Iterator[Hit]:
-    """Identity, Cast and the like between a constant and the Q count as computed: importers refuse them."""
+    """Identity, Cast and the like between a constant and the Q count: importers refuse them."""
     for node in view.of(Q, DQ):
         for index, what in ((1, "scale"), (2, "zero point")):
             value = given(node, index)
             if value is not None and view.tensor(value) is None:
-                source = producer(value)
-                origin = "a graph input" if source is None else f"{op(source)} {view.label(source)}"
+                maker = producer(value)
+                origin = "a graph input" if maker is None else f"{op(maker)} {view.label(maker)}"
                 yield Hit(node, f"{what} from {origin}")
 
 
 @rule("Q05", "E", "A scale is not usable.", "Calibrate again: a scale is amax / 127, positive, finite, not tiny.")
 def usable_scales(view: View) -> Iterator[Hit]:
-    """An error if it is not finite or not positive; a warning below 1e-7 and, in float16, if it is subnormal."""
+    """An error where it is not finite or not positive; a warning below 1e-7 and, in float16, where it is subnormal."""
     for node in quantizers(view):
         scale = parameters(view, node).scale
         if scale is None or not scale.size:
@@ -116,25 +116,25 @@ def half_scales_need_opset_19(view: View) -> Iterator[Hit]:
 @rule(
     "Q08",
     "E",
-    "The shapes of scale, zero point and tensor do not match.",
-    "Give one scale, or one per index of the axis, and as many zero points.",
+    "The shapes of scale, zero point and tensor do not fit.",
+    "Give one scale, or one for each index of the axis, and as many zero points.",
 )
 def shapes_fit(view: View) -> Iterator[Hit]:
-    """A list of one counts as one scale. Blocks (`block_size`) are Q17's."""
+    """A list of one counts as one scale, whatever its rank is written as. Blocks (`block_size`) are Q17's."""
     for node in quantizers(view):
-        own = parameters(view, node)
-        if own.scale is None or number(node, "block_size"):
+        found = parameters(view, node)
+        if found.scale is None or number(node, "block_size"):
             continue
-        if own.scale.ndim > 1:
-            yield Hit(node, f"scale of shape {list(own.scale.shape)}")
+        if found.scale.ndim > 1:
+            yield Hit(node, f"scale of shape {list(found.scale.shape)}")
             continue
-        if own.zero_point is not None and own.zero_point.size != own.scale.size:
-            yield Hit(node, f"{own.scale.size} scales, {own.zero_point.size} zero points")
+        if found.zero_point is not None and found.zero_point.size != found.scale.size:
+            yield Hit(node, f"{found.scale.size} scales, {found.zero_point.size} zero points")
         dims = view.dims(given(node, 0))
-        if own.channels is None or dims is None:
+        if found.channels is None or dims is None:
             continue
-        axis = ONNX_DEFAULT_AXIS if own.axis is None else own.axis
+        axis = ONNX_DEFAULT_AXIS if found.axis is None else found.axis
         if not -len(dims) <= axis < len(dims):
             yield Hit(node, f"axis {axis} of a tensor of rank {len(dims)}")
-        elif isinstance(dims[axis], int) and dims[axis] != own.channels:
-            yield Hit(node, f"{own.channels} scales for {dims[axis]} indices of axis {axis}")
+        elif isinstance(dims[axis], int) and dims[axis] != found.channels:
+            yield Hit(node, f"{found.channels} scales for {dims[axis]} indices of axis {axis}")

@@ -1,4 +1,4 @@
-"""Sums and activations after products: what fuses into one kernel."""
+"""Sums and activations behind products: what fuses into one kernel."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ CONVOLUTIONS = ("Conv", "ConvTranspose")
     "Q23",
     "W",
     "The branch around a residual add is not quantized although the sum is.",
-    "Quantize that branch (of convolutions only that one), or measure without: the sum is float then.",
+    "Quantize the branch that goes around (of convolutions only that one), or measure without: the sum then is float.",
 )
 def residual_branches(view: View) -> Iterator[Hit]:
-    """A warning if Q reads the sum itself or its activation: product, sum and Q would be one kernel. Info if a
+    """A warning where Q takes the sum itself or its activation: product, sum and Q would be one kernel. Info where a
     LayerNormalization is between, as in transformers: there it saves bandwidth at most, and should be measured.
     """
-    for residual in residuals(view, mask_adds(view)):
-        between = quantized_behind(view, residual.add)
-        if between is not None and not residual.skip_quantized:
-            number = ("no input", "one input", "both inputs")[sum(residual.quantized)]
-            through = f", Q after {between}" if between else ""
-            severity: Severity | None = "I" if between == "LayerNormalization" else None
-            yield Hit(residual.add, f"{number} quantized{through}", severity=severity)
+    for found in residuals(view, mask_adds(view)):
+        behind = quantized_behind(view, found.add)
+        if behind is not None and not found.skip_quantized:
+            number = ("no input", "one input", "both inputs")[sum(found.quantized)]
+            through = f", Q behind {behind}" if behind else ""
+            severity: Severity | None = "I" if behind == "LayerNormalization" else None
+            yield Hit(found.add, f"{number} quantized{through}", severity=severity)
 
 
 @rule(
     "Q24",
     "W",
     "A Q/DQ pair splits a convolution from its activation or its residual add.",
-    "Remove the pair: convolution, add and activation run in one kernel, with Q after the last of them.",
+    "Remove the pair: convolution, add and activation run in one kernel, with Q behind the last of them.",
 )
 def pairs_behind_convolutions(view: View) -> Iterator[Hit]:
     """Of two convolutions that are added, one may have a pair: it is then the branch that goes around. Linear layers
-    are exempt: there, both inputs of the add are quantized by design.
+    are not meant: there, both inputs of the add are quantized by design.
     """
     for quantize, reader in _behind_convolutions(view):
         yield Hit(quantize, f"before {op(reader)} {view.label(reader)}")
@@ -71,6 +71,6 @@ def _behind_convolutions(view: View) -> Iterator[tuple[ir.Node, ir.Node]]:
 
 
 def _splits_add(view: View, add: ir.Node, dequantize: ir.Node) -> bool:
-    """Returns whether a sum reads a convolution through DQ and none directly."""
+    """Returns whether a sum gets a convolution's result through DQ, and nothing else from a convolution directly."""
     others = [value for value in add.inputs if value is not dequantize.outputs[0]]
     return is_sum(view, add) and not any(maker(value) in CONVOLUTIONS for value in others)

@@ -13,8 +13,8 @@ from pipeline.lint.rules import Hit, rule
     "Q41",
     {"cpu": "W"},
     "Sums of this product may saturate on x86 processors without VNNI.",
-    "Bound neighbouring weights to |w1| + |w2| <= 128 and keep products of two activations float: "
-    "--set lowering.any_cpu=true does that to our own graphs.",
+    "Bound neighbouring weights to |w1| + |w2| <= 128 and keep products of two activations float: our own graphs are, "
+    "with --set lowering.any_cpu=true.",
 )
 def sums_fit_16_bits(view: View) -> Iterator[Hit]:
     """The worst first."""

@@ -17,11 +17,11 @@ FLOATS = HALF | {ir.DataType.FLOAT}
 @rule(
     "Q17",
     "E",
-    "A Q or DQ is on integers, or has an attribute unknown to the parser.",
+    "A Q or DQ is on integers, or has an attribute that the parser does not know.",
     "Quantize float tensors only; leave out block_size and output_dtype for TensorRT 8.6.",
 )
 def integers_and_attributes(view: View) -> Iterator[Hit]:
-    """Attributes that are written out as 0, their default, pass."""
+    """Attributes that are written but hold 0, their default, are let pass."""
     for node in view.of(Q):
         dtype = view.dtype(given(node, 0))
         if dtype is not None and dtype.name in INTEGERS:
@@ -36,10 +36,10 @@ def integers_and_attributes(view: View) -> Iterator[Hit]:
     "Q31",
     {"10": "W"},
     "Nothing in the graph is in half precision.",
-    "Convert the float remainder and the scales to float16: TensorRT 11 runs every operator in the type it is given.",
+    "Convert the float remainder and the scales to float16: TensorRT 11 runs every operator in the type it has.",
 )
 def no_half_precision(view: View) -> Iterator[Hit]:
-    """Only if there are products, quantized or not: a graph without them gains nothing."""
+    """Only where there are products, quantized or not: a graph without them gains nothing."""
     types = {view.dtype(value) for value in view.values()}
     if not types & HALF and ir.DataType.FLOAT in types and view.of(*PRODUCTS):
         yield Hit(None, "float32 throughout")
@@ -60,7 +60,7 @@ def casts_beside_pairs(view: View) -> Iterator[Hit]:
             continue
         before = producer(view.back(given(node, 0)).end)
         if before is not None and op(before) == DQ:
-            yield Hit(node, f"after {view.label(before)}")
+            yield Hit(node, f"behind {view.label(before)}")
         for use in view.reach(node.outputs[0]).uses:
             if op(use.node) == Q and use.slot == 0:
                 yield Hit(node, f"before {view.label(use.node)}")
@@ -73,7 +73,7 @@ def casts_beside_pairs(view: View) -> Iterator[Hit]:
     "Feed int32 to an engine of TensorRT 8.6: it makes these inputs int32; 9 and later keep int64.",
 )
 def int64_inputs(view: View) -> Iterator[Hit]:
-    """Not for initializers: shapes and axes are int64 in every ONNX file and are narrowed without harm."""
+    """Of initializers nothing is said: shapes and axes are int64 in every ONNX file and are narrowed without harm."""
     for value in view.model.graph.inputs:
         if view.dtype(value) == ir.DataType.INT64 and value.const_value is None:
             for node in dict.fromkeys(use.node for use in value.uses()):

@@ -1,4 +1,4 @@
-"""Weights and biases: per channel, along the right axis, on a path that the builder recognizes."""
+"""Weights and biases: per channel, along the right axis, on a path that the builder knows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BIASED = ("Conv", "ConvTranspose", "Gemm")
     "Q09",
     "E",
     "A tensor that is computed at run time is quantized per channel.",
-    "Quantize activations with one scale; only weights have a scale per channel.",
+    "Quantize activations with one scale; scales per channel are for weights.",
 )
 def channels_are_for_weights(view: View) -> Iterator[Hit]:
     for node in quantizers(view):
@@ -30,15 +30,15 @@ def channels_are_for_weights(view: View) -> Iterator[Hit]:
 @rule(
     "Q10",
     "E",
-    "A Q or DQ has a scale per channel but no axis.",
+    "A scale per channel has no axis written beside it.",
     "Write `axis`: left out, it means 0 to some parsers of TensorRT and 1 to others.",
 )
 def axis_is_written(view: View) -> Iterator[Hit]:
-    """Every node counts: the parser reads them one by one."""
+    """Each node is looked at by itself: a Q and its DQ are read one by one."""
     for node in view.of(Q, DQ):
-        own = parameters(view, node)
-        if own.channels is not None and own.axis is None:
-            yield Hit(node, f"{own.channels} scales")
+        found = parameters(view, node)
+        if found.channels is not None and found.axis is None:
+            yield Hit(node, f"{found.channels} scales")
 
 
 @rule(
@@ -48,7 +48,7 @@ def axis_is_written(view: View) -> Iterator[Hit]:
     "Quantize along the output channel: Conv 0, ConvTranspose 1, Gemm 1 (0 with transB), MatMul the last.",
 )
 def output_channels(view: View) -> Iterator[Hit]:
-    """Traced through Transpose and Identity, but not past a Reshape, nor where the rank is unknown."""
+    """Traced through Transpose and Identity. Behind a Reshape, and where the rank is unknown, nothing is said."""
     for node in view.of(*PRODUCTS):
         for index in (0, 1):
             value = given(node, index)
@@ -59,15 +59,15 @@ def output_channels(view: View) -> Iterator[Hit]:
             dims = view.dims(path.end)
             if path.node is None or op(path.node) != DQ or dims is None:
                 continue
-            own = parameters(view, path.node)
+            found = parameters(view, path.node)
             for layout in path.passed:
                 axis = _before(layout, axis, len(dims))
-            if own.channels is not None and own.axis is not None and own.axis % len(dims) != axis:
-                yield Hit(path.node, f"axis {own.axis}, {axis} for {op(node)} {view.label(node)}")
+            if found.channels is not None and found.axis is not None and found.axis % len(dims) != axis:
+                yield Hit(path.node, f"axis {found.axis}, {axis} for {op(node)} {view.label(node)}")
 
 
 def _output_channel(view: View, node: ir.Node, index: int) -> int | None:
-    """Returns the axis of a factor that ends up in the result, None if it is unknown."""
+    """Returns the axis of a factor that ends up in the result, None where it is not known."""
     kind, dims = op(node), view.dims(given(node, index))
     if kind == "MatMul":
         return None if dims is None or len(dims) < 2 else len(dims) - (1 if index else 2)
@@ -93,7 +93,7 @@ def _before(layout: ir.Node, axis: int, rank: int) -> int:
     "Keep one DQ and at most one Q on the path, fold everything else into the stored weights.",
 )
 def weight_path(view: View) -> Iterator[Hit]:
-    """A Transpose or Reshape before Q is only a warning: constant folding makes its result a stored tensor again."""
+    """A Transpose or Reshape before Q is a warning: the tensor is then no stored one, but constant folding mends it."""
     for node in view.of(*PRODUCTS):
         for value in view.operands(node):
             if not view.is_constant(value):
@@ -106,12 +106,12 @@ def weight_path(view: View) -> Iterator[Hit]:
 def _path_fault(view: View, value: ir.Value | None) -> str | None:
     """Returns what is wrong between the stored tensor and its product, None for a good path or plain float weights."""
     steps: list[str] = []  # from the product back
-    node = producer(value)
-    while node is not None and op(node) != "Constant" and node.inputs:
-        steps.append(op(node))
-        read = node.inputs[:1] if op(node) in (Q, DQ) else node.inputs
+    maker = producer(value)
+    while maker is not None and op(maker) != "Constant" and maker.inputs:
+        steps.append(op(maker))
+        read = maker.inputs[:1] if op(maker) in (Q, DQ) else maker.inputs
         computed = [producer(v) for v in read if v is not None and view.tensor(v) is None]
-        node = computed[0] if computed else None
+        maker = computed[0] if computed else None
     if not {Q, DQ} & {*steps}:
         return None
     if steps.count(DQ) > 1 or steps.count(Q) > 1:
@@ -136,7 +136,7 @@ def _path_fault(view: View, value: ir.Value | None) -> str | None:
     "Store the bias as a float initializer without Q/DQ: TensorRT makes its own.",
 )
 def float_bias(view: View) -> Iterator[Hit]:
-    """On 8.6 alone, the bias of a convolution must be a stored tensor."""
+    """On 8.6 the bias of a convolution has to be a stored tensor; another is an error there alone."""
     seen = set()
     for node in view.of(*BIASED):
         bias = given(node, 2)
