@@ -53,3 +53,11 @@ def near_names(name: str, available: Iterable[str]) -> str:
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
     shown = ", ".join(names[:20]) + (f", … ({len(names)} in all)" if len(names) > 20 else "")
     return f"{hint} Available: {shown or 'none'}."
+
+
+def in_short(error: Exception) -> str:
+    """Returns one line of what another library's exception says: the key that is missing, never the bytes of a file."""
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    text = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
+    return str(text).splitlines()[0][:200].rstrip(".")

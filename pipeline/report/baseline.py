@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.artifacts import Workspace, is_as_sealed, sealed
-from pipeline.errors import ArtifactError, InputError
+from pipeline.errors import ArtifactError, InputError, in_short
 from pipeline.files import digest_of, write_atomic
 from pipeline.report import schema
 
@@ -77,7 +77,7 @@ def read(folder: Path, file: Path | None = None) -> dict[str, Any]:
         if not is_as_sealed(value):
             raise ArtifactError(f"{path} was changed after it was stored; {again}.")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{path} is not a baseline ({error!r}); {again}.") from error
+        raise ArtifactError(f"{path} is not a baseline ({in_short(error)}); {again}.") from error
     _require_numbers(value, f"{path}; {again}")
     return value  # type: ignore[no-any-return]
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.checkpoint.reading import read_object
-from pipeline.errors import InputError
+from pipeline.errors import InputError, in_short
 
 if TYPE_CHECKING:
     from pipeline.recipe import Recipe
@@ -83,7 +83,7 @@ def read(folder: Path) -> Processing:
         resample = Image.Resampling(config.get("resample", Image.Resampling.BILINEAR))
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise InputError(
-            f"{path} has no usable image_mean, image_std, rescale_factor and resample: {error!r}."
+            f"{path} has no usable image_mean, image_std, rescale_factor and resample: {in_short(error)}."
         ) from error
     if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
         raise InputError(f"{path}: image_mean {mean.tolist()} must be finite, image_std {std.tolist()} positive.")

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ArtifactError
+from pipeline.errors import ArtifactError, in_short
 
 PLAN, NOTE = "model.plan", "plan.json"
 FORMAT = 1
@@ -61,7 +61,7 @@ def read(folder: Path) -> Note:
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read ({error.strerror}).") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{path} cannot be read as the note of a plan ({error!r}).") from error
+        raise ArtifactError(f"{path} cannot be read as the note of a plan ({in_short(error)}).") from error
 
 
 def check(note: Note, present: Maker, folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.bench import results
 from pipeline.bench.gpu_test import targets
-from pipeline.errors import InputError
+from pipeline.errors import InputError, in_short
 from pipeline.judge.accuracy import finite
 
 IDENTITY = ("pack", "tensorrt", "gpu", "compute_capability")  # what the rows of one file have in common
@@ -70,7 +70,7 @@ def read(path: Path) -> dict[str, Any]:
         document = json.loads(path.read_text(encoding="utf-8"))
         missing = [key for key in (*IDENTITY, *EMPTY) if key not in document]
     except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{path} is no result of gpu-test ({error!r}); give another --record.") from error
+        raise InputError(f"{path} is no result of gpu-test ({in_short(error)}); give another --record.") from error
     if missing:
         raise InputError(f"{path} is no result of gpu-test (it has no {', '.join(missing)}); give another --record.")
     return dict(document)
