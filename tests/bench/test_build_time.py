@@ -13,10 +13,12 @@ import pytest
 
 from helpers.command_line import Cli
 from helpers.runs import snapshot
+from pipeline.artifacts import MANIFEST, Workspace
 from pipeline.bench import build_floor, build_time, published, tables
 from pipeline.bench.build_time import PEER
 from pipeline.bench.tables import build as text
 from pipeline.errors import InputError, PipelineError
+from pipeline.files import sha256
 from pipeline.recipe import Recipe
 
 NNCF = pytest.mark.skipif(PEER.unavailable_reason() is not None, reason="needs the bench extra")
@@ -85,7 +87,10 @@ def test_the_peer_quantizes_and_answers_in_a_process_of_its_own(folder: Path, tm
 
 @NNCF
 def test_a_fault_of_the_peer_is_told(folder: Path, tmp_path: Path) -> None:
-    (folder / "original.onnx").write_bytes(b"no graph")
+    path, manifest = folder / "original.onnx", Workspace(folder).manifest
+    path.write_bytes(b"no graph")
+    manifest.files[path.name].update(sha256=sha256(path), bytes=path.stat().st_size)
+    (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     with pytest.raises(PipelineError, match="NNCF's process ended with code 1"):
         build_time.peer(folder, tmp_path / "nncf", 2)
 

@@ -178,7 +178,7 @@ def test_what_was_made_is_loaded_again_without_making_it(
     method.build(workspace, tmp_path / "area")
     first = method.load(workspace, tmp_path / "area", 1)(feeds)
     before = {p: sha256(p) for p in tmp_path.rglob("*") if p.is_file()}
-    monkeypatch.setattr(_peers, "apart", raises(AssertionError("quantized again")))
+    monkeypatch.setattr(_peers, "call", raises(AssertionError("quantized again")))
     again = method.load(workspace, tmp_path / "area", 1)(feeds)
     assert {p: sha256(p) for p in tmp_path.rglob("*") if p.is_file()} == before
     for output, value in first.items():

@@ -141,6 +141,7 @@ def test_at_home_nothing_is_said(
     backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     made_on(tmp_path / "small", backend, machine.processor_class(), monkeypatch, bounded=True)
+    caplog.clear()
     with caplog.at_level(logging.WARNING, logger="pipeline"):
         pipeline.load_engine(tmp_path / "small", threads=1, unverified=True)
     assert not caplog.records
