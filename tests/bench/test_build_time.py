@@ -19,6 +19,7 @@ from pipeline.bench.build_time import PEER
 from pipeline.bench.tables import build as text
 from pipeline.errors import InputError, PipelineError
 from pipeline.files import sha256
+from pipeline.measure.process import ProcessFault
 from pipeline.recipe import Recipe
 
 NNCF = pytest.mark.skipif(PEER.unavailable_reason() is not None, reason="needs the bench extra")
@@ -91,7 +92,7 @@ def test_a_fault_of_the_peer_is_told(folder: Path, tmp_path: Path) -> None:
     path.write_bytes(b"no graph")
     manifest.files[path.name].update(sha256=sha256(path), bytes=path.stat().st_size)
     (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
-    with pytest.raises(PipelineError, match="NNCF's process ended with code 1"):
+    with pytest.raises(ProcessFault, match="NNCF's process failed: Unable to read the model"):
         build_time.peer(folder, tmp_path / "nncf", 2)
 
 
