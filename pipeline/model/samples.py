@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline import tasks
-from pipeline.errors import InputError
+from pipeline.errors import InputError, in_short
 from pipeline.files import digest_path
 from pipeline.judge.evaluation import Reference, in_batches
 from pipeline.model import loading
@@ -28,7 +28,7 @@ def data_digest(recipe: Recipe) -> str:
         return digest_path(_files.located(recipe.data))
     except OSError as error:  # a file in it that may not be read, or that went away
         where = _files.shown(Path(error.filename or recipe.data))
-        raise InputError(f"data {where} cannot be read: {_files.reason(error)}.") from error
+        raise InputError(f"data {where} cannot be read: {in_short(error)}.") from error
 
 
 def encoded(split: str, recipe: Recipe, source: loading.Source, folder: Path) -> tuple[Arrays, Arrays]:

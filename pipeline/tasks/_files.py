@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, in_short
 
 LITTER = ("thumbs.db", "desktop.ini", "__macosx")  # of file managers, beside hidden names (._x, .DS_Store)
 HEAD = 64  # bytes that tell what a file is
@@ -42,7 +42,7 @@ def located(data: str) -> Path:
         )
         raise InputError(f"DATA={data}: there is no such file or folder.{hub}") from error
     except (OSError, RuntimeError, ValueError) as error:  # no home folder; a NUL in the name
-        raise InputError(f"DATA={data!r} cannot be read: {reason(error)}.") from error
+        raise InputError(f"DATA={data!r} cannot be read: {in_short(error)}.") from error
     if not (path.is_file() or path.is_dir()):
         raise InputError(f"DATA={data} is neither a file nor a folder.")
     return path
@@ -53,7 +53,7 @@ def listed(folder: Path) -> list[Path]:
     try:
         paths = sorted(folder.iterdir())
     except OSError as error:
-        raise InputError(f"{shown(folder)} cannot be read: {reason(error)}.") from error
+        raise InputError(f"{shown(folder)} cannot be read: {in_short(error)}.") from error
     return [path for path in paths if not path.name.startswith(".") and path.name.lower() not in LITTER]
 
 
@@ -69,18 +69,13 @@ def shown(path: Path) -> str:
     return str(path) if str(path).isprintable() else ascii(str(path))
 
 
-def reason(error: Exception) -> str:
-    """Returns what an exception says, without the path, which our message already names."""
-    return getattr(error, "strerror", None) or str(error).strip().rstrip(".") or type(error).__name__
-
-
 def foreign(path: Path) -> str | None:
     """Returns what a file is instead of data ('gzip-compressed: unpack it'), None where its first bytes do not tell."""
     try:
         with path.open("rb") as file:
             head = file.read(HEAD)
     except OSError as error:
-        raise InputError(f"{shown(path)} cannot be read: {reason(error)}.") from error
+        raise InputError(f"{shown(path)} cannot be read: {in_short(error)}.") from error
     if not head:
         return "empty"
     return next((kind for mark, kind in FOREIGN.items() if head.startswith(mark)), None)
@@ -98,7 +93,7 @@ def read_text(path: Path) -> str:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise InputError(f"data {shown(path)} cannot be read: {reason(error)}.") from error
+        raise InputError(f"data {shown(path)} cannot be read: {in_short(error)}.") from error
     wide = next((name for mark, name in WIDE.items() if content.startswith(mark)), None)
     if wide is None and b"\0" in content:
         wide = "UTF-16 without a byte order mark, or not text at all (it has zero bytes)"

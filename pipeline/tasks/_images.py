@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, in_short
 from pipeline.tasks import _files
 from pipeline.tasks._files import shown
 
@@ -116,6 +116,6 @@ def _reading(name: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise InputError(
-            f"{name} cannot be read as an image: {_files.reason(error)}. Save it again, without its metadata, or leave "
+            f"{name} cannot be read as an image: {in_short(error)}. Save it again, without its metadata, or leave "
             "it out."
         ) from error
