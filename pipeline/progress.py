@@ -70,11 +70,12 @@ def _figures(task: Task) -> str:
     """Returns "12 of 64, 0:21 left" of a count, "0:12, 0:47 in all" of a stage."""
     if task.total is not None:
         left = task.time_remaining
-        return f"{task.completed:.0f} of {task.total:.0f}" + ("" if left is None else f", {_clock(left)} left")
+        return f"{task.completed:.0f} of {task.total:.0f}" + ("" if left is None else f", {clock(left)} left")
     whole = task.fields["since"]
-    return _clock(task.elapsed or 0) + ("" if whole is None else f", {_clock(time.monotonic() - whole)} in all")
+    return clock(task.elapsed or 0) + ("" if whole is None else f", {clock(time.monotonic() - whole)} in all")
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Returns a time in minutes and seconds: 2:05."""
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes}:{rest:02}"

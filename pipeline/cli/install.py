@@ -11,6 +11,8 @@ import sys
 import time
 from collections.abc import Sequence
 
+from pipeline.progress import clock
+
 
 def install(what: str, arguments: Sequence[str]) -> int:
     """Returns pip's exit code; what it said is shown where it fails, and its newest line meanwhile on a terminal."""
@@ -25,16 +27,12 @@ def install(what: str, arguments: Sequence[str]) -> int:
         for line in pip.stdout:
             said.append(line)
             if shown:
-                _show(f"{_clock(time.monotonic() - start)}  {line.strip()}")
+                _show(f"{clock(time.monotonic() - start)}  {line.strip()}")
     if shown:
         _show("")
     if pip.returncode:
         sys.stderr.write("".join(said))
     return pip.returncode
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
 def _show(text: str) -> None:
