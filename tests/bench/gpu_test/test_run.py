@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from helpers import ROOT, fake_tensorrt, gpu_packs
-from helpers.command_line import Cli
+from helpers.command_line import Cli, python
 from helpers.fake_cuda import FakeDriver
 from pipeline.backends._tensorrt import build as building
 from pipeline.backends._tensorrt import cuda
@@ -535,15 +535,7 @@ def test_the_help_names_what_the_kit_must_have(cli: Cli) -> None:
     assert " ".join(EXTRA) in " ".join(cli("gpu-test", "--help").out.split())
 
 
-WITHOUT = """
-import sys
-
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {absent!r}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-sys.meta_path.insert(0, Absent())
-
+ZEROS = """
 from pathlib import Path
 import numpy as np
 from pipeline.cli import verbs as cli
@@ -586,18 +578,15 @@ def test_the_machine_with_the_gpu_needs_no_more_than_the_kit(
     floats = case.samples.floats
     shape = {x.shape[1:] for x in floats.values()} if name == "bert" else {(4, 16, 16)}
     assert name == "bert" or next(iter(floats.values())).shape[1] == 4 * 16 * 16
-    script = WITHOUT.format(
-        absent=ABSENT, shape=shape.pop(), outputs=tuple(floats), folder=str(folder),
-        record=str(tmp_path / "gpu.json"),
-    )  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    script = ZEROS.format(
+        shape=shape.pop(), outputs=tuple(floats), folder=str(folder), record=str(tmp_path / "gpu.json")
+    )
+    done = python(script, absent=ABSENT)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "failed: " in done.stdout
 
 
-def test_the_blocking_works(tmp_path: Path) -> None:
+def test_the_blocking_works() -> None:
     """Otherwise the test above would pass whatever is imported."""
-    head = WITHOUT.format(absent=ABSENT, shape=(), outputs=(), folder="", record="")
-    script = head.split("from pathlib")[0] + "import onnxruntime"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    done = python("import onnxruntime", absent=ABSENT)
     assert "No module named 'onnxruntime'" in done.stderr
