@@ -16,6 +16,7 @@ import numpy as np
 
 import pipeline
 from helpers import tiny
+from helpers.runs import recipe_for
 from pipeline.errors import InputError
 from pipeline.recipe import Recipe
 from pipeline.stages.build import build
@@ -44,25 +45,19 @@ class Bed:
     def data(self) -> dict[str, Path]:
         return {"bert": tiny.squad(self.root / "squad.json"), "segformer": tiny.scenes(self.root / "scenes")}
 
-    def recipe(self, family: str, folder: Path, **more: Any) -> Recipe:
+    def recipe(
+        self, family: str, folder: Path, checkpoint: Path | None = None, data: Path | None = None, **more: Any
+    ) -> Recipe:
         """Returns the recipe of a tiny model: 8 samples to calibrate and to judge, whatever its speed and accuracy."""
-        overrides = {
-            "folder": folder,
-            "checkpoint": str(self.checkpoints[family]),
-            "data": str(self.data[family]),
+        settings = {
             "backend": BACKEND,
-            "shapes.sequence_length": 32,
-            "shapes.image_size": 64,
             "shapes.batches": (1, 2),
-            "calibration.samples": 8,
-            "verification.samples": 8,
-            "verification.threads": 1,
             "verification.runs": 5,
             "budgets.speedup": 0.0,
             "budgets.relative_drop": 1.0,
             **more,
         }
-        return Recipe.load(family, overrides=overrides)
+        return recipe_for(family, folder, checkpoint or self.checkpoints[family], data or self.data[family], **settings)
 
     @cached_property
     def built(self) -> dict[str, Path]:

@@ -69,7 +69,7 @@ def stored_otherwise(folder: Path, rng: np.random.Generator) -> str:
     import torch
     from safetensors.torch import load_file, save_file
 
-    path, way = folder / "model.safetensors", str(rng.choice(["whole", "sharded", "float16", "bfloat16", "no names"]))
+    path, way = folder / "model.safetensors", str(rng.choice(["whole", "sharded", "float16", "bfloat16", "no version"]))
     weights = load_file(path)
     if way in ("float16", "bfloat16"):
         save_file({k: v.to(getattr(torch, way)) for k, v in weights.items()}, path, metadata={"format": "pt"})
@@ -81,7 +81,7 @@ def stored_otherwise(folder: Path, rng: np.random.Generator) -> str:
         index = {"metadata": {}, "weight_map": {name: file for file, part in parts.items() for name in part}}
         (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
         path.unlink()
-    elif way == "no names":
+    elif way == "no version":
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         config.pop("transformers_version", None)
         (folder / "config.json").write_text(json.dumps(config, indent=None), encoding="utf-8")
@@ -102,7 +102,7 @@ def trial(bed: Bed, rng: np.random.Generator) -> str:
     if architecture != "BertForQuestionAnswering" and family == "bert":
         labels = [f"LABEL_{i}" for i in range(settings["num_labels"])]
         data = tiny.table(folder.with_suffix(".tsv"), labels=tuple(labels))
-    recipe = bed.recipe(family, folder / "out", checkpoint=str(folder), data=str(data))
+    recipe = bed.recipe(family, folder / "out", checkpoint=folder, data=data)
     try:
         source = loading.open_source(recipe)
         model = loading.rewritten_model(source, recipe)

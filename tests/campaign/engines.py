@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from typing import Any
 from unittest import mock
 
 import numpy as np
 
 from campaign.bed import OLD, Bed
+from helpers.faulty import Faulty, each
 from pipeline import backends, stages
+from pipeline.bench.parity import rms
 from pipeline.stages.build import read_report
 
 Array = np.ndarray
@@ -19,7 +20,7 @@ Fault = Callable[[Array, np.random.Generator], Array]
 
 
 def _noise(share: float) -> Fault:
-    return lambda x, rng: x + share * rms(x) * rng.standard_normal(x.shape, np.float32)
+    return lambda x, rng: x + np.float32(share * rms(x)) * rng.standard_normal(x.shape, np.float32)
 
 
 def _part(change: Callable[[Array], None]) -> Fault:
@@ -29,10 +30,6 @@ def _part(change: Callable[[Array], None]) -> Fault:
         return made
 
     return faulty
-
-
-def rms(x: Array) -> float:
-    return float(np.sqrt(np.mean(np.square(x))))
 
 
 def _last(x: Array, value: float) -> Array:
@@ -69,25 +66,12 @@ FAULTS: dict[str, Fault] = {
 TRIALS = 2 * len(FAULTS)
 
 
-class Faulty:
-    """An engine whose outputs a fault changes; `name`: of the only output that it has, None for all of them."""
-
-    def __init__(self, engine: Any, fault: Fault, rng: np.random.Generator) -> None:
-        self._engine, self._fault, self._rng = engine, fault, rng
-
-    def __call__(self, feeds: dict[str, Array]) -> dict[str, Array]:
-        return {name: self._fault(x, self._rng) for name, x in self._engine(feeds).items()}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
-
-
 def trial(bed: Bed, rng: np.random.Generator) -> str:
     family, name = str(rng.choice(["bert", "segformer"])), str(rng.choice(sorted(FAULTS)))
     folder = bed.copy(family)
     recipe = bed.recipe(family, folder, **OLD)
-    load = backends.load_checked
-    with mock.patch.object(backends, "load_checked", lambda *given: Faulty(load(*given), FAULTS[name], rng)):
+    load, wrong = backends.load_checked, each(lambda x: FAULTS[name](x, rng))
+    with mock.patch.object(backends, "load_checked", lambda *given: Faulty(load(*given), wrong)):
         stages.run("verify", recipe, force=True)
     report = read_report(recipe)
     assert report["verdict"] == "fail" and report["reasons"], f"{family}, {name}: {report['verdict']}"

@@ -75,7 +75,7 @@ def retold(content: bytes, rng: np.random.Generator) -> bytes:
 # --- what reads a file: each takes the bed, the folder or file, and its family ---
 
 
-def quantize(bed: Bed, family: str, **given: str) -> None:
+def quantize(bed: Bed, family: str, **given: Path) -> None:
     from pipeline.stages import build
 
     build.run_stage("quantize", bed.recipe(family, bed.folder(), **given))
@@ -86,7 +86,7 @@ def of_checkpoint(bed: Bed, rng: np.random.Generator, change: Callable[..., byte
     folder = Path(shutil.copytree(bed.checkpoints[family], bed.folder() / "checkpoint"))
     path = folder / str(rng.choice(sorted(p.name for p in folder.iterdir())))
     path.write_bytes(change(path.read_bytes(), rng))
-    quantize(bed, family, checkpoint=str(folder))
+    quantize(bed, family, checkpoint=folder)
 
 
 def of_data(bed: Bed, rng: np.random.Generator, change: Callable[..., bytes]) -> None:
@@ -98,7 +98,7 @@ def of_data(bed: Bed, rng: np.random.Generator, change: Callable[..., bytes]) ->
         given = Path(shutil.copytree(bed.data["segformer"], bed.folder() / "scenes"))
         path = given / str(rng.choice(["images", "masks"])) / f"{int(rng.integers(8)):03}.png"
     path.write_bytes(change(path.read_bytes(), rng))
-    quantize(bed, family, data=str(given))
+    quantize(bed, family, data=given)
 
 
 def of_recipe(bed: Bed, rng: np.random.Generator, change: Callable[..., bytes]) -> None:
@@ -150,7 +150,7 @@ def made_up(bed: Bed, rng: np.random.Generator, change: Callable[..., bytes]) ->
     @hypothesis.given(anything)
     def read(document: object) -> None:
         path.write_text(json.dumps(document), encoding="utf-8")
-        refused(lambda: quantize(bed, "bert", data=str(path)))
+        refused(lambda: quantize(bed, "bert", data=path))
 
     read()
 
@@ -197,7 +197,7 @@ def explore(seconds: int) -> None:
 
     def read(content: bytes) -> None:
         path.write_bytes(content)
-        refused(lambda: quantize(bed, "bert", data=str(path)))
+        refused(lambda: quantize(bed, "bert", data=path))
 
     atheris.Setup([sys.argv[0], f"-max_total_time={seconds}", "-max_len=4096"], read)
     atheris.Fuzz()

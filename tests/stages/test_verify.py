@@ -15,6 +15,7 @@ import onnxruntime
 import pytest
 
 from helpers import qdq_models as models
+from helpers.faulty import Faulty, each
 from helpers.usable import USABLE
 from pipeline import backends, stages, tasks
 from pipeline.artifacts import Workspace
@@ -321,23 +322,6 @@ def test_numbers_that_are_not_numbers_fail() -> None:
     }  # fmt: skip
     asked = budgets(models.recipe(Path("x"), "openvino").budgets, tasks.get("text-classification"))
     assert len(reasons(report, asked)) == 4
-
-
-class Faulty:
-    """An engine whose outputs a fault changes."""
-
-    def __init__(self, engine: Any, fault: Any) -> None:
-        self._engine, self._fault = engine, fault
-
-    def __call__(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return self._fault(self._engine(feeds))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
-
-
-def each(change: Any) -> Any:
-    return lambda found: {name: change(x) for name, x in found.items()}
 
 
 FAULTS = {
