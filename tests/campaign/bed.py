@@ -55,6 +55,7 @@ class Bed:
             "verification.runs": 5,
             "budgets.speedup": 0.0,
             "budgets.relative_drop": 1.0,
+            "budgets.agreement": 0.0,
             **more,
         }
         return recipe_for(family, folder, checkpoint or self.checkpoints[family], data or self.data[family], **settings)
