@@ -61,7 +61,7 @@ class Backend(Protocol):
         """What build() writes, relative to <backend>/."""
 
     def dialect(self, recipe: Recipe) -> tuple[str, ...]:
-        """Returns the names of the graph passes, in order."""
+        """Returns the names of the graph passes, in order; of a backend for CPUs by `_defaults.on_a_cpu`."""
 
     def unavailable_reason(self) -> str | None:
         """Returns one sentence with the one thing to install, None where the backend can run."""

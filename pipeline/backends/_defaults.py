@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.measure import processor
+
 if TYPE_CHECKING:
     from pipeline.recipe import Recipe
 
@@ -14,6 +16,11 @@ AUTO = "auto"
 def settings(recipe: Recipe) -> dict[str, Any]:
     """Returns what of the recipe build() reads beside the graph: nothing."""
     return {}
+
+
+def on_a_cpu(passes: tuple[str, ...], recipe: Recipe) -> tuple[str, ...]:
+    """Returns a dialect's passes, before them the one by which the graph is right without VNNI where it must be."""
+    return ("saturation_free", *passes) if processor.bounded(recipe) else passes
 
 
 def precisions(recipe: Recipe) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.backends import _defaults, missing_package, ordered_feeds
 from pipeline.backends._onnxruntime_session import INSTALL, Session, session_options
 from pipeline.backends._policy import Policy
-from pipeline.measure import precision, processor
+from pipeline.measure import precision
 
 if TYPE_CHECKING:
     from pipeline.backends import Array
@@ -46,8 +46,8 @@ DIALECT = (
 
 
 def dialect(recipe: Recipe) -> tuple[str, ...]:
-    """Returns the graph passes, in order; the first where the graph must be right without VNNI."""
-    return ("saturation_free", *DIALECT) if processor.bounded(recipe) else DIALECT
+    """Returns the graph passes, in order."""
+    return _defaults.on_a_cpu(DIALECT, recipe)
 
 
 # --- engine ---

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from pipeline.backends import _defaults, _openvino_profile, missing_package, ordered_feeds
 from pipeline.backends._policy import Policy
 from pipeline.errors import ArtifactError, InputError
-from pipeline.measure import processor
 from pipeline.measure.machine import usable_cores
 
 if TYPE_CHECKING:
@@ -45,8 +44,8 @@ DIALECT = (
 
 
 def dialect(recipe: Recipe) -> tuple[str, ...]:
-    """Returns the graph passes, in order; the first where the graph must be right without VNNI."""
-    return ("saturation_free", *DIALECT) if processor.bounded(recipe) else DIALECT
+    """Returns the graph passes, in order."""
+    return _defaults.on_a_cpu(DIALECT, recipe)
 
 
 # --- engine ---

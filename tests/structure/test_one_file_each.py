@@ -33,7 +33,7 @@ settings, precisions, float_graph = _defaults.settings, _defaults.precisions, _d
 command, lint_target = _defaults.command, _defaults.lint_target
 unavailable_reason, version = onnxruntime.unavailable_reason, onnxruntime.version
 def dialect(recipe):
-    return ("merge_equal_pairs", "store_int8_weights")
+    return _defaults.on_a_cpu(("merge_equal_pairs", "store_int8_weights"), recipe)
 def build(graph, area, recipe, precision="int8"):
     area.mkdir(parents=True, exist_ok=True)
     (area / FILES[0]).write_bytes(graph.read_bytes())
