@@ -2,11 +2,16 @@
 #
 #   make engine MODEL=segformer [CHECKPOINT=… DATA=… BACKEND=… CALIBRATION=… ARGS='--set …']
 #   make test
+#   make … CPU=avx2   as on a processor without VNNI, on any x86 machine (tests/without_vnni/)
 MODEL ?= segformer
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python -m pipeline
 INSTALL := $(VENV)/bin/python -m pipeline.cli.install
+ifdef CPU
+export ONEDNN_MAX_CPU_ISA := $(if $(filter avx2,$(CPU)),AVX2,$(error CPU=avx2 is all that can be tried on another processor))
+export PYTHONPATH := $(CURDIR)/tests/without_vnni:$(PYTHONPATH)
+endif
 quoted = '$(subst ','\'',$(1))'
 OPTIONS := $(MODEL) $(if $(CHECKPOINT),--checkpoint $(call quoted,$(CHECKPOINT))) $(if $(DATA),--data $(call quoted,$(DATA))) \
            $(if $(BACKEND),--backend '$(BACKEND)') $(if $(PRECISION),--set tensorrt.precision='$(PRECISION)') \
@@ -65,7 +70,7 @@ test: lint                 ## lint, types and every test, a process for every co
 	@$(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 campaign: $(VENV)/ready    ## twenty minutes of kills, races, flipped bytes, faulty engines, damaged files, odd checkpoints
-	@PYTHONPATH=tests $(VENV)/bin/python -m campaign $(ARGS)
+	@PYTHONPATH=tests:$(PYTHONPATH) $(VENV)/bin/python -m campaign $(ARGS)
 
 clean:                     ## remove artifacts, keep the environment
 	@find exports -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +

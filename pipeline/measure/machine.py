@@ -17,8 +17,9 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 X86 = ("amx", "vnni", "avx512", "avx2", "x86")  # each can run what the later ones can
 _NEEDS = {"amx": {"amx_int8"}, "vnni": {"avx512_vnni", "avx_vnni"}, "avx512": {"avx512bw"}, "avx2": {"avx2"}}  # any of
-# oneDNN, and so OpenVINO, behaves as a lesser processor under this variable; ONNX Runtime does not. Values are
-# oneDNN's, such as AVX512_CORE_VNNI; the first part that one contains decides.
+# oneDNN, and so OpenVINO, behaves as a lesser processor under this variable; ONNX Runtime does where `make … CPU=avx2`
+# puts tests/without_vnni/ in front. Values are oneDNN's, such as AVX512_CORE_VNNI; the first part that one contains
+# decides.
 CAP = "ONEDNN_MAX_CPU_ISA"
 _CAPS = {
     "AMX": "amx", "VNNI": "vnni", "BF16": "vnni", "FP16": "vnni", "AVX10": "vnni", "AVX512": "avx512", "AVX2": "avx2",
@@ -38,8 +39,10 @@ def _cpuinfo() -> dict[str, str]:
 
 
 def cpu_name() -> str:
-    """Returns the processor's model name."""
-    return _cpuinfo().get("model name") or platform.processor() or platform.machine()
+    """Returns the processor's model name, and where ONEDNN_MAX_CPU_ISA lowers its class, that it does."""
+    name = _cpuinfo().get("model name") or platform.processor() or platform.machine()
+    actual, allowed = class_of(cpu_flags()), processor_class()
+    return f"{name} limited from {actual}" if allowed in X86 and allowed != actual else name
 
 
 def cpu_flags() -> list[str]:

@@ -60,6 +60,6 @@ def test_no_test_file_is_imported(file: Path) -> None:
     assert not [part for part in parts if part in {"conftest", "tests"} | {test.stem for test in FILES}]
 
 
-def test_every_other_module_is_a_helper_or_the_campaigns() -> None:
+def test_every_other_module_is_a_helper_the_campaigns_or_of_another_processor() -> None:
     strangers = [path for path in TESTS.rglob("*.py") if path not in FILES and path.name != "conftest.py"]
-    assert {path.parent for path in strangers} == {TESTS / "helpers", TESTS / "campaign"}
+    assert {path.parent for path in strangers} == {TESTS / name for name in ("helpers", "campaign", "without_vnni")}
