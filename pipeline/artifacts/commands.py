@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.measure import machine
+
 NAMED = {"checkpoint": "--checkpoint", "data": "--data", "backend": "--backend", "calibration.method": "--calibration"}
 
 
@@ -47,9 +49,11 @@ def changed(recorded: Mapping[str, Any]) -> dict[str, Any]:
 def by_make(target: str, variables: Mapping[str, object], arguments: list[str]) -> str:
     """Returns the command line of one of the Makefile's targets, for its folder, with options in ARGS.
 
-    Twice quoted: make hands ARGS to a shell, and expands what has a dollar sign before.
+    Twice quoted: make hands ARGS to a shell, and expands what has a dollar sign before. CPU=avx2 of the present call of
+    make is named too, as the Makefile sets ONEDNN_MAX_CPU_ISA by it.
     """
-    given = {**variables, "ARGS": shlex.join(arguments)} if arguments else variables
+    given = {**variables, "ARGS": shlex.join(arguments)} if arguments else dict(variables)
+    given |= {"CPU": os.environ["CPU"]} if machine.CAP in os.environ and "CPU" in os.environ else {}
     words = [f"{name}={shlex.quote(str(value).replace('$', '$$'))}" for name, value in given.items()]
     return " ".join(["make", target, *words])
 
