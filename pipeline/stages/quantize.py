@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from pipeline.files import digest_path
 from pipeline.judge import verdict
 from pipeline.judge.evaluation import PER_MODEL
 from pipeline.measure.versions import versions
-from pipeline.model import loading, processing_check
+from pipeline.model import exactness, loading, processing_check
 from pipeline.model.samples import data_digest
 from pipeline.run import Run
 from pipeline.stages.code import code_digest
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
 NAME = "quantize"
 log = logging.getLogger(__name__)
-
-EXACT = 1e-4  # largest difference a rewrite may make, relative to the largest output: float rounding over the depth
 
 
 def inputs(run: Run) -> dict[str, Any]:
@@ -142,6 +141,7 @@ def check_inputs(source: loading.Source, recipe: Recipe, found: Mapping[str, np.
 def prove_rewrites(source: loading.Source, recipe: Recipe, model: nn.Module | None = None) -> list[dict[str, Any]]:
     """Returns {name, max_abs_diff, relative} for every rewrite, measured on random inputs against the model before it.
 
+    Where float64 had to be asked, float32 and rewritten too: the distances from it (see `exactness.Difference`).
     model: the float model where it is loaded already. Raises InputError when the checkpoint's model itself does not run
     or gives 0 whatever the input, and RuntimeError when a rewrite is not exact: that is a fault of the rewrite.
     """
@@ -152,18 +152,22 @@ def prove_rewrites(source: loading.Source, recipe: Recipe, model: nn.Module | No
         raise InputError(
             f"checkpoint {source.folder} gives 0 in all of {', '.join(dead)}: its last layer holds nothing but zeros."
         )
-    proofs = []
+
+    several = loading.random_inputs(source, recipe, exactness.samples_for(before))
+    own = exactness.Own(lambda: loading.float_model(source), several, source.outputs)
+    proofs: list[dict[str, Any]] = []
     for name, rewrite in source.family.rewrites().items() if recipe.rewrites else ():
         model = rewrite(model).eval()
-        after = loading.run_torch(model, sample, source.outputs)
-        difference = max(float(np.abs(after[k] - before[k]).max()) for k in source.outputs)
-        largest = max(float(np.abs(before[k]).max()) for k in source.outputs)
-        relative = difference / largest if largest else difference
-        if not relative <= EXACT:
+        run = partial(loading.run_torch, model, outputs=source.outputs)
+        after = run(sample)
+        found = exactness.difference(after, before, own, run)
+        if not found.is_rounding:
             if not all(np.isfinite(x).all() for x in before.values()):
                 raise InputError(f"checkpoint {source.folder} gives NaN or infinite outputs: its weights overflow.")
-            raise RuntimeError(f"the rewrite {name} changed the outputs by {relative:.2e} of the largest")
-        proofs.append({"name": name, "max_abs_diff": difference, "relative": relative})
+            raise RuntimeError(f"the rewrite {name} changed the outputs by {found}")
+        if found.float32 is not None:
+            log.warning("quantize: the rewrite %s changed the outputs by %s: rounding of float32", name, found)
+        proofs.append({"name": name, **found.to_json()})
         before = after
     return proofs
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,14 @@ import pytest
 from campaign.bed import Bed
 from helpers import tiny
 from pipeline.errors import InputError
-from pipeline.model import loading
+from pipeline.model import exactness, loading
 from pipeline.stages import build
 
 TRIALS = 200
 EXPORTED = 0.1  # share of the checkpoints that are exported
-CLOSE = 1e-4  # of the largest output: float sums in another order, as in the proof of the rewrites
+
+Arrays = dict[str, np.ndarray]
+Run = Callable[[Arrays], Arrays]
 
 HEADS = ("BertForQuestionAnswering", "BertForSequenceClassification", "BertModel")
 ACTIVATIONS = ("gelu", "relu", "gelu_new", "gelu_pytorch_tanh", "silu", "gelu_fast", "quick_gelu")
@@ -110,40 +114,47 @@ def trial(bed: Bed, rng: np.random.Generator) -> str:
         shutil.rmtree(folder)
         return f"refused: {str(error).replace(str(folder), '…')[:80]}"
     inputs = loading.random_inputs(source, recipe, batch=3)
+    theirs = partial(of_transformers, folder, architecture)
     try:
-        expected = of_transformers(folder, architecture, inputs, source.outputs)
+        expected = loading.run_torch(theirs(), inputs, source.outputs)
     except (ValueError, RuntimeError) as error:  # question answering with more than two outputs a token
         with pytest.raises(InputError, match=r"does not run on|makes other inputs"):
             build.run_stage("quantize", recipe)
         return f"transformers cannot run it ({error}), refused"
-    compare(loading.run_torch(model, inputs, source.outputs), expected, "our float model")
+
+    several = loading.random_inputs(source, recipe, exactness.samples_for(expected))
+    own = exactness.Own(theirs, several, source.outputs)
+    found = compare(partial(loading.run_torch, model, outputs=source.outputs), inputs, expected, own, "our float model")
     if rng.random() >= EXPORTED:
         shutil.rmtree(folder)
-        return f"the same as transformers ({way})"
-    exported(recipe, inputs, expected)
+        return f"the same as transformers ({way})" if found.float32 is None else "within what float32 loses"
+    exported(recipe, inputs, expected, own)
     shutil.rmtree(folder)
     return "the same as transformers, exported too"
 
 
-def of_transformers(folder: Path, architecture: str, inputs: Any, outputs: tuple[str, ...]) -> dict[str, np.ndarray]:
+def of_transformers(folder: Path, architecture: str) -> Any:
     import torch
     import transformers
 
-    model = getattr(transformers, architecture).from_pretrained(folder, dtype=torch.float32).eval()
-    return loading.run_torch(model, inputs, outputs)
+    return getattr(transformers, architecture).from_pretrained(folder, dtype=torch.float32).eval()
 
 
-def compare(found: dict[str, np.ndarray], expected: dict[str, np.ndarray], what: str) -> None:
-    for name, value in expected.items():
-        assert found[name].shape == value.shape, f"{what}: {name} has shape {found[name].shape}, not {value.shape}"
-        difference = float(np.abs(found[name] - value).max() / max(np.abs(value).max(), 1e-30))
-        assert difference <= CLOSE, f"{what}: {name} differs by {difference:.1e} of the largest"
+def compare(run: Run, inputs: Arrays, expected: Arrays, own: exactness.Own, what: str) -> exactness.Difference:
+    """Returns how far a model is from transformers'. Raises AssertionError where that is more than rounding."""
+    difference = exactness.difference(run(inputs), expected, own, run)
+    assert difference.is_rounding, f"{what} differs by {difference}"
+    return difference
 
 
-def exported(recipe: Any, inputs: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+def exported(recipe: Any, inputs: Arrays, expected: Arrays, own: exactness.Own) -> None:
     import onnxruntime
 
     for name in ("quantize", "calibrate", "export"):
         build.run_stage(name, recipe)
     session = onnxruntime.InferenceSession(recipe.folder / "model.onnx", providers=["CPUExecutionProvider"])
-    compare(dict(zip(expected, session.run(list(expected), inputs), strict=True)), expected, "model.onnx")
+
+    def run(inputs: Arrays) -> Arrays:
+        return dict(zip(expected, session.run(list(expected), inputs), strict=True))
+
+    compare(run, inputs, expected, own, "model.onnx")

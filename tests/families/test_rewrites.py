@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from helpers import tiny
 from helpers.runs import recipe_for
 from pipeline import families
 from pipeline.model import loading
-from pipeline.stages.quantize import EXACT, prove_rewrites
+from pipeline.model.exactness import EXACT, LOSS
+from pipeline.stages.quantize import prove_rewrites
 
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "bert": {
@@ -177,3 +179,48 @@ def test_a_rewrite_that_is_not_exact_is_caught(
     monkeypatch.setattr(opened.family, "rewrites", lambda: {"wrong": wrong})
     with pytest.raises(RuntimeError, match="the rewrite wrong changed the outputs"):
         prove_rewrites(opened, recipe_for(family, tmp_path, opened.folder, tmp_path))
+
+
+@pytest.fixture(scope="module")
+def ill_conditioned(tmp_path_factory: pytest.TempPathFactory) -> loading.Source:
+    """A BERT whose logits are what is left of large sums: what LayerNorm returns sums to 0, and each of its channels is
+    weighed a thousand times.
+    """
+    folder = tmp_path_factory.mktemp("rewrites") / "checkpoint"
+    tiny.bert(folder, **VARIANTS["bert"]["heads of 20"])
+    weights = load_file(folder / "model.safetensors")
+    bias = "bert.encoder.layer.1.output.LayerNorm.bias"
+    weights[bias] -= weights[bias].mean()
+    weights["qa_outputs.weight"] += 1000
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return loading.open_source(recipe_for("bert", folder, folder, folder))
+
+
+def test_a_rewrite_differs_as_much_as_float32_leaves_open(
+    ill_conditioned: loading.Source, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = recipe_for("bert", tmp_path, ill_conditioned.folder, tmp_path)
+    unchanged, folded = prove_rewrites(ill_conditioned, recipe)
+    assert unchanged == {"name": "last_layer_of_first_token", "max_abs_diff": 0, "relative": 0}
+    assert folded["relative"] > EXACT and folded["float32"] > EXACT
+    assert folded["rewritten"] <= LOSS * folded["float32"]
+    assert "the rewrite folded_attention_scale changed the outputs by" in caplog.text
+
+
+def test_float32_is_no_excuse_for_a_wrong_rewrite(
+    ill_conditioned: loading.Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def twice(model: torch.nn.Module) -> torch.nn.Module:
+        """Multiplies the scale into the projection and leaves it where it was."""
+        before = [(m, m.scaling) for m in model.modules() if hasattr(m, "scaling")]
+        assert before
+        for module, scaling in before:
+            with torch.no_grad():
+                module.query.weight.mul_(scaling)
+                module.query.bias.mul_(scaling)
+        return model
+
+    monkeypatch.setattr(ill_conditioned.family, "rewrites", lambda: {"wrong": twice})
+    recipe = recipe_for("bert", tmp_path, ill_conditioned.folder, tmp_path)
+    with pytest.raises(RuntimeError, match=r"the rewrite wrong changed the outputs by .* from float64 where the"):
+        prove_rewrites(ill_conditioned, recipe)
