@@ -7,14 +7,20 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError, field_validator
 
+from pipeline.checkpoint import image_size
+from pipeline.checkpoint.image_size import ImageSize
 from pipeline.errors import InputError, near_names
 
 CalibrationMethod = Literal["max", "percentile", "mse", "entropy", "auto"]
+
+
+# a record of it is a number or a text, as it is given
+Size = Annotated[ImageSize, PlainValidator(image_size.parse), PlainSerializer(lambda size: size.setting)]
 
 
 class _Section(BaseModel):
@@ -25,11 +31,10 @@ class Shapes(_Section):
     """Input shapes; a family reads the fields it has."""
 
     sequence_length: int = Field(128, ge=8, le=8192, description="tokens per sample; longer texts are cut")
-    image_size: int | None = Field(
+    image_size: Size | None = Field(
         None,
-        ge=32,
-        le=8192,
-        description="height and width in pixels, a multiple of 32; None: those of the checkpoint's image processor",
+        description="pixels, a multiple of 32 (512), or height x width (512x1024); None: those of the checkpoint's "
+        "image processor",
     )
     batches: tuple[int, ...] = Field((1, 2, 4, 8), description="batch sizes the engine is verified at")
 
@@ -167,10 +172,11 @@ class Recipe(_Section):
         """Returns the same recipe for one backend."""
         return self.model_copy(update={"backend": backend})
 
-    def with_image_size(self, size: int | None) -> Recipe:
+    def with_image_size(self, size: ImageSize | int | str | None) -> Recipe:
         """Returns the same recipe for images of one size. Raises InputError for one that no recipe may name."""
+        setting = size.setting if isinstance(size, ImageSize) else size
         try:
-            shapes = Shapes.model_validate({**self.shapes.model_dump(), "image_size": size})
+            shapes = Shapes.model_validate({**self.shapes.model_dump(), "image_size": setting})
         except ValidationError as error:
             raise InputError(_explain(error, Shapes)) from error
         return self.model_copy(update={"shapes": shapes})

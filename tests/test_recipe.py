@@ -73,7 +73,7 @@ def test_what_is_recorded_gives_the_same_recipe_back() -> None:
     before = copy.deepcopy(recorded)
     assert Recipe.load("segformer", defaults=recorded) == recipe
     changed = Recipe.load("segformer", None, {"calibration.samples": 1, "shapes.image_size": 64}, recorded)
-    assert changed.calibration.samples == 1 and changed.shapes.image_size == 64
+    assert changed.calibration.samples == 1 and changed.shapes.image_size == (64, 64)
     assert recorded == before, "what the caller gave is not changed"
 
 

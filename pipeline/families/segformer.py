@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import field_validator, model_validator
 
+from pipeline.checkpoint.image_size import ImageSize
 from pipeline.errors import InputError
 from pipeline.families._config import Count, Layers, Settings
 from pipeline.families._engine_inputs import Limits
@@ -70,35 +71,41 @@ class CONFIG(Settings):
 def check(config: dict[str, Any], recipe: Recipe) -> None:
     """Raises InputError for an image size that the engine cannot take.
 
-    The strides must divide it, no stage's map may be smaller than its reduction, and the decode head must be able to
-    reshape the last stage.
+    The strides must divide both sides, no stage's map may be smaller than its reduction, and the decode head must be
+    able to reshape the last stage.
     """
     total, size = math.prod(config["strides"]), recipe.shapes.image_size
-    assert size is not None, "made definite by prepare.sized"
-    if size % total:
-        low = size // total * total
+    assert size is not None, "made definite by loading.sized"
+    if any(side % total for side in size):
+        low, high = (ImageSize(*sides) for sides in zip(*(_multiples(side, total) for side in size), strict=True))
         raise InputError(
             f"shapes.image_size = {size} is not a multiple of {total}, the product of the checkpoint's strides; "
-            f"the nearest sizes are {max(low, total)} and {low + total}. (Where the recipe names none, it is that of "
+            f"the nearest sizes are {low} and {high}. (Where the recipe names none, it is that of "
             "the checkpoint's preprocessor_config.json.)"
         )
-    side = size
+    sides = list(size)
     for stage, (patch, stride, ratio) in enumerate(
         zip(config["patch_sizes"], config["strides"], config["sr_ratios"], strict=True)
     ):
-        side = (side + patch // 2 * 2 - patch) // stride + 1  # of a convolution padded by half its kernel
-        if side < ratio:
+        # of a convolution padded by half its kernel
+        sides = [(side + patch // 2 * 2 - patch) // stride + 1 for side in sides]
+        if min(sides) < ratio:
             raise InputError(
-                f"shapes.image_size = {size} leaves stage {stage} a map of {side}×{side}, smaller than its reduction "
-                f"by {ratio} (sr_ratios of config.json); give a larger size."
+                f"shapes.image_size = {size} leaves stage {stage} a map of {sides[0]}×{sides[1]}, smaller than its "
+                f"reduction by {ratio} (sr_ratios of config.json); give a larger size."
             )
     # when transformers reshapes the sequence, it takes the root of the last stage's channels for its height
     side = math.isqrt(config["hidden_sizes"][-1])
-    if not config["reshape_last_stage"] and size != side * total:
+    if not config["reshape_last_stage"] and size != (side * total, side * total):
         raise InputError(
             f"shapes.image_size = {size}: a checkpoint with reshape_last_stage = false and these widths runs only at "
             f"{side * total}."
         )
+
+
+def _multiples(side: int, of: int) -> tuple[int, int]:
+    """Returns the nearest multiples that a side can be cut or grown to; equal ones where it is one."""
+    return max(side // of, 1) * of, -(-side // of) * of
 
 
 def load(folder: Path, architecture: str, config: dict[str, Any]) -> nn.Module:
@@ -135,10 +142,10 @@ def insert_quantizers(model: nn.Module) -> nn.Module:
 
 
 def input_limits(config: dict[str, Any], recipe: Recipe) -> dict[str, Limits]:
-    """Returns the limits of an engine's input, pixel_values [B, C, S, S]."""
+    """Returns the limits of an engine's input, pixel_values [B, C, H, W]."""
     size = recipe.shapes.image_size
-    assert size is not None, "made definite by prepare.sized"
-    return {"pixel_values": Limits(("batch", int(config.get("num_channels", 3)), size, size))}
+    assert size is not None, "made definite by loading.sized"
+    return {"pixel_values": Limits(("batch", int(config.get("num_channels", 3)), *size))}
 
 
 def dynamic_axes(inputs: tuple[str, ...]) -> dict[str, dict[int, str]]:

@@ -65,7 +65,7 @@ def sized(recipe: Recipe) -> Recipe:
 def _sized(recipe: Recipe, family: Family, folder: Path) -> Recipe:
     if recipe.shapes.image_size is not None or "pixel_values" not in family.INPUTS:
         return recipe
-    return recipe.with_image_size(_image_processing.side(folder, recipe))
+    return recipe.with_image_size(_image_processing.engine_size(folder, recipe))
 
 
 def check_judgeable(source: Source, recipe: Recipe, labels: Arrays) -> None:
@@ -117,8 +117,8 @@ def random_inputs(source: Source, recipe: Recipe, batch: int = 2) -> dict[str, n
     """Returns inputs of the right shape with fixed random content, for tracing and for proofs."""
     generator = np.random.default_rng(recipe.seed)
     if "pixel_values" in source.family.INPUTS:
-        size = _image_processing.side(source.folder, recipe)
-        shape = (batch, source.config["num_channels"], size, size)
+        size = _image_processing.engine_size(source.folder, recipe)
+        shape = (batch, source.config["num_channels"], *size)
         return {"pixel_values": generator.standard_normal(shape, dtype=np.float32)}
     length = recipe.shapes.sequence_length
     mask = np.ones((batch, length), dtype=np.int64)

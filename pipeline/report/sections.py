@@ -48,7 +48,7 @@ def image_size(run: Run) -> dict[str, Any] | None:
         return None
     folder = run.workspace.path(file).parent
     return {
-        "engine": _image_processing.side(folder, run.recipe),
+        "engine": _image_processing.engine_size(folder, run.recipe)._asdict(),
         "checkpoint": _image_processing.own_size(folder),
         "same": _image_processing.other_size(folder, run.recipe) is None,
     }

@@ -189,8 +189,10 @@ def images(report: Mapping[str, Any]) -> str:
     size = _part(report, "image_size")
     if not size or size["same"]:
         return ""
-    own = described(size["checkpoint"])
-    return f"images of {size['engine']}×{size['engine']}, where the checkpoint's own processor has {own}"
+    engine = size["engine"]
+    if isinstance(engine, int):  # an older report's
+        engine = {"height": engine, "width": engine}
+    return f"images of {described(engine)}, where the checkpoint's own processor has {described(size['checkpoint'])}"
 
 
 def date(report: Mapping[str, Any]) -> str:

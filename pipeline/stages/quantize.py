@@ -119,7 +119,7 @@ def announce_choices(source: loading.Source, recipe: Recipe) -> None:
     if _image_processing.FILE not in source.family.COPIED:
         return
     if other := _image_processing.other_size(source.folder, recipe):
-        size = _image_processing.described(_image_processing.square(_image_processing.side(source.folder, recipe)))
+        size = _image_processing.described(_image_processing.engine_size(source.folder, recipe)._asdict())
         log.warning(
             "quantize: images are resized to %s, as shapes.image_size says; the checkpoint's own processor has %s",
             size,

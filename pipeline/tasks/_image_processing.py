@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from pipeline.checkpoint.image_size import ImageSize, is_length
 from pipeline.checkpoint.reading import read_object
 from pipeline.errors import InputError, in_short
 
@@ -37,11 +38,14 @@ class Processing:
     resizes: bool
     reduces_labels: bool
 
-    def pixel_values(self, image: np.ndarray, size: int) -> np.ndarray:
-        """Returns the network's input float32 [3, size, size] for uint8 [H, W, 3]: resized, rescaled, normalized."""
-        if image.shape[:2] != (size, size):
+    def pixel_values(self, image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Returns the network's input float32 [3, height, width] for uint8 [H, W, 3]: resized, rescaled, normalized.
+
+        size: height and width, whatever the image's aspect ratio, as transformers' processors take these two.
+        """
+        if image.shape[:2] != size:
             self._may_resize(image.shape[:2], size)
-            image = np.asarray(Image.fromarray(image).resize((size, size), self.resample))
+            image = np.asarray(Image.fromarray(image).resize(size[::-1], self.resample))
         with np.errstate(over="ignore"):  # calibration refuses infinite values by name
             scaled = (image.astype(np.float32) * np.float32(self.factor) - self.mean) / self.std
         return np.asarray(scaled.transpose(2, 0, 1))
@@ -50,12 +54,12 @@ class Processing:
         """Returns normalized pixels [H, W, 3] with the values 0 to 255 that they had before."""
         return np.asarray((pixels * self.std + self.mean) / self.factor)
 
-    def mask(self, mask: np.ndarray, size: int) -> np.ndarray:
+    def mask(self, mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """Returns a mask [H, W] of class indices resized to the network's size by nearest neighbours."""
-        if mask.shape == (size, size):
+        if mask.shape == size:
             return mask
         self._may_resize(mask.shape, size)
-        return np.asarray(Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST))
+        return np.asarray(Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST))
 
     def classes(self, mask: np.ndarray) -> np.ndarray:
         """Returns the class indices that a stored mask means; IGNORE where it has none."""
@@ -64,11 +68,11 @@ class Processing:
         stored = mask.astype(np.int64)
         return np.where((stored == 0) | (stored == IGNORE), IGNORE, stored - 1)
 
-    def _may_resize(self, shape: tuple[int, ...], size: int) -> None:
+    def _may_resize(self, shape: tuple[int, ...], size: tuple[int, int]) -> None:
         if not self.resizes:
             raise InputError(
-                f"an image of {shape[1]}×{shape[0]} pixels for an engine of {size}×{size}: the checkpoint's {FILE} has "
-                "do_resize = false. Give images of that size, or another shapes.image_size."
+                f"an image of {shape[1]}×{shape[0]} pixels for an engine of {size[1]}×{size[0]} (width×height): the "
+                f"checkpoint's {FILE} has do_resize = false. Give images of that size, or another shapes.image_size."
             )
 
 
@@ -94,19 +98,19 @@ def read(folder: Path) -> Processing:
     return Processing(mean, std, factor, resample, bool(config.get("do_resize", True)), bool(reduces))
 
 
-def side(folder: Path, recipe: Recipe) -> int:
-    """Returns the side of the network's square input in pixels: the recipe's, or else the checkpoint's own.
+def engine_size(folder: Path, recipe: Recipe) -> ImageSize:
+    """Returns the size of the network's input: the recipe's, or else the checkpoint's own.
 
     Raises InputError for a checkpoint's size that no engine here can have.
     """
     if recipe.shapes.image_size is not None:
         return recipe.shapes.image_size
     size = own_size(folder)
-    if size.keys() == {"height", "width"} and size["height"] == size["width"]:
-        return size["height"]
+    if size.keys() == {"height", "width"}:
+        return ImageSize(size["height"], size["width"])
     raise InputError(
-        f"{folder / FILE} has size = {size}, and an engine here takes square images of one size; say which, "
-        "--set shapes.image_size=512 for example."
+        f"{folder / FILE} has size = {size}, and an engine here takes images of one height and width; say which, "
+        "--set shapes.image_size=512 or 512x1024 for example."
     )
 
 
@@ -117,12 +121,12 @@ def own_size(folder: Path) -> dict[str, int]:
     """
     config = _settings(folder)
     size: Any = config.get("size", USUAL)
-    if _is_length(size):
+    if _is_size(size):
         square = config.get("default_to_square", True)
         size = {"height": size, "width": size} if square else {"shortest_edge": size}
     elif isinstance(size, list) and len(size) == 2:
         size = dict(zip(("height", "width"), size, strict=True))
-    if not isinstance(size, dict) or not size or not all(map(_is_length, size.values())):
+    if not isinstance(size, dict) or not size or not all(map(_is_size, size.values())):
         raise InputError(f"{folder / FILE} has size = {size!r}; expected pixels, {{'height': 512, 'width': 512}}.")
     return size
 
@@ -130,24 +134,20 @@ def own_size(folder: Path) -> dict[str, int]:
 def other_size(folder: Path, recipe: Recipe) -> dict[str, int] | None:
     """Returns the size that the checkpoint's own processor gives images; None where it is the engine's."""
     size = own_size(folder)
-    if not _settings(folder).get("do_resize", True) or size == square(side(folder, recipe)):
+    if not _settings(folder).get("do_resize", True) or size == engine_size(folder, recipe)._asdict():
         return None
     return size
 
 
-def square(side: int) -> dict[str, int]:
-    return {"height": side, "width": side}
-
-
 def described(size: Mapping[str, int]) -> str:
-    """Returns a processor's size for people: 512×512, or shortest_edge 512."""
-    if size.keys() == {"height", "width"}:
+    """Returns a processor's size for people: 512×512, height 512, width 1024, or shortest_edge 512."""
+    if size.keys() == {"height", "width"} and size["height"] == size["width"]:
         return f"{size['width']}×{size['height']}"
     return ", ".join(f"{name} {value}" for name, value in size.items())
 
 
-def _is_length(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+def _is_size(value: Any) -> bool:
+    return is_length(value) and value > 0
 
 
 def _settings(folder: Path) -> dict[str, Any]:

@@ -56,14 +56,21 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int, *, f
                 f"scenes; give DATA=folder with images/ and masks/."
             )
         first = BY_SPLIT[split] + recipe.seed
-        size = _image_processing.side(folder, recipe)
-        return [scenes.draw_scene(seed, size) for seed in range(first, first + count)]
+        size = _image_processing.engine_size(folder, recipe)
+        return [_cropped(*scenes.draw_scene(seed, max(size)), size) for seed in range(first, first + count)]
     classes = len(class_names(config))
     if classes > IGNORE:
         raise InputError(f"the checkpoint has {classes} classes; at most {IGNORE} fit the 8 bits of a label map here.")
     pairs = find_pairs(_files.located(recipe.data))
     chosen, processing = take(pairs, split, recipe, SAMPLES), _image_processing.read(folder)
     return Pairs(chosen, classes, processing)
+
+
+def _cropped(image: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> Sample:
+    """Returns the middle of a drawn scene, which is square: squeezing it would change the shapes of things."""
+    top, left = ((whole - part) // 2 for whole, part in zip(mask.shape, size, strict=True))
+    inside = slice(top, top + size[0]), slice(left, left + size[1])
+    return image[inside], mask[inside]
 
 
 @dataclass(frozen=True)
@@ -130,8 +137,8 @@ def read_pair(image_path: Path, mask_path: Path, classes: int, processing: Proce
 
 
 def encode(folder: Path, recipe: Recipe, samples: Sequence[Sample]) -> tuple[Arrays, Arrays]:
-    """Returns pixel_values [N, 3, S, S] and masks [N, S, S] (nearest-neighbour where resized)."""
-    size, processing = _image_processing.side(folder, recipe), _image_processing.read(folder)
+    """Returns pixel_values [N, 3, H, W] and masks [N, H, W] at the engine's size (nearest neighbours where resized)."""
+    size, processing = _image_processing.engine_size(folder, recipe), _image_processing.read(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     pairs = [(processing.pixel_values(image, size), processing.mask(mask, size)) for image, mask in samples]
     images, masks = (np.stack(part) for part in zip(*pairs, strict=True))
@@ -147,7 +154,7 @@ def own_encoding(folder: Path, recipe: Recipe, samples: Sequence[Sample]) -> Arr
 
     own = AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
     other = _image_processing.other_size(folder, recipe)
-    asked = {"size": _image_processing.square(_image_processing.side(folder, recipe))} if other else {}
+    asked = {"size": _image_processing.engine_size(folder, recipe)._asdict()} if other else {}
     processed = own([image for image, _ in samples], **asked, return_tensors="np")
     return {"pixel_values": processed["pixel_values"]}
 
@@ -224,5 +231,5 @@ def preprocess(folder: Path, raw: Any, recipe: Recipe) -> tuple[Arrays, Arrays]:
 
 
 def postprocess(folder: Path, outputs: Arrays, labels: Arrays) -> np.ndarray:
-    """Returns label maps uint8 [N, S, S]."""
+    """Returns label maps uint8 [N, H, W] at the engine's size."""
     return predict(outputs, labels)

@@ -7,17 +7,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from helpers import tiny
 from helpers.command_line import Cli
 from helpers.runs import options_of, recipe_for
-from pipeline import stages
+from helpers.usable import USABLE
+from pipeline import load_engine, stages
 from pipeline.artifacts import Workspace
 from pipeline.errors import InputError
 from pipeline.model import loading, processing_check
 from pipeline.recipe import Recipe
 from pipeline.report import summary
 from pipeline.run import Run
+from pipeline.stages import build
 from pipeline.tasks import _image_processing, semantic_segmentation
 
 CopyOf = Callable[[str], Path]
@@ -52,27 +57,24 @@ def test_later_stages_take_the_size_that_quantize_took(copy_of: CopyOf, data: di
     stages.run("quantize", recipe.with_image_size(64))
     (calibrate,) = stages.runs_for("calibrate", Run.of(recipe))
     (quantize,) = stages.runs_for("quantize", Run.of(recipe))
-    assert (calibrate.recipe.shapes.image_size, quantize.recipe.shapes.image_size) == (64, 96)
+    assert (calibrate.recipe.shapes.image_size, quantize.recipe.shapes.image_size) == ((64, 64), (96, 96))
 
 
 def test_a_checkpoint_that_names_none_has_the_usual_one(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    assert loading.sized(unsized(checkpoints["segformer"], tmp_path, tmp_path)).shapes.image_size == 512
+    assert loading.sized(unsized(checkpoints["segformer"], tmp_path, tmp_path)).shapes.image_size == (512, 512)
     text = recipe_for("bert", tmp_path, checkpoints["bert"], tmp_path).with_image_size(None)
     assert loading.sized(text) is text
 
 
 def test_the_embedded_checkpoint_keeps_its_size() -> None:
-    assert loading.sized(Recipe.load("segformer")).shapes.image_size == 512
+    assert loading.sized(Recipe.load("segformer")).shapes.image_size == (512, 512)
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        (
-            {"size": {"height": 64, "width": 96}},
-            r"size = \{'height': 64, 'width': 96\}.*square.*--set shapes.image_size",
-        ),
-        ({"size": {"shortest_edge": 64}}, r"size = \{'shortest_edge': 64\}.*--set shapes.image_size"),
+        ({"size": {"shortest_edge": 64}}, r"size = \{'shortest_edge': 64\}.*one height.*--set shapes.image_size"),
+        ({"size": {"height": 64, "width": 100}}, "image_size = 64x100 is not a multiple of 32.*are 64x96 and 64x128"),
         ({"size": 64, "default_to_square": False}, r"size = \{'shortest_edge': 64\}"),
         ({"size": {"height": 64}}, r"size = \{'height': 64\}"),
         ({"size": "64"}, "size = '64'; expected pixels"),
@@ -98,7 +100,11 @@ def test_a_size_that_no_engine_can_have_is_refused(
 
 @pytest.mark.parametrize(
     ("size", "said"),
-    [(96, "has 96×96"), ({"height": 64, "width": 96}, "has 96×64"), ({"shortest_edge": 64}, "has shortest_edge 64")],
+    [
+        (96, "has 96×96"),
+        ({"height": 64, "width": 96}, "has height 64, width 96"),
+        ({"shortest_edge": 64}, "has shortest_edge 64"),
+    ],
     ids=str,
 )
 def test_another_size_that_is_asked_for_is_said(
@@ -137,8 +143,9 @@ def test_the_size_is_held_against_transformers(
 
 
 def test_the_page_names_both_sizes() -> None:
-    size = {"engine": 64, "checkpoint": {"height": 96, "width": 128}, "same": False}
-    assert summary.images({"image_size": size}) == "images of 64×64, where the checkpoint's own processor has 128×96"
+    size = {"engine": {"height": 64, "width": 64}, "checkpoint": {"height": 96, "width": 128}, "same": False}
+    said = "images of 64×64, where the checkpoint's own processor has height 96, width 128"
+    assert summary.images({"image_size": size}) == summary.images({"image_size": {**size, "engine": 64}}) == said
     for nothing in ({}, {"image_size": None}, {"image_size": {**size, "same": True}}):
         assert summary.images(nothing) == ""
 
@@ -149,9 +156,57 @@ def test_the_report_holds_both_sizes(copy_of: CopyOf, data: dict[str, Path], tmp
     recipe = recipe_for("segformer", tmp_path / "out", processor(copy_of("segformer"), size=96), data["segformer"])
     stages.run("quantize", recipe)
     found = sections.image_size(Run.of(recipe))
-    assert found == {"engine": 64, "checkpoint": {"height": 96, "width": 96}, "same": False}
+    assert found == {"engine": {"height": 64, "width": 64}, "checkpoint": {"height": 96, "width": 96}, "same": False}
     same = sections.image_size(Run.of(recipe.with_image_size(96)))
     assert same is not None and same["same"]
+
+
+WIDE = {"height": 64, "width": 96}
+
+
+def test_the_checkpoints_own_size_may_be_of_any_aspect_ratio(
+    copy_of: CopyOf, data: dict[str, Path], tmp_path: Path
+) -> None:
+    recipe = unsized(processor(copy_of("segformer"), size=WIDE), data["segformer"], tmp_path)
+    stages.run("quantize", recipe)
+    recorded = Workspace(recipe.folder).manifest.recipe
+    assert recorded["shapes"]["image_size"] == "64x96"
+    assert stages.why_stale("quantize", recipe) == stages.why_stale("quantize", recipe.with_image_size("64x96")) == []
+    assert "shapes changed" in stages.why_stale("quantize", recipe.with_image_size("96x64"))[0]
+    assert Recipe.load("segformer", overrides={**recorded, "folder": recipe.folder}).shapes.image_size == (64, 96)
+
+
+@pytest.mark.parametrize("backend", USABLE)
+def test_an_engine_of_images_that_are_not_square(backend: str, checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    """From the checkpoint to label maps, held against PyTorch's own model on the image processor's own pixels."""
+    import torch
+    from transformers import AutoImageProcessor, SegformerForSemanticSegmentation
+
+    scenes = tiny.scenes(tmp_path / "scenes", count=16, size=(48, 96))
+    waived = {"budgets.relative_drop": 1, "budgets.agreement": 0, "budgets.sqnr_db": 0, "budgets.speedup": 0}
+    more = {"shapes.image_size": "64x96", "shapes.batches": [1, 3], "verification.runs": 5, "backend": backend}
+    recipe = recipe_for("segformer", tmp_path / "out", checkpoints["segformer"], scenes, **waived, **more)
+    report = build.build(recipe)
+    assert report["verdict"] == "pass", report["reasons"]
+    assert report["latency"]["shape"] == [1, 3, 64, 96] and report["parity"]["faults"] == []
+    assert report["image_size"]["engine"] == WIDE and report["precision"] == "int8"
+    assert "shapes.image_size" in summary.rebuild(report, report["recipe"], recipe.folder)
+
+    engine = load_engine(recipe.folder)
+    path = sorted((scenes / "images").iterdir())[0]
+    inputs, _ = engine.preprocess(path)
+    own = AutoImageProcessor.from_pretrained(checkpoints["segformer"], backend="pil", size=WIDE)
+    pixels = own(Image.open(path), return_tensors="np")["pixel_values"]
+    np.testing.assert_allclose(inputs["pixel_values"], pixels, atol=1e-5)
+    model = SegformerForSemanticSegmentation.from_pretrained(checkpoints["segformer"]).eval()
+    with torch.no_grad():
+        expected = model(torch.from_numpy(pixels)).logits.numpy()
+    logits = engine(inputs)["logits"]
+    assert logits.shape == expected.shape == (1, 4, 16, 24)
+    assert np.square(logits - expected).sum() < 0.03 * np.square(expected).sum(), "that is int8's noise"
+    assert engine.run(path).shape == (1, 64, 96)
+    with pytest.raises(InputError, match=r"shape \[1, 3, 96, 64\]; expected finite floats \[batch, 3, 64, 96\]"):
+        engine({"pixel_values": np.zeros((1, 3, 96, 64), np.float32)})
 
 
 def test_described() -> None:

@@ -130,19 +130,23 @@ def table(path: Path, count: int = 40, labels: tuple[str, ...] = ("LABEL_0", "LA
     return path
 
 
-def scenes(folder: Path, count: int = 24, size: int = 64) -> Path:
-    """Returns `folder` with images/ and masks/: coloured rectangles, and a few pixels that are not judged."""
+def scenes(folder: Path, count: int = 24, size: int | tuple[int, int] = 64) -> Path:
+    """Returns `folder` with images/ and masks/: coloured rectangles, and a few pixels that are not judged.
+
+    size: of a square, or height and width.
+    """
     rng = np.random.default_rng(2)
+    shape = (size, size) if isinstance(size, int) else size
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for number in range(count):
-        mask = np.zeros((size, size), np.uint8)
+        mask = np.zeros(shape, np.uint8)
         for label in range(1, len(CLASSES)):
-            top, left = rng.integers(0, size // 2, 2)
-            height, width = rng.integers(8, size // 2, 2)
+            top, left = rng.integers(0, [side // 2 for side in shape])
+            height, width = rng.integers(8, [side // 2 for side in shape])
             mask[top : top + height, left : left + width] = label
         colours = np.array([[200, 220, 255], [90, 90, 90], [30, 140, 40], [200, 30, 30]])
-        image = np.clip(colours[mask] + rng.normal(0, 20, (size, size, 3)), 0, 255).astype(np.uint8)
+        image = np.clip(colours[mask] + rng.normal(0, 20, (*shape, 3)), 0, 255).astype(np.uint8)
         mask[:2] = 255
         Image.fromarray(image).save(folder / "images" / f"{number:03}.png")
         Image.fromarray(mask).save(folder / "masks" / f"{number:03}.png")

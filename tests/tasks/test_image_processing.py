@@ -181,13 +181,15 @@ def test_the_range_of_labels_is_that_after_the_shift(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("resample", [0, 1, 2, 3, 4, 5])
 @pytest.mark.parametrize("changes", [{}, {"do_rescale": False}, {"do_normalize": False}, {"rescale_factor": 1 / 127.5}])
+@pytest.mark.parametrize("size", [64, "32x96"])
 def test_pixels_are_those_of_transformers_whatever_the_settings(
-    resample: int, changes: dict[str, Any], tmp_path: Path
+    resample: int, changes: dict[str, Any], size: int | str, tmp_path: Path
 ) -> None:
     folder = settings(tmp_path / "c", resample=resample, **changes)
-    recipe = recipe_for("segformer", tmp_path, folder, tmp_path)
+    recipe = recipe_for("segformer", tmp_path, folder, tmp_path, shapes__image_size=size)
     raw = [(noise((48, 80, 3), seed), np.zeros((48, 80), np.uint8)) for seed in range(2)]
-    found, _ = segmentation.encode(folder, recipe, raw)
+    found, labels = segmentation.encode(folder, recipe, raw)
+    assert found["pixel_values"].shape[2:] == labels["mask"].shape[1:] == recipe.shapes.image_size
     own = segmentation.own_encoding(folder, recipe, raw)
     assert processing_check.differences(found, own) == []
     processing_check.check(segmentation, folder, folder, recipe, raw)
@@ -195,9 +197,9 @@ def test_pixels_are_those_of_transformers_whatever_the_settings(
 
 def test_a_processor_that_does_not_resize_takes_images_of_one_size(tmp_path: Path) -> None:
     processing = _image_processing.read(settings(tmp_path / "c", do_resize=False))
-    assert processing.pixel_values(noise((64, 64, 3)), 64).shape == (3, 64, 64)
+    assert processing.pixel_values(noise((64, 64, 3)), (64, 64)).shape == (3, 64, 64)
     with pytest.raises(InputError, match=r"an image of 80×48 pixels for an engine of 64×64.*do_resize = false"):
-        processing.pixel_values(noise((48, 80, 3)), 64)
+        processing.pixel_values(noise((48, 80, 3)), (64, 64))
 
 
 @pytest.mark.parametrize("name", ["do_center_crop", "do_pad", "do_flip_channel_order", "do_something_new"])
@@ -222,4 +224,4 @@ def test_one_number_counts_for_every_channel(tmp_path: Path) -> None:
 
 def test_pixels_come_back() -> None:
     image = noise((32, 32, 3))
-    np.testing.assert_allclose(PLAIN.image(PLAIN.pixel_values(image, 32).transpose(1, 2, 0)), image, atol=1e-3)
+    np.testing.assert_allclose(PLAIN.image(PLAIN.pixel_values(image, (32, 32)).transpose(1, 2, 0)), image, atol=1e-3)

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from calibration.samples.seeds import BY_SPLIT
 from helpers import tiny
 from helpers.messages import all_of
 from helpers.runs import recipe_for
@@ -188,6 +189,22 @@ def test_data_in_the_home_folder(
 # --- segmentation ---
 
 
+@pytest.mark.parametrize("size", ["64x96", "96x64"])
+def test_drawn_scenes_of_another_aspect_ratio_are_the_middle_of_square_ones(size: str) -> None:
+    from calibration.samples.scenes import draw_scene
+
+    folder = EMBEDDED / "segformer"
+    recipe = Recipe.load("segformer", overrides={"shapes.image_size": size, "seed": 3})
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    ((image, mask),) = segmentation.samples(recipe, config, "evaluation", 1, folder=folder)
+    height, width = mask.shape
+    assert image.shape == (height, width, 3) and f"{height}x{width}" == size
+    whole, labels = draw_scene(BY_SPLIT["evaluation"] + 3, 96)
+    top, left = (96 - height) // 2, (96 - width) // 2
+    np.testing.assert_array_equal(mask, labels[top : top + height, left : left + width])
+    np.testing.assert_array_equal(image, whole[top : top + height, left : left + width])
+
+
 PLAIN = _image_processing.read(EMBEDDED / "segformer")
 
 
@@ -273,7 +290,7 @@ def test_pixel_values_are_those_of_the_checkpoints_own_processor(checkpoints: di
     processor = SegformerImageProcessor.from_pretrained(checkpoints["segformer"], do_resize=False)
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
     expected = processor(image, return_tensors="np")["pixel_values"][0]
-    found = _image_processing.read(checkpoints["segformer"]).pixel_values(image, 64)
+    found = _image_processing.read(checkpoints["segformer"]).pixel_values(image, (64, 64))
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 

@@ -43,13 +43,14 @@ def sized(name: str, shape: Shape, shapes: Shapes) -> Shape:
     """Returns an input's shape with every open axis but the first given its size by the recipe."""
     if DYNAMIC not in shape[1:]:
         return shape
-    size = shapes.image_size if len(shape) == IMAGE_RANK else shapes.sequence_length
-    if size is None:
-        raise InputError(f"the size of input {name!r} is open ({list(shape)}): give it, --set shapes.image_size=….")
-    known = tuple(size if n == DYNAMIC and axis else n for axis, n in enumerate(shape))
-    if len(shape) == IMAGE_RANK and shape[1] == DYNAMIC:
+    if len(shape) != IMAGE_RANK:
+        return tuple(shapes.sequence_length if n == DYNAMIC and axis else n for axis, n in enumerate(shape))
+    if shape[1] == DYNAMIC:
         raise InputError(f"the number of channels of input {name!r} is open ({list(shape)}): export it with 3.")
-    return known
+    if shapes.image_size is None:
+        raise InputError(f"the size of input {name!r} is open ({list(shape)}): give it, --set shapes.image_size=….")
+    sides = (known if n == DYNAMIC else n for n, known in zip(shape[2:], shapes.image_size, strict=True))
+    return (*shape[:2], *sides)
 
 
 def _range(shape: Shape, batches: tuple[int, int, int]) -> Range:

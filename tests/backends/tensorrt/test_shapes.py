@@ -10,6 +10,7 @@ from helpers import qdq_models as models
 from pipeline.backends import tensorrt
 from pipeline.backends._tensorrt import api
 from pipeline.backends._tensorrt import shapes as shapes
+from pipeline.checkpoint.image_size import ImageSize
 from pipeline.errors import InputError
 from pipeline.recipe import Shapes
 
@@ -18,7 +19,7 @@ SEGFORMER = {"pixel_values": (-1, 3, 512, 512)}
 
 
 def sizes(*batches: int) -> Shapes:
-    return Shapes(sequence_length=128, image_size=256, batches=batches)
+    return Shapes(sequence_length=128, image_size=ImageSize(256, 256), batches=batches)
 
 
 def test_batch_one_has_a_profile_of_its_own() -> None:
@@ -31,6 +32,9 @@ def test_images_keep_their_size() -> None:
     assert shapes.profiles(SEGFORMER, sizes(1))[0]["pixel_values"] == ((1, 3, 512, 512),) * 3
     opened = {"pixel_values": (-1, 3, -1, -1)}
     assert shapes.profiles(opened, sizes(1))[0]["pixel_values"][0] == (1, 3, 256, 256)
+    wide = sizes(1).model_copy(update={"image_size": ImageSize(256, 512)})
+    assert shapes.profiles(opened, wide)[0]["pixel_values"][0] == (1, 3, 256, 512)
+    assert shapes.profiles({"pixel_values": (-1, 3, 128, -1)}, wide)[0]["pixel_values"][0] == (1, 3, 128, 512)
 
 
 def test_one_profile_where_nothing_is_open() -> None:
