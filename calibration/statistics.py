@@ -165,7 +165,7 @@ class Statistic:
             self.counts[1:] = coarsen(self.counts[None, 1:], [self._exponent - before])[0]
 
     def _broken_invariant(self) -> str | None:
-        if not (np.isfinite(self.amax) and self.amax >= 0.0 and self.amax == np.float32(self.amax)):
+        if not (np.isfinite(self.amax) and self.amax >= 0.0 and self.amax == float(np.float32(self.amax))):
             return f"amax {self.amax} is not a finite, non-negative float32"
         if self.batches < 0 or (self.counts < 0).any():
             return "counts or batches are negative"

@@ -40,6 +40,15 @@ def test_range_of_the_integers(bits: int, unsigned: bool, narrow: bool, expected
     assert code_range(bits, unsigned, narrow) == expected
 
 
+def test_a_usual_quantizer_has_signed_bytes() -> None:
+    assert code_range() == (-128, 127) and scale_of(127.0) == 1 and Grid(np.ones((), np.float32)).low == -128
+
+
+def test_grids_are_not_compared_by_their_scales() -> None:
+    """Arrays have no truth value: two grids are equal only where they are one."""
+    assert Grid.covering([1.0, 2.0], 0) != Grid.covering([1.0, 2.0], 0)
+
+
 def test_one_signed_bit_has_no_range() -> None:
     with pytest.raises(CalibrationError, match="1 signed bits have no value above 0"):
         code_range(1)
@@ -62,7 +71,8 @@ def test_scale_of_amax(amax: float | list[float], expected: float | list[float])
 
 
 def test_above_the_smallest_amax_a_scale_has_all_its_digits() -> None:
-    assert scale_of(SMALLEST_AMAX, 255) >= np.finfo(np.float32).smallest_normal
+    smallest = np.finfo(np.float32).smallest_normal
+    assert scale_of(SMALLEST_AMAX, 255) >= smallest > scale_of(SMALLEST_AMAX / 2, 255)
 
 
 @pytest.mark.parametrize("amax", [-1.0, math.inf, math.nan, [1.0, -0.5]])
@@ -119,9 +129,21 @@ def test_a_value_within_amax_moves_by_half_a_step_at_most(amax: float, seed: int
     np.testing.assert_array_equal(grid.dequantize(grid.quantize(x)), found)
 
 
-def test_half_precision_is_computed_in_float32() -> None:
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(-128, 127, np.int8), (-127, 127, np.int8), (-8, 7, np.int8), (0, 127, np.int8), (0, 255, np.int32),
+     (0, 128, np.int32), (-129, 127, np.int32), (-2048, 2047, np.int32)],
+)  # fmt: skip
+def test_integers_are_bytes_where_all_of_them_fit(low: int, high: int, expected: type) -> None:
+    codes = Grid(np.float32(1.0).reshape(()), None, low, high).quantize(np.array([-3000.0, 0.0, 3000.0]))
+    assert codes.dtype == expected and codes.tolist() == [low, 0, high]
+
+
+def test_other_precisions_are_computed_in_float32() -> None:
     x, grid = sample(1).astype(np.float16), Grid.covering(1.0)
     np.testing.assert_array_equal(grid.round(x), grid.round(x.astype(np.float32)))
+    nearly = np.array([1.5 - 1e-12])  # in float64 it is nearer to 1, in float32 a tie
+    assert Grid.covering(127.0).quantize(nearly) == 2 and Grid.covering(127.0).round(nearly).dtype == np.float32
 
 
 @pytest.mark.parametrize(
@@ -130,6 +152,7 @@ def test_half_precision_is_computed_in_float32() -> None:
         (0.0, None, (), "positive and finite, got 0.0"),
         (math.nan, None, (), "positive and finite, got nan"),
         ([1.0, math.inf], 0, (), "positive and finite, got inf"),
+        ([1.0, -2.0, math.nan], 0, (), "positive and finite, got -2.0"),
         ([1.0, -1.0], 0, (), "positive and finite, got -1.0"),
         ([1.0], None, (), r"axis None cannot be float32 of shape \(1,\)"),
         (1.0, 0, (), r"axis 0 cannot be float32 of shape \(\)"),
@@ -152,5 +175,6 @@ def test_scales_are_float32() -> None:
 
 @pytest.mark.parametrize("axis", [0, 3, -4])
 def test_channels_that_do_not_fit_are_refused(axis: int) -> None:
+    assert Grid(np.ones(5, np.float32), -3).quantize(sample(0)).shape == (5, 6, 7)
     with pytest.raises(CalibrationError, match=rf"2 scales along axis {axis} do not fit the shape \(5, 6, 7\)"):
         Grid(np.ones(2, np.float32), axis).quantize(sample(0))

@@ -243,6 +243,31 @@ def test_memory_is_bounded_whatever_the_number_of_channels(channels: int) -> Non
     assert bins_for(channels + 1) <= bins
 
 
+@pytest.mark.parametrize(
+    ("channels", "bins"),
+    [(1, 64), (2048, 64), (2049, 32), (4096, 32), (4097, 16), (8192, 16), (8193, 8), (16384, 8), (10**6, 8)],
+)
+def test_the_number_of_bins(channels: int, bins: int) -> None:
+    assert bins_for(channels) == bins
+
+
+def test_the_second_moment_of_one_bin() -> None:
+    statistic = fed(np.array([[64.0, 0.0], [2.5, 0.0]], np.float32))  # bins of width 1: 63 to 64, and 2 to 3
+    expected = ((64**3 - 63**3) + (3**3 - 2**3)) / 3 / 2
+    assert statistic.second_moment()[0] == pytest.approx(expected)
+
+
+def test_channel_statistics_are_told_with_and_without_a_name() -> None:
+    statistic = fed(np.array([[1.0, 2.0]], np.float32))
+    assert repr(statistic) == "ChannelStatistic(channels=2, elements=2, bins=64)"
+    assert repr(ChannelStatistic(2, name="a")) == "ChannelStatistic('a', channels=2, elements=0, bins=64)"
+    with pytest.raises(CalibrationError, match=r"^quantizer: a batch is empty"):
+        statistic.collect(np.zeros((0, 2)), -1)
+    with pytest.raises(CalibrationError, match=r"^channel statistic: amax missing"):
+        ChannelStatistic.from_arrays({"counts": statistic.counts})
+    assert ChannelStatistic(1).channels == 1
+
+
 def test_many_channels_are_counted_right() -> None:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((3, 20_000)).astype(np.float32)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calibration import CalibrationError, Statistic, compute_all, compute_amax, method_key
+from calibration.methods import quantization_levels
 from calibration.searches import START_BIN, entropy_edge, mse_centre, percentile_edge
 
 relaxed = settings(deadline=None, max_examples=40)
@@ -160,11 +161,35 @@ def test_a_quantizer_without_amax_is_an_error_that_names_it() -> None:
         ("max", {"unsigned": True}, "saw negative values"),
         ("mse", {"num_bits": 1}, "num_bits = 1"),
         ("entropy", {"num_bits": 16}, "num_bits = 16"),
+        ("mse", {"num_bits": 11}, "num_bits = 11"),
     ],
 )
 def test_impossible_requests_are_refused(method: str, options: dict, said: str) -> None:
     with pytest.raises(CalibrationError, match=said):
         compute_amax(drawn("normal", 0)[1], method, **options)
+
+
+@pytest.mark.parametrize(
+    ("bits", "unsigned", "levels"), [(2, False, 1), (2, True, 3), (8, False, 127), (8, True, 255), (10, False, 511)]
+)
+def test_levels_of_2_to_10_bits(bits: int, unsigned: bool, levels: int) -> None:
+    assert quantization_levels(bits, unsigned) == levels
+
+
+def test_without_a_word_it_is_8_signed_bits_and_three_percentiles() -> None:
+    statistic = Statistic()
+    statistic.collect(np.abs(np.random.default_rng(0).standard_t(3, 20_000)))  # a tail that is worth cutting
+    assert [*compute_all(statistic)] == [
+        "max", "percentile_99.9", "percentile_99.99", "percentile_99.999", "mse", "entropy",
+    ]  # fmt: skip
+    for method in ("mse", "entropy"):
+        usual = compute_amax(statistic, method, num_bits=8, unsigned=False)
+        assert compute_amax(statistic, method) == compute_all(statistic)[method] == usual
+    others = [compute_amax(statistic, "mse", num_bits=bits) for bits in (7, 9)]
+    assert compute_amax(statistic, "mse") not in (*others, compute_amax(statistic, "mse", unsigned=True))
+    assert compute_amax(statistic, "percentile") == compute_amax(statistic, "percentile", percentile=99.99)
+    assert compute_amax(statistic, "percentile") != compute_amax(statistic, "percentile", percentile=98.99)
+    assert method_key("percentile") == "percentile_99.99"
 
 
 @pytest.mark.parametrize(

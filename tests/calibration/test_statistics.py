@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calibration import CalibrationError, Statistic
-from calibration.binning import flatten
+from calibration.binning import coarsen, exponent_for, flatten
 from helpers.messages import all_of
 
 # Magnitudes from subnormal to nearly the largest float32: the width grows over the whole range of exponents.
@@ -204,6 +204,72 @@ def test_degenerate_statistics_say_why(batches: list[np.ndarray], reason: str) -
     assert fed(*batches, np.ones(1)).is_degenerate is None
 
 
+def test_the_smallest_amax_is_not_too_small() -> None:
+    assert fed(np.full(3, 2.0**-118)).is_degenerate is None
+    assert str(fed(np.full(3, 2.0**-119)).is_degenerate) == "has amax 1.50463e-36, too small for a float32 scale"
+
+
+def test_a_zero_with_a_sign_is_not_negative() -> None:
+    assert not fed(np.array([-0.0, 1.0])).has_negative and fed(np.array([-1e-45], np.float32)).has_negative
+
+
+def test_float64_is_rounded_before_it_counts() -> None:
+    assert fed(np.array([0.1])).amax == float(np.float32(0.1)) == fed(torch.tensor([0.1], dtype=torch.float64)).amax
+
+
+@pytest.mark.parametrize(("top", "zeros"), [(2.0, 1), (3.0, 1), (5.0, 1), (1e30, 1)])
+def test_the_least_value_is_no_zero_at_any_width(top: float, zeros: int) -> None:
+    """Half of the smallest float32 is 0."""
+    x = np.array([1e-45, 0.0, top], np.float32)
+    for statistic in (fed(x, bins=2), fed(torch.from_numpy(x), bins=2)):
+        assert statistic.zeros == zeros and statistic.counts[1] >= 1
+
+
+def test_the_histogram_has_the_used_bins_and_the_zeros_in_the_first() -> None:
+    statistic = fed(np.array([0.0, 0.0, 0.5, 1.0, 1.5, 3.0]), bins=4)  # bins of width 1
+    assert statistic.histogram().tolist() == [4, 1, 1] and statistic.width == 1
+    assert Statistic(4).histogram().tolist() == []
+
+
+def test_statistics_are_told_with_and_without_a_name() -> None:
+    statistic = fed(np.array([1.0, -2.5]), bins=4)
+    assert repr(statistic) == "Statistic(amax=2.5, elements=2, batches=1, bins=4)" and statistic.label == "quantizer"
+    named = Statistic(4, name="a")
+    assert repr(named) == "Statistic('a', amax=0, elements=0, batches=0, bins=4)" and named.label == "quantizer 'a'"
+    assert statistic != "a statistic" and Statistic(4) == named
+    with pytest.raises(CalibrationError, match=r"^quantizer: batch 2 is empty"):
+        statistic.collect(np.zeros(0))
+
+
+@pytest.mark.parametrize(
+    ("counts", "steps", "expected"),
+    [
+        ([[1, 2, 3, 4]], [0], [[1, 2, 3, 4]]),
+        ([[1, 2, 3, 4]], [1], [[3, 7, 0, 0]]),
+        ([[1, 2, 3, 4]], [2], [[10, 0, 0, 0]]),
+        ([[1, 2, 3, 4]], [60], [[10, 0, 0, 0]]),
+        ([[1, 2, 3, 4], [5, 6, 7, 8], [1, 1, 1, 1]], [1, 0, 1], [[3, 7, 0, 0], [5, 6, 7, 8], [2, 2, 0, 0]]),
+    ],
+)
+def test_bins_are_joined_two_by_two(counts: list[list[int]], steps: list[int], expected: list[list[int]]) -> None:
+    before = np.array(counts, np.int64)
+    assert coarsen(before, steps).tolist() == expected and before.tolist() == counts
+
+
+@pytest.mark.parametrize(
+    ("amax", "exponent"),
+    [(2048.0, 0), (2048.001, 1), (1024.0, -1), (1025.0, 0), (0.0, -126), (1e-45, -126), (2048 * 2.0**-126, -126),
+     (2048 * 2.0**-125, -125), (3.4e38, 117)],
+)  # fmt: skip
+def test_the_width_is_the_smallest_that_covers_amax(amax: float, exponent: int) -> None:
+    assert exponent_for(amax, 2048) == exponent
+
+
+@pytest.mark.parametrize("bins", [2, 65536])
+def test_the_fewest_and_the_most_bins(bins: int) -> None:
+    assert Statistic(bins).counts.shape == (bins + 1,)
+
+
 @pytest.mark.parametrize("bins", [0, 1, 3, 2000, -4, 131072])
 def test_bins_must_be_a_power_of_two(bins: int) -> None:
     with pytest.raises(CalibrationError, match=f"bins = {bins}"):
@@ -232,6 +298,16 @@ BROKEN = {
     "amax of another histogram": ({"amax": np.array(100.0, np.float32)}, "does not lie in the highest used bin"),
     "NaN amax": ({"amax": np.array(np.nan, np.float32)}, "amax nan is not a finite"),
     "no batches": ({"batches": np.array(0)}, "2 elements in 0 batches"),
+    "no values": ({"counts": np.zeros(257, np.int64), "amax": np.float32(0)}, "0 elements in 1 batches"),
+    "negative batches": ({"batches": np.array(-1)}, "counts or batches are negative"),
+    "one negative count": ({"counts": np.eye(1, 257, 3, np.int64)[0] - np.eye(1, 257, 4, np.int64)[0]}, "negative"),
+    "negative amax": ({"amax": np.array(-2.0, np.float32)}, "amax -2.0 is not a finite, non-negative float32"),
+    "infinite amax": ({"amax": np.array(np.inf, np.float32)}, "amax inf is not a finite"),
+    "amax in float64": ({"amax": np.array(0.1)}, "amax 0.1 is not a finite"),
+    "rows of counts": ({"counts": np.ones((3, 257), np.int64)}, "counts is int64[3, 257], not int64[bins + 1]"),
+    "small integers": ({"counts": np.ones(257, np.int32)}, "counts is int32[257]"),
+    "two counts": ({"counts": np.ones(2, np.int64)}, "counts is int64[2]"),
+    "amax below": ({"amax": np.array(1.5, np.float32)}, "amax 1.5 does not lie in the highest used bin, 256"),
 }
 
 

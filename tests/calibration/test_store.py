@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
-from calibration import CalibrationError, CalibrationTable, QuantizerRecord, Statistic
+from calibration import CalibrationError, CalibrationTable, QuantizerRecord, Statistic, compute_all
 from calibration.histograms import histograms_to_bytes, read_histograms, write_histograms
 from helpers.messages import all_of
 
@@ -67,6 +68,67 @@ def test_records_tell_the_amax_or_why_there_is_none() -> None:
     assert (reached.batches, reached.elements, reached.samples) == (2, 1000, 20)
     with pytest.raises(CalibrationError, match=r"'encoder.0/query.input' has no 'percentile_98'; stored: entropy"):
         reached.amax_for("percentile", 98.0)
+
+
+def test_a_record_reads_amax_for_the_integers_that_the_quantizer_has() -> None:
+    statistic = Statistic()
+    statistic.collect(np.maximum(np.random.default_rng(0).normal(size=4000), 0))
+    options: dict[str, Any] = {"num_bits": 4, "unsigned": True}
+    record = QuantizerRecord.from_statistic(
+        statistic, name="a", kind="input", samples=7, percentiles=(99.0,), **options
+    )
+    found = {method: amax for method, (amax,) in record.amax.items()}
+    assert found == pytest.approx(compute_all(statistic, (99.0,), **options))
+    assert found != pytest.approx(compute_all(statistic, (99.0,), num_bits=4), rel=1e-4), "signed is something else"
+    assert found != pytest.approx(compute_all(statistic, (99.0,), unsigned=True), rel=1e-4), "and so are 8 bits"
+    assert (record.num_bits, record.unsigned, record.samples, record.axis) == (4, True, 7, None)
+    plain = QuantizerRecord.from_statistic(statistic, name="a", kind="input", samples=7)
+    assert (plain.num_bits, plain.unsigned) == (8, False)
+    assert [*plain.amax] == ["max", "percentile_99.9", "percentile_99.99", "percentile_99.999", "mse", "entropy"]
+
+
+@pytest.mark.parametrize(("num_bits", "is_one"), [(1, False), (2, True), (16, True), (17, False)])
+def test_a_record_is_of_2_to_16_bits(num_bits: int, is_one: bool) -> None:
+    fields: dict[str, Any] = {"name": "a", "kind": "input", "amax": {"max": [1.0]}, "num_bits": num_bits}
+    if is_one:
+        assert QuantizerRecord(**fields).num_bits == num_bits
+    else:
+        with pytest.raises(ValidationError, match="num_bits"):
+            QuantizerRecord(**fields)
+
+
+@pytest.mark.parametrize("field", ["samples", "batches", "elements"])
+def test_a_record_of_nothing_has_no_fewer(field: str) -> None:
+    fields: dict[str, Any] = {"name": "a", "kind": "input", "amax": {"max": [0.0]}}
+    assert getattr(QuantizerRecord(**fields), field) == 0
+    with pytest.raises(ValidationError, match=field):
+        QuantizerRecord(**fields, **{field: -1})
+
+
+def test_what_was_read_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        table().samples = 3
+    with pytest.raises(ValidationError, match="frozen"):
+        table().records["head.input"].unsigned = True
+
+
+def test_the_text_of_a_small_table(tmp_path: Path) -> None:
+    record = QuantizerRecord(name="a", kind="input", amax={"max": [0.5]})
+    found = CalibrationTable(data_digest="d", samples=0, batches=0, records={"a": record})
+    assert found.to_json() == (
+        '{\n "format": 1,\n "data_digest": "d",\n "samples": 0,\n "batches": 0,\n "versions": {},\n "records": {\n'
+        '  "a": {\n   "name": "a",\n   "kind": "input",\n   "num_bits": 8,\n   "unsigned": false,\n   "amax": {\n'
+        '    "max": [\n     0.5\n    ]\n   },\n   "samples": 0,\n   "batches": 0,\n   "elements": 0\n  }\n }\n}\n'
+    )
+
+
+@pytest.mark.parametrize(("count", "more"), [(1, ""), (5, ""), (6, r" \(and 1 more\)"), (8, r" \(and 3 more\)")])
+def test_five_faults_of_a_table_are_listed(count: int, more: str, tmp_path: Path) -> None:
+    text = edited(lambda d: d.update({f"odd{i}": 1 for i in range(count)}))
+    (tmp_path / "calibration.json").write_text(text)
+    with pytest.raises(CalibrationError, match=rf"odd{min(count, 5) - 1}: [^;]*{more}; calibrate again") as error:
+        CalibrationTable.read(tmp_path / "calibration.json")
+    assert str(error.value).count("odd") == min(count, 5)
 
 
 def edited(change: Callable[[dict[str, Any]], object]) -> str:

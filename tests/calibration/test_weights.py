@@ -34,6 +34,16 @@ def test_half_precision_weights() -> None:
     np.testing.assert_array_equal(weight_amax(w.bfloat16(), 0), weight_amax(w.bfloat16().float().numpy(), 0))
 
 
+def test_the_largest_may_be_negative_or_positive() -> None:
+    assert weight_amax(np.array([[3.0, -1.0]], np.float32), None).tolist() == [3]
+    assert weight_amax(np.array([[3.0, -1.0]], np.float32), -2).tolist() == [3]
+
+
+def test_a_weight_without_a_name_is_refused_all_the_same() -> None:
+    with pytest.raises(CalibrationError, match=r"^weight has no axis -3, shape"):
+        weight_amax(np.ones((2, 3)), -3)
+
+
 NAN = np.array([[1.0, 2.0], [np.nan, 1.0]], np.float32)
 
 
