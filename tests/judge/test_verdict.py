@@ -242,6 +242,123 @@ def test_classes_without_a_sample_are_named_and_most_must_not_be_missing(classes
     assert section["unseen"] == [f"unseen {i}" for i in range(classes - 4)]
 
 
+# --- the sentences of a report that fails, and the limits themselves ---
+
+REPORT: dict[str, Any] = {
+    "accuracy": {
+        "metric": "f1", "float": 0.8, "engine": 0.792, "relative_drop": 0.01, "agreement": 0.95, "sqnr_db": 15.0,
+        "samples": 100, "chance": {"score": 0.1, "answer": "an empty answer", "low": 0.5, "high": 0.6},
+        "unjudgeable": None, "classes": 4, "unseen": ["a", "b"],
+        "drop_interval": {"relative_low": 0.0, "relative_high": 0.02},
+    },
+    "latency": {"speedup": {"median": 1.0, "low": 0.9, "high": 1.1}, "not_compared": None},
+    "parity": {"faults": []},
+    "batches": [{"batch": 2, "fault": None}],
+}  # fmt: skip
+ASKED = Budgets(relative_drop=0.01, agreement=0.95, sqnr_db=15.0, speedup=1.0)
+
+
+def report(section: str, **changes: Any) -> dict[str, Any]:
+    return {**REPORT, section: {**REPORT[section], **changes}}
+
+
+def test_a_report_at_every_budget_passes() -> None:
+    assert verdict.reasons(REPORT, ASKED) == []
+
+
+MISSED: dict[str, tuple[dict[str, Any], str]] = {
+    "drop": (report("accuracy", relative_drop=0.0101, engine=0.7919),
+             "f1 drops by 1.01%, from 0.8000 to 0.7919; the budget is 1.00%"),
+    "no drop at all": (report("accuracy", relative_drop=float("nan")),
+                       "f1 drops by nan%, from 0.8000 to 0.7920; the budget is 1.00%"),
+    "agreement": (report("accuracy", agreement=0.9499),
+                  "a share of 0.9499 of the predictions equals the float model's; the budget is 0.95"),
+    "sqnr": (report("accuracy", sqnr_db=14.9),
+             "the SQNR of the outputs is 14.9 dB to the float model's; the budget is 15 dB"),
+    "speed": (report("latency", speedup={"median": 0.99, "low": 0.9, "high": 1.1}),
+              "the speed-up is 0.99 (95 % interval 0.90 to 1.10); the budget is 1"),
+    "no speed": (report("latency", speedup=None, not_compared="it has no float graph"),
+                 "the speed-up over float ONNX Runtime was not measured: it has no float graph; the budget is 1, and "
+                 "--set budgets.speedup=0 asks for none"),
+    "parity": (report("parity", faults=["y, alone: x"]), "the engine does not compute its graph: y, alone: x"),
+    "batches": ({**REPORT, "batches": [{"batch": 1, "fault": None}, {"batch": 8, "fault": "y differs"}]},
+                "batch 8: y differs"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MISSED)
+def test_a_miss_is_one_sentence(case: str) -> None:
+    found, said = MISSED[case]
+    assert verdict.reasons(found, ASKED) == [said]
+
+
+def test_a_speed_up_that_nobody_asks_for_need_not_be_measured() -> None:
+    without = report("latency", speedup=None, not_compared="no float graph")
+    assert verdict.reasons(without, ASKED.model_copy(update={"speedup": 0.0})) == []
+
+
+def test_a_budget_of_agreement_is_the_tasks_where_the_recipe_has_none() -> None:
+    assert verdict.budgets(Budgets(), classification).agreement == 0.98  # type: ignore[call-arg]
+    assert verdict.budgets(Budgets(agreement=0.0), classification).agreement == 0.0  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("changes", "judged"),
+    [
+        ({"low": 0.0081}, True),
+        ({"low": 0.008}, False),  # an engine that does not look would be within the budget of 1 % of 0.8
+        ({"score": 0.7894}, True),  # 0.05 of the way from there to 1
+        ({"score": 0.79, "low": 0.5}, False),
+        ({"score": 1.0, "low": 0.5}, False),
+    ],
+)
+def test_how_far_above_chance_a_model_has_to_be(changes: dict[str, float], judged: bool) -> None:
+    accuracy = {**REPORT["accuracy"], "chance": {**REPORT["accuracy"]["chance"], **changes}}
+    assert (verdict.cannot_judge(accuracy, ASKED) == []) is judged
+
+
+def test_a_model_at_chance_is_told_with_its_numbers() -> None:
+    accuracy = {**REPORT["accuracy"], "chance": {**REPORT["accuracy"]["chance"], "low": -0.1}}
+    assert verdict.cannot_judge(accuracy, ASKED) == [
+        "cannot judge: the float model's f1 of 0.8000 is not clearly above chance: an empty answer gets 0.1000, and on "
+        "100 samples the difference is -0.1000 to 0.6000; the labels may be another model's, or the samples too few"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "is_open"),
+    [(0.0, 0.02, True), (0.01, 0.02, True), (0.011, 0.02, False), (0.0, 0.01, False), (0.0, 0.0101, True)],
+)
+def test_an_interval_around_the_budget_leaves_it_open(low: float, high: float, is_open: bool) -> None:
+    accuracy = {**REPORT["accuracy"], "unseen": [], "relative_drop": 0.005}
+    accuracy["drop_interval"] = {"relative_low": low, "relative_high": high}
+    assert bool(verdict.notes(accuracy, ASKED)) is is_open
+
+
+def test_where_no_number_of_samples_decides_it_is_said() -> None:
+    accuracy = {**REPORT["accuracy"], "unseen": []}
+    assert verdict.notes(accuracy, ASKED) == [
+        "100 samples leave open whether f1 drops by more than the budget of 1.00%: no number of samples would decide"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("count", "named"),
+    [(1, "c0"), (5, "c0, c1, c2, c3, c4"), (6, "c0, c1, c2, c3, c4, …"), (9, "c0, c1, c2, c3, c4, …")],
+)
+def test_five_classes_are_named(count: int, named: str) -> None:
+    said = verdict.unseen([f"c{i}" for i in range(count)], 20)
+    assert said == f"{count} of the 20 classes are in no label of the held-out samples ({named})"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [(0.8, 0.6, 0.25), (-0.8, -1.0, 0.25), (-0.8, -0.6, -0.25), (0.0, 0.0, 0.0), (0.0, -0.1, 1.0), (0.0, 0.1, 0.0)],
+)
+def test_a_drop_is_relative_to_the_size_of_the_metric(before: float, after: float, expected: float) -> None:
+    assert verdict.relative_drop(before, after) == pytest.approx(expected)
+
+
 # --- intervals ---
 
 
