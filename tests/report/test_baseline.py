@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.artifacts import sealed
 from pipeline.errors import ArtifactError, InputError
 from pipeline.report import baseline
 
@@ -75,6 +76,73 @@ def test_regressions(change: dict[str, Any], expected: list[str]) -> None:
     assert regressions(changed(**change)) == expected
 
 
+def test_every_change_is_one_line() -> None:
+    now = changed(accuracy__engine=0.87, accuracy__samples=400, size__engine=110)
+    assert [str(c) for c in baseline.compare(now, REPORT)] == [
+        "f1: 0.8950 -> 0.8700 (margin 0.0196, 500 samples before and 400 now)",
+        "agreement: 0.9800 -> 0.9800 (margin 0.0196, 500 samples before and 400 now)",
+        "speed-up: 3.00 [2.90, 3.10] -> 3.00 [2.90, 3.10] (95 % intervals)",
+        "engine bytes: 100 -> 110 (+10.0%)",
+        "int8 share of the arithmetic: 0.9800 -> 0.9800",
+    ]
+    assert str(baseline.compare(REPORT, REPORT)[0]) == "f1: 0.8950 -> 0.8950 (margin 0.0175)"
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "samples", "margin"),
+    [
+        (0.98, 0.98, (500, 500), 1.96 * np.sqrt(0.04 / 500)),
+        (0.98, 0.9, (500, 500), 1.96 * np.sqrt(0.12 / 500)),
+        (0.9, 0.98, (500, 200), 1.96 * np.sqrt(0.12 / 200)),
+        (0.9, 0.98, (200, 500), 1.96 * np.sqrt(0.12 / 200)),
+        (1.0, 1.0, (500, 500), 0.001),  # with no answer changed there is a little room still
+    ],
+)
+def test_the_margin_by_hand(before: float, now: float, samples: tuple[int, int], margin: float) -> None:
+    figures = [{"agreement": share, "samples": n} for share, n in zip((before, now), samples, strict=True)]
+    assert baseline.accuracy_margin(*figures) == pytest.approx(margin)
+
+
+EXACT = changed(accuracy__agreement=1.0, accuracy__engine=0.5, size__engine=1000, precision_report__int8_flop_share=0.5)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"accuracy__engine": 0.4992}, []),
+        ({"accuracy__engine": 0.4988}, ["f1"]),
+        ({"size__engine": 1019}, []),
+        ({"size__engine": 1021}, ["engine bytes"]),
+        ({"size__engine": 500}, []),
+        ({"precision_report__int8_flop_share": 0.491}, []),
+        ({"precision_report__int8_flop_share": 0.489}, ["int8 share of the arithmetic"]),
+        ({"precision_report__int8_flop_share": 0.9}, []),
+        ({"latency__speedup": {"median": 2.8, "low": 2.7, "high": 2.9}}, []),  # the intervals touch
+        ({"latency__speedup": {"median": 2.8, "low": 2.7, "high": 2.899}}, ["speed-up"]),
+    ],
+)
+def test_how_much_worse_is_a_regression(change: dict[str, Any], expected: list[str]) -> None:
+    now = copy.deepcopy(EXACT)
+    for path, value in change.items():
+        part, _, key = path.partition("__")
+        now[part][key] = value
+    assert [c.name for c in baseline.compare(now, EXACT) if c.regression] == expected
+
+
+@pytest.mark.parametrize(
+    ("place", "was"),
+    [
+        ({"environment__cpu": "other"}, "other, class unknown, 2 threads"),
+        ({"environment__processor": "vnni"}, "this, vnni, 2 threads"),
+        ({"latency__threads": 4}, "this, class unknown, 4 threads"),
+    ],
+)
+def test_a_place_is_processor_class_and_threads(place: dict[str, Any], was: str) -> None:
+    slow = changed(latency__speedup={"median": 1.0, "low": 0.9, "high": 1.1})
+    (speed,) = [c for c in baseline.compare(slow, changed(**place)) if c.name == "speed-up"]
+    assert not speed.regression and speed.note == f"not judged: the baseline is from another machine ({was})"
+
+
 def test_speed_of_another_machine_is_not_judged() -> None:
     slow = {"median": 1.0, "low": 0.9, "high": 1.1}
     report = changed(latency__speedup=slow, environment__cpu="another")
@@ -89,6 +157,12 @@ def test_a_speed_up_that_was_not_measured_is_not_judged() -> None:
         assert (
             not speed.regression and f"not judged: {who} has none" in str(speed) and "3.00 [2.90, 3.10]" in str(speed)
         )
+
+
+def test_a_missing_speed_up_has_no_interval() -> None:
+    without = changed(latency__speedup=None, latency__float_ort=None)
+    (speed,) = [c for c in baseline.compare(without, REPORT) if c.name == "speed-up"]
+    assert (speed.before, speed.now) == ("3.00 [2.90, 3.10]", "–")
 
 
 @pytest.mark.parametrize("key", ["family", "checkpoint", "task", "backend"])
@@ -117,9 +191,27 @@ def test_stored_and_read(tmp_path: Path) -> None:
     assert not any(c.regression for c in baseline.compare(REPORT, baseline.read(tmp_path)))
 
 
+def test_what_a_baseline_keeps(tmp_path: Path) -> None:
+    stored = baseline.store(REPORT, tmp_path)
+    assert set(stored) == {
+        "format", "model", "family", "checkpoint", "task", "backend", "precision", "accuracy", "latency", "size",
+        "environment", "precision_report", "held_out", "made_of", "digest",
+    }  # fmt: skip
+    assert stored["precision_report"] == {"int8_ops": 90, "float_ops": 40, "int8_flop_share": 0.98}
+    assert stored["latency"] == {k: v for k, v in REPORT["latency"].items() if k != "samples"}
+    assert (stored["format"], stored["held_out"], stored["made_of"]["engine"]) == (2, None, None)
+
+
+def test_digests_of_samples_are_told_by_twelve_of_their_digits() -> None:
+    with pytest.raises(InputError, match="of held-out samples 'aaaaaaaaaaaa', this report of 'bbbbbbbbbbbb'; compare"):
+        baseline.compare(changed(held_out="b" * 64), changed(held_out="a" * 64))
+
+
 def test_stored_elsewhere(tmp_path: Path) -> None:
-    baseline.store(REPORT, tmp_path, tmp_path / "baselines" / "bert.json")
-    assert baseline.read(tmp_path, tmp_path / "baselines" / "bert.json")["model"] == "bert"
+    path = tmp_path / "baselines" / "of today" / "bert.json"
+    stored = baseline.store(REPORT, tmp_path, path)
+    assert baseline.read(tmp_path, path)["model"] == "bert"
+    assert path.read_text() == json.dumps(stored, indent=1), "a line a value: to be read, and compared by git"
     with pytest.raises(InputError, match="to store one, run"):
         baseline.read(tmp_path)
 
@@ -134,6 +226,9 @@ def test_a_report_of_another_form_is_not_stored(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("{", "is not a baseline"),
+        ("[]", "is not a baseline"),
+        ("{}", "is not a baseline"),
+        ('{"format": 2}', "is not a baseline"),
         ('{"format": 7}', "has format 7"),
         ('{"format": 1}', "has format 1, this version reads 2; to store it again"),
     ],
@@ -228,6 +323,22 @@ def test_what_is_no_number_is_not_compared(name: str, value: Any) -> None:
                                (REPORT, changed(**{name: value}), "the baseline")):  # fmt: skip
         with pytest.raises(ArtifactError, match=f"(?s)nothing to compare with.*{name.replace('__', '.')}.*{whose}"):
             baseline.compare(now, before)
+
+
+@pytest.mark.parametrize("share", [-0.01, 1.01])
+def test_an_impossible_share_is_not_compared(share: float) -> None:
+    with pytest.raises(ArtifactError, match=r"precision_report\.int8_flop_share"):
+        baseline.compare(changed(precision_report__int8_flop_share=share), REPORT)
+    for possible in (0.0, 1.0):
+        assert baseline.compare(changed(precision_report__int8_flop_share=possible), REPORT)
+
+
+def test_a_stored_baseline_without_a_number_is_not_read(tmp_path: Path) -> None:
+    stored = copy.deepcopy(baseline.store(REPORT, tmp_path))
+    del stored["accuracy"]["agreement"], stored["digest"]
+    (tmp_path / baseline.FILE).write_text(json.dumps(sealed(stored)))
+    with pytest.raises(ArtifactError, match=r"(?s)accuracy\.agreement: Field required.*to store it again"):
+        baseline.read(tmp_path)
 
 
 def test_a_missing_number_is_not_compared() -> None:
