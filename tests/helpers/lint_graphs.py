@@ -11,6 +11,8 @@ import numpy as np
 import onnx
 import onnx.parser
 
+from pipeline.lint import lint
+
 CONSTANTS: dict[str, Any] = {
     "s": np.float32(0.1),
     "s2": np.float32(0.2),
@@ -21,11 +23,22 @@ CONSTANTS: dict[str, Any] = {
     "s_exact_half": np.float16(0.125),
     "s_half_tiny": np.float16(1e-5),
     "s_list": np.array([0.1], np.float32),
+    "s_nan": np.array([0.1, np.nan], np.float32),
+    "s_just": np.float32(1e-7),
+    "s_half_just": np.float16(2.0**-14),
+    "s_square": np.full((2, 2), 0.1, np.float32),
+    "s_none": np.zeros(0, np.float32),
     "s3": np.full(3, 0.1, np.float32),
+    "s4": np.full(4, 0.1, np.float32),
     "s16": np.full(16, 0.1, np.float32),
     "s32": np.full(32, 0.1, np.float32),
     "z": np.int8(0),
     "z5": np.int8(5),
+    "z_int16": np.int16(0),
+    "z_uint16": np.uint16(0),
+    "z_int32": np.int32(0),
+    "z2": np.zeros(2, np.int8),
+    "z05": np.array([0, 0, 5], np.int8),
     "z_unsigned": np.uint8(128),
     "z3": np.zeros(3, np.int8),
     "z16": np.zeros(16, np.int8),
@@ -39,12 +52,30 @@ CONSTANTS: dict[str, Any] = {
     "c": np.ones((16, 16, 3, 3), np.float32),
     "dw": np.ones((16, 1, 3, 3), np.float32),
     "g4": np.ones((16, 4, 3, 3), np.float32),
+    "g8": np.ones((16, 8, 3, 3), np.float32),
+    "g_odd": np.ones((6, 8, 3, 3), np.float32),
+    "g_two": np.ones((32, 2, 3, 3), np.float32),
+    "c8": np.ones((8, 16, 3, 3), np.float32),
+    "c8b": np.ones((16, 8, 3, 3), np.float32),
+    "c_in": np.ones((16, 8, 3, 3), np.float32),
+    "c6": np.ones((6, 16, 3, 3), np.float32),
+    "stack": np.ones((2, 16, 8), np.float32),
+    "c24": np.ones((24, 16, 3, 3), np.float32),
+    "w15": np.ones((15, 16), np.float32),
+    "w16": np.ones((16, 16), np.float32),
+    "w17": np.ones((17, 16), np.float32),
+    "odd17": np.ones((17, 40), np.float32),
+    "column": np.ones((32, 1), np.float32),
+    "cube": np.ones((4, 4, 4), np.float32),
     "b": np.zeros(16, np.float32),
     "b32": np.zeros(16, np.int32),
     "ones32": np.ones(32, np.float32),
     "to": np.array([4, 32]),
+    "square": np.array([32, 32]),
+    "sixteen": np.array([16]),
     "last": np.array([-1]),
     "first": np.array([1]),
+    "start": np.array([0]),
     "eps": np.float32(1e-5),
     "root2": np.float32(2**0.5),
     "cubic": np.float32(0.044715),
@@ -71,6 +102,12 @@ def write(path: Path, text: str, *, opset: int = 20, named: bool = True, ir_vers
         node.name = node.output[0] if named else ""
     onnx.save(model, path)
     return path
+
+
+def said(folder: Path, rule: str, text: str, target: str = "10", **options: Any) -> dict[str | None, str]:
+    """Returns {node: detail} of all that one rule finds in an ONNX text."""
+    report = lint(write(folder / "model.onnx", text, **options), target)
+    return {p.node: p.detail for found in report.findings if found.rule == rule for p in found.places}
 
 
 def pair(x: str, scale: str = "s", zero: str = "z", axis: int | None = None, into: str = "") -> str:
