@@ -233,6 +233,117 @@ def test_no_folder_is_an_empty_manifest(tmp_path: Path) -> None:
         Workspace(tmp_path / "nothing").path("a.txt")
 
 
+def test_a_digest_is_the_recorded_one(workspace: Workspace) -> None:
+    assert workspace.digest("a.txt") == sha256(workspace.folder / "a.txt") and workspace.digest("z.txt") is None
+
+
+def test_the_files_of_a_stage_are_checked(workspace: Workspace) -> None:
+    assert workspace.paths_of("export") == [workspace.folder / name for name in ("a.txt", "b.txt", "sub/c.txt")]
+    with pytest.raises(ArtifactError, match="has no files of stage 'lower'; run again"):
+        workspace.paths_of("lower")
+    (workspace.folder / "sub" / "c.txt").write_text("another")
+    with pytest.raises(ArtifactError, match=r"c\.txt was altered"):
+        workspace.paths_of("export")
+
+
+def test_what_was_altered_is_told_by_twelve_digits_and_its_stage(workspace: Workspace) -> None:
+    digest = workspace.digest("a.txt")
+    (workspace.folder / "a.txt").write_text("ond")
+    with pytest.raises(ArtifactError, match=rf"that stage 'export' recorded \({str(digest)[:12]}…\); run"):
+        workspace.path("a.txt")
+
+
+def test_a_link_that_leads_out_of_the_folder_is_not_followed(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere.txt").write_text("one")
+    (workspace.folder / "a.txt").unlink()
+    (workspace.folder / "a.txt").symlink_to(tmp_path / "elsewhere.txt")
+    with pytest.raises(ArtifactError, match=r"leads to .*elsewhere\.txt, outside of the folder"):
+        workspace.path("a.txt")
+    (workspace.folder / "a.txt").unlink()
+    (workspace.folder / "inside.txt").write_text("one")
+    (workspace.folder / "a.txt").symlink_to(workspace.folder / "inside.txt")
+    assert workspace.path("a.txt").read_text() == "one"
+
+
+def test_nothing_is_written_through_a_link_that_leads_out(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (workspace.folder / "out").symlink_to(tmp_path / "elsewhere")
+    before = snapshot(workspace.folder)
+    with pytest.raises(ArtifactError, match="outside of the folder"):
+        write(workspace, "lower", out__a_txt="one")
+    assert not list((tmp_path / "elsewhere").iterdir()) and snapshot(workspace.folder) == before
+
+
+def test_how_to_make_it_again_is_what_it_was_made_with(tmp_path: Path) -> None:
+    folder = tmp_path / "bert"
+    recipe = Recipe.load("bert", overrides={"folder": folder, "backend": "openvino"})
+    made = Workspace(folder)
+    with made.staging("lower/onnxruntime", {}, {"recipe": recipe.recorded()}) as area:
+        (area / "a.txt").write_text("one")
+    with made.staging("quantize", {}, {}) as area:
+        (area / "b.txt").write_text("two")
+    usual = ["--backend", "openvino", "--output", str(folder)]
+    of = ["--backend", "onnxruntime", "--output", str(folder)]
+    assert printed(made.again()) == printed(made.again(file="b.txt")) == [["engine", "bert", *usual]]
+    assert printed(made.again(file="z.txt")) == [["engine", "bert", *usual]]
+    assert printed(made.again(file="a.txt")) == [["engine", "bert", *of]], "with the backend that made the file"
+    assert printed(made.again("--force", verb="check")) == [["check", "bert", *usual, "--force"]]
+    other = Recipe.load("segformer", overrides={"folder": folder})
+    assert printed(Workspace(folder, other).again()) == [["engine", "bert", *usual]], "the folder knows best"
+    empty = Workspace(tmp_path / "none", other.model_copy(update={"folder": tmp_path / "none"})).again()
+    assert printed(empty) == [["engine", "segformer", "--output", str(tmp_path / "none")]]
+
+
+def test_a_family_that_is_no_more_has_no_command(tmp_path: Path) -> None:
+    with Workspace(tmp_path).staging("export", {}, {"recipe": {"family": "lstm"}}) as area:
+        (area / "a.txt").write_text("one")
+    assert Workspace(tmp_path).again() == "run again the command that made the folder"
+
+
+def test_seconds_are_those_since_it_was_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([10.0, 12.34567, 15.0])
+    monkeypatch.setattr("time.perf_counter", lambda: next(now))
+    made = Workspace(tmp_path)
+    assert (made.seconds(), made.seconds()) == (2.346, 5.0) and made.ran == set()
+
+
+def test_a_full_disk_says_what_is_left(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=3 * 2**20 + 2**19 + 1))
+    full = pytest.raises(InputError, match=r"stage 'export' could not write to .*bert \(4 MiB free\)")
+    with full, workspace.staging("export", {}, {}):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_staging_folder_is_named_after_stage_and_process(workspace: Workspace) -> None:
+    with workspace.staging("lower/openvino", {}, {}) as area:
+        assert area == workspace.folder / f".lower-openvino.{os.getpid()}.partial"
+
+
+@pytest.mark.parametrize("fault", [errno.EPERM, errno.ENOTSUP, errno.EMLINK])
+def test_where_there_are_no_hard_links_files_are_copied(
+    fault: int, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link(*_: Any) -> None:
+        raise OSError(fault, "no links here")
+
+    before, replace, faults = snapshot(workspace.folder), Path.replace, iter([OSError(errno.EIO, "broken")])
+
+    def fail_once(path: Path, target: Path) -> Path:
+        for error in faults:
+            raise error
+        return replace(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", link)
+        patch.setattr(Path, "replace", fail_once)
+        with pytest.raises(OSError, match="broken"):
+            write(workspace, "export", a_txt="new")
+    assert snapshot(workspace.folder) == before
+    monkeypatch.setattr(os, "link", link)
+    write(workspace, "export", a_txt="new")
+    assert workspace.path("a.txt").read_text() == "new"
+
+
 # --- up to date? ---
 
 
@@ -270,6 +381,18 @@ def test_a_stage_says_why_it_would_run_again(
 
 def test_an_output_that_is_new_makes_a_stage_stale(why: Callable[..., list[str]]) -> None:
     assert why({"code": "1"}, ["a.txt", "z.txt"]) == ["z.txt is not among what it made"]
+
+
+def test_a_file_that_another_stage_made_again_makes_a_stage_stale(
+    workspace: Workspace, why: Callable[..., list[str]]
+) -> None:
+    write(workspace, "lower", a_txt="one")
+    assert why({"code": "1"}, ["a.txt"]) == ["a.txt was made again by lower"]
+
+
+def test_what_is_long_is_cut(workspace: Workspace, why: Callable[..., list[str]]) -> None:
+    assert why({"code": "x" * 40}, []) == [f"code changed: 1 -> {'x' * 40}"]
+    assert why({"code": "x" * 41}, []) == [f"code changed: 1 -> {'x' * 37}…"]
 
 
 def test_a_stage_without_a_record_never_ran(why: Callable[..., list[str]]) -> None:
