@@ -14,12 +14,13 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts.manifest import MANIFEST, Manifest, is_as_sealed, require_own, sealed
+from pipeline.artifacts.manifest import MANIFEST, Manifest, is_as_sealed, require_own, sealed, stored
 from pipeline.errors import ArtifactError, InputError
-from pipeline.files import flush, sha256
+from pipeline.files import Digests, flush, sha256
 
 if TYPE_CHECKING:
     from pipeline.recipe import Recipe
@@ -31,14 +32,16 @@ class Workspace:
     """One artifact folder: checked reading, transactional writing.
 
     recipe: of the present run, for the commands that messages print where the folder does not say what it was made
-    with.
+    with. digests: of the files that were read, each hashed again only after it changed.
     """
 
     def __init__(self, folder: Path, recipe: Recipe | None = None) -> None:
         self.folder = Path(folder)
+        self.digests = Digests()
         self.ran: set[str] = set()  # stages that this process ran on the folder; the others are up to date
         self._recipe = recipe
         self._opened = time.perf_counter()
+        self._read: tuple[bytes, Manifest] | None = None
 
     def seconds(self) -> float:
         """Returns the seconds since this object was made: of a whole run, which hands it from stage to stage."""
@@ -46,9 +49,14 @@ class Workspace:
 
     @property
     def manifest(self) -> Manifest:
-        """What the folder's manifest says now. Raises ArtifactError where it is not to be trusted."""
+        """What the folder's manifest says now, to be read only. Raises ArtifactError where it is not to be trusted."""
         try:
-            return Manifest.read(self.folder)
+            content = stored(self.folder)
+            if content is None:
+                return Manifest()
+            if self._read is None or self._read[0] != content:
+                self._read = content, Manifest.parse(content, self.folder / MANIFEST)
+            return self._read[1]
         except ArtifactError as error:
             raise ArtifactError(f"{error}; remove it and {self.again()}.") from error
 
@@ -80,15 +88,16 @@ class Workspace:
         """
         path = self._inside(name)
         record = self.manifest.files.get(name)
-        again = self.again(file=name)
         if not path.is_file():
-            raise ArtifactError(f"{path} is missing; {again}.")
+            raise ArtifactError(f"{path} is missing; {self.again(file=name)}.")
         if record is None:
-            raise ArtifactError(f"{path} is not recorded in {MANIFEST}: nothing vouches for it; {again}.")
-        if path.stat().st_size != record["bytes"] or sha256(path) != record["sha256"]:
+            raise ArtifactError(
+                f"{path} is not recorded in {MANIFEST}: nothing vouches for it; {self.again(file=name)}."
+            )
+        if path.stat().st_size != record["bytes"] or self.digests.sha256(path) != record["sha256"]:
             raise ArtifactError(
                 f"{path} was altered: its digest does not match the one that stage {record['stage']!r} recorded "
-                f"({record['sha256'][:12]}…); {again}."
+                f"({record['sha256'][:12]}…); {self.again(file=name)}."
             )
         return path
 
@@ -147,7 +156,7 @@ class Workspace:
             shutil.rmtree(area, ignore_errors=True)
 
     def _commit(self, stage: str, area: Path, inputs: dict[str, Any], facts: dict[str, Any]) -> None:
-        manifest = self.manifest
+        manifest = deepcopy(self.manifest)
         new = {}
         for file in sorted(p for p in area.rglob("*") if p.is_file()):
             flush(file)

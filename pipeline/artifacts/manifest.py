@@ -77,10 +77,14 @@ class Manifest:
         changed after it was written; those of before manifests had a digest are taken without.
         """
         path = folder / MANIFEST
-        if not path.exists():
-            return cls()
+        content = stored(folder)
+        return cls() if content is None else cls.parse(content, path)
+
+    @classmethod
+    def parse(cls, content: bytes, path: Path) -> Manifest:
+        """Returns what the bytes of a manifest say. path: where they were read, for messages. Raises as `read`."""
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
+            value = json.loads(content.decode("utf-8"))
             if value["format"] != FORMAT:
                 raise ArtifactError(f"{path} has format {value['format']!r}, this version reads {FORMAT}")
             if "digest" in value and not is_as_sealed(value):
@@ -88,13 +92,24 @@ class Manifest:
             _Document.model_validate(value)
         except ValidationError as error:
             raise ArtifactError(f"{path} is not a manifest ({_first_fault(error)})") from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise ArtifactError(f"{path} is not a manifest ({error})") from error
         return cls(files=value["files"], stages=value["stages"], recipe=value.get("recipe", {}))
 
     def to_json(self) -> str:
         document = {"format": FORMAT, "recipe": self.recipe, "stages": self.stages, "files": self.files}
         return json.dumps(sealed(document), indent=1)
+
+
+def stored(folder: Path) -> bytes | None:
+    """Returns the bytes of a folder's manifest, None where there is none. Raises ArtifactError if it cannot be read."""
+    path = folder / MANIFEST
+    if not path.exists():
+        return None
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"{path} is not a manifest ({error})") from error
 
 
 def _first_fault(error: ValidationError) -> str:

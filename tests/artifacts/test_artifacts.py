@@ -19,7 +19,7 @@ from helpers.command_line import printed
 from helpers.messages import all_of
 from helpers.runs import snapshot
 from pipeline import stages
-from pipeline.artifacts import MANIFEST, Workspace
+from pipeline.artifacts import MANIFEST, Manifest, Workspace
 from pipeline.errors import ArtifactError, InputError
 from pipeline.files import digest_path, sha256, write_atomic
 from pipeline.recipe import Recipe
@@ -342,6 +342,34 @@ def test_where_there_are_no_hard_links_files_are_copied(
     monkeypatch.setattr(os, "link", link)
     write(workspace, "export", a_txt="new")
     assert workspace.path("a.txt").read_text() == "new"
+
+
+def test_a_manifest_is_parsed_again_only_where_its_bytes_are_others(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[bytes] = []
+    parse = Manifest.parse
+    monkeypatch.setattr(Manifest, "parse", lambda content, path: (parsed.append(content), parse(content, path))[1])
+    reader = Workspace(workspace.folder)
+    for name in ("a.txt", "b.txt", "config.json"):
+        reader.path(name)
+    assert len(parsed) == 1
+    write(workspace, "lower", e_txt="five")
+    assert reader.intact("e.txt") and len(set(parsed)) == 2, "one of each writing"
+    path = workspace.folder / MANIFEST
+    path.write_bytes(path.read_bytes().replace(b'"bytes": 4', b'"bytes": 5'))
+    with pytest.raises(ArtifactError, match="was changed after it was written"):
+        reader.path("a.txt")
+    path.unlink()
+    assert reader.manifest.files == {}
+
+
+def test_what_a_failed_commit_planned_is_in_no_manifest(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = workspace.manifest
+    monkeypatch.setattr(Workspace, "_swap", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error")))
+    with pytest.raises(OSError, match="Input/output error"):
+        write(workspace, "lower", e_txt="five")
+    assert workspace.manifest == before and "e.txt" not in workspace.manifest.files
 
 
 # --- up to date? ---
