@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
 
 from pipeline import backends, tasks
 from pipeline.artifacts import Workspace
@@ -14,6 +20,60 @@ from pipeline.measure import machine
 from pipeline.recipe import Recipe
 from pipeline.tasks import Task
 
+Value = TypeVar("Value")
+
+
+class Kept:
+    """What a stage made of the user's files and a later one of the same run needs too, until it is dropped.
+
+    Everything has a name and an origin, which tells the files that it was made of from all others.
+    """
+
+    def __init__(self) -> None:
+        self._values: dict[str, tuple[Hashable, Any]] = {}
+        self._folders: dict[str, Callable[[], object]] = {}  # what removes each
+
+    def get(self, name: str, origin: Hashable, make: Callable[[], Value]) -> Value:
+        """Returns what is kept under a name if it is of this origin, else what `make` returns, kept from now on."""
+        found = self.find(name, origin)
+        if found is None:
+            self.drop(name)  # first: two of a kind at once may be more than the memory holds
+            found = make()
+            self.keep(name, origin, found)
+        return found
+
+    def keep(self, name: str, origin: Hashable, value: Any) -> None:
+        """Keeps what is made already, in place of what was kept under the name."""
+        self._values[name] = origin, value
+
+    def find(self, name: str, origin: Hashable) -> Any | None:
+        """Returns what is kept under a name if it is of this origin, else None."""
+        known, value = self._values.get(name, (None, None))
+        return value if known == origin else None
+
+    def folder(self, name: str, inside: Path) -> Path:
+        """Returns a new folder for what is kept under a name and need not be in memory; it goes with it.
+
+        inside: an artifact folder, from which the next run removes what a killed one left.
+        """
+        path = Path(tempfile.mkdtemp(".partial", f".{name}.", inside))
+        self._folders[name] = weakref.finalize(self, shutil.rmtree, path, ignore_errors=True)
+        return path
+
+    def drop(self, name: str) -> None:
+        """Forgets what is kept under a name, if there is something."""
+        self._values.pop(name, None)
+        self._folders.pop(name, lambda: None)()
+
+    def __enter__(self) -> Kept:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for name in {*self._values, *self._folders}:
+            self.drop(name)
+
 
 @dataclass(frozen=True)
 class Run:
@@ -21,6 +81,7 @@ class Run:
 
     recipe: Recipe
     workspace: Workspace
+    kept: Kept = field(default_factory=Kept, compare=False, repr=False)
 
     @classmethod
     def of(cls, given: Recipe | Run) -> Run:
@@ -29,7 +90,7 @@ class Run:
 
     def with_recipe(self, recipe: Recipe) -> Run:
         """Returns the same run with other settings."""
-        return self if recipe is self.recipe else Run(recipe, self.workspace)
+        return self if recipe is self.recipe else Run(recipe, self.workspace, self.kept)
 
     def on(self, backend: str) -> Run:
         """Returns the same run for one backend."""
@@ -54,6 +115,11 @@ class Run:
     def about(self) -> dict[str, Any]:
         """The checked content of quantizers.json: family, architecture, task and every quantizer."""
         return read_json(self.workspace, "quantizers.json")
+
+    @property
+    def sha256(self) -> Callable[[Path], str]:
+        """What gives the digest of a file's bytes, read once for as long as the file stays as it is."""
+        return self.workspace.digests.sha256
 
     @property
     def task(self) -> Task:

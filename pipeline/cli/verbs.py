@@ -382,11 +382,12 @@ def status(
     """Say for every stage whether it is up to date, and if not, why it would run again."""
     from pipeline import stages
     from pipeline.cli import show
+    from pipeline.run import Run
 
-    rows = []
+    rows, run = [], Run.of(recipe)
     for name in stages.order(recipe):
         try:
-            reasons = stages.why_stale(name, recipe)
+            reasons = stages.why_stale(name, run)
         except BackendUnavailable as error:  # the stages before do not need the backend's runtime
             reasons = [str(error)]
         rows.append({"stage": name, "up_to_date": not reasons, "reasons": reasons})

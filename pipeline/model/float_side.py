@@ -9,39 +9,49 @@ import numpy as np
 
 from pipeline.errors import EngineRefused
 from pipeline.judge import evaluation
-from pipeline.model import loading, samples
+from pipeline.model import loading
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from pipeline.model.encoded import Encoded
     from pipeline.recipe import Recipe
     from pipeline.tasks import Arrays
 
+BATCH = 3  # of the random inputs
 SAME = 1e-3  # largest difference between PyTorch's and ONNX Runtime's float outputs, relative to the largest
 
 
-def export_original(recipe: Recipe, area: Path) -> None:
+def export_original(recipe: Recipe, held_out: Encoded, area: Path) -> None:
     """Writes original.onnx, which is the checkpoint as it is, and what `judge_float` makes with it."""
     from pipeline.graph.write import write_checked
 
     source = loading.open_source(recipe)
-    write_checked(export_float(source, recipe), area / "original.onnx")
-    judge_float(source, recipe, samples.evaluation(recipe, source, recipe.folder), area / "original.onnx")
+    model = loading.float_model(source)
+    expected = answers(source, recipe, model)
+    write_checked(export_float(source, recipe, model), area / "original.onnx")
+    del model
+    judge_float(source, recipe, held_out, expected, area / "original.onnx")
 
 
-def judge_float(source: loading.Source, recipe: Recipe, held_out: tuple[Arrays, Arrays], float_onnx: Path) -> None:
-    """Writes reference.npz beside the float ONNX, after that is proved to compute what PyTorch computes."""
-    same_as_torch(source, recipe, float_onnx)
-    reference = reference_arrays(recipe, source, held_out, float_onnx)
+def judge_float(source: loading.Source, recipe: Recipe, held_out: Encoded, expected: Arrays, float_onnx: Path) -> None:
+    """Writes reference.npz beside the float ONNX, after that is proved to compute what PyTorch computes.
+
+    expected: PyTorch's `answers`.
+    """
+    same_as_torch(source, recipe, expected, float_onnx)
+    reference = reference_arrays(recipe, source, held_out.read(), float_onnx)
     np.savez(float_onnx.with_name("reference.npz"), allow_pickle=False, **reference)
 
 
-def export_float(source: loading.Source, recipe: Recipe) -> Any:
-    """Returns the graph of the checkpoint as it is, without rewrites and quantizers."""
+def export_float(source: loading.Source, recipe: Recipe, model: nn.Module) -> Any:
+    """Returns the graph of the checkpoint as it is, without rewrites and quantizers. model: its float model."""
     from pipeline.graph.tidy import tidy
     from pipeline.model.onnx_export import export_onnx
 
     sample = loading.random_inputs(source, recipe)
     axes = source.family.dynamic_axes(tuple(sample))
-    return tidy(export_onnx(loading.float_model(source), sample, source.outputs, axes)).model
+    return tidy(export_onnx(model, sample, source.outputs, axes)).model
 
 
 def reference_arrays(
@@ -61,12 +71,16 @@ def reference_arrays(
     }
 
 
-def same_as_torch(source: loading.Source, recipe: Recipe, float_onnx: Path) -> None:
-    """Checks that the float ONNX computes what PyTorch computes, on random inputs at a batch it was not traced with."""
+def answers(source: loading.Source, recipe: Recipe, model: nn.Module) -> Arrays:
+    """Returns what the float model gives for random inputs, at a batch that nothing is traced with."""
+    return loading.run_torch(model, loading.random_inputs(source, recipe, BATCH), source.outputs)
+
+
+def same_as_torch(source: loading.Source, recipe: Recipe, expected: Arrays, float_onnx: Path) -> None:
+    """Checks that the float ONNX computes what PyTorch computes. expected: PyTorch's `answers`."""
     from pipeline.judge.reference import exact_session
 
-    sample = loading.random_inputs(source, recipe, batch=3)
-    expected = loading.run_torch(loading.float_model(source), sample, source.outputs)
+    sample = loading.random_inputs(source, recipe, BATCH)
     found = exact_session(float_onnx, recipe.verification.threads)(sample)
     for name, value in expected.items():
         difference = float(np.abs(found[name] - value).max()) / float(np.abs(value).max())

@@ -12,23 +12,25 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.measure.process import Process
+from pipeline.model.encoded import Encoded
 from pipeline.recipe import Recipe
 
 
 @contextlib.contextmanager
-def exported_beside(recipe: Recipe, area: Path) -> Iterator[None]:
+def exported_beside(recipe: Recipe, held_out: Encoded, area: Path) -> Iterator[None]:
     """Runs the process while the block runs, and waits for it; whatever ends the block ends the process too.
 
-    Raises what the process met, as `pipeline.measure.process` does.
+    held_out: the samples that the float model answers. Raises what the process met, as `pipeline.measure.process` does.
     """
     what = "the process that exports the float model"
-    with Process(what, f"{__name__}:export", recipe.model_dump(mode="json"), str(area.resolve())) as process:
+    folders = [str(folder.resolve()) for folder in (held_out.folder, area)]
+    with Process(what, f"{__name__}:export", recipe.model_dump(mode="json"), *folders) as process:
         yield
         process.result()
 
 
-def export(recipe: dict[str, Any], area: str) -> None:
+def export(recipe: dict[str, Any], held_out: str, area: str) -> None:
     """Writes the float side into the stage's staging folder."""
     from pipeline.model.float_side import export_original
 
-    export_original(Recipe.model_validate(recipe), Path(area))
+    export_original(Recipe.model_validate(recipe), Encoded(Path(held_out)), Path(area))

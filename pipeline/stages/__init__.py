@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 ORDER = ("quantize", "calibrate", "export", "select", "lower", "engine", "verify")
 WITHOUT_RUNTIME = ("quantize", "calibrate", "export", "lower")  # what the QDQ graph needs, and no backend's packages
 READERS = ("quantize", "calibrate", "export", "select")  # of the checkpoint and the data
+# the last stage that needs what a run keeps under a name
+LAST = {"model": "export", "calibration": "calibrate", "evaluation": "export", "selection": "select"}
 PER_BACKEND = ("select", "lower", "engine", "verify")
 CHOICE = "engine/auto"  # the manifest's key of an engine that was chosen among backends
 
@@ -146,7 +148,11 @@ def run(
 
     given: a run goes from stage to stage, so that the last one can tell which of them ran.
     """
-    runs = runs_for(name, Run.of(given))
+    given = Run.of(given)
+    for kept, last in LAST.items():
+        if ORDER.index(name) > ORDER.index(last):
+            given.kept.drop(kept)
+    runs = runs_for(name, given)
     records = [_run(name, each, force, announce, len(runs) > 1) for each in runs]
     return {
         "name": name,

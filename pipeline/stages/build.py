@@ -41,7 +41,7 @@ def build(
     run = Run.of(recipe)
     here = can_run(run)
     asked = stages.order(recipe) if here else stages.WITHOUT_RUNTIME
-    with locked(recipe):
+    with locked(recipe), run.kept:
         names = [name for name in stages.ORDER[stages.ORDER.index(first) :] if name in asked]
         began = time.monotonic()
         for number, name in enumerate(names, 1):
@@ -95,8 +95,9 @@ def run_stage(name: str, recipe: Recipe, *, announce: Callable[[str], None] = lo
     families.get(recipe.family)
     if distributed.world().rank:
         return stages.assist(name, recipe)
-    with locked(recipe), progress.stage(name):
-        return stages.run(name, recipe, announce=announce)
+    run = Run.of(recipe)
+    with locked(recipe), progress.stage(name), run.kept:
+        return stages.run(name, run, announce=announce)
 
 
 def read_report(recipe: Recipe) -> dict[str, Any]:

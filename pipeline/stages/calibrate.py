@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.measure.versions import versions
-from pipeline.model import collecting, loading, samples
+from pipeline.model import collecting, loading, samples, shared
 from pipeline.run import Run
 from pipeline.stages.code import code_digest
 
@@ -25,13 +25,13 @@ def inputs(run: Run) -> dict[str, Any]:
     return {
         "quantizers.json": run.digest("quantizers.json"),
         "checkpoint": run.checkpoint_digest,
-        "data": samples.data_digest(recipe),
+        "data": samples.data_digest(recipe, run.sha256),
         "samples": recipe.calibration.samples,
         "batch_size": recipe.calibration.batch_size,
         "percentiles": percentiles(recipe),
         "shapes": recipe.shapes.model_dump(exclude={"batches"}),
         "seed": recipe.seed,
-        "code": code_digest(__name__),
+        "code": code_digest(__name__, run.sha256),
         **versions("torch", "transformers"),
     }
 
@@ -78,5 +78,5 @@ def assist(run: Run) -> None:
 def prepared(run: Run) -> tuple[Any, dict[str, Any], str]:
     """Returns the model with its quantizers, the encoded samples, and their digest."""
     source = loading.open_source(run.recipe)
-    arrays, digest = samples.calibration(run.recipe, source, run.workspace.folder)
-    return loading.quantized_model(source, run.recipe), arrays, digest
+    arrays, digest = samples.calibration_of(run, source)
+    return shared.quantized_model(run, source), arrays, digest

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -15,12 +15,13 @@ FRAMEWORK = "pipeline.stages"  # what runs the stages decides nothing of what th
 DRAWN = "*.jinja"  # a package's templates change with its code
 
 
-def code_digest(module: str) -> str:
+def code_digest(module: str, of_file: Callable[[Path], str] = sha256) -> str:
     """Returns a digest of the source of a module and of all that it imports, wherever in the source the import stands.
 
     A module that is looked up by name (`import_module(f"pipeline.tasks.{name}")`) stands for all of its package.
+    of_file: gives the digest of one file's bytes.
     """
-    return digest_of({path.relative_to(ROOT).as_posix(): sha256(path) for path in closure(module)})
+    return digest_of({path.relative_to(ROOT).as_posix(): of_file(path) for path in closure(module)})
 
 
 @cache

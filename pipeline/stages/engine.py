@@ -69,7 +69,7 @@ def inputs(run: Run) -> dict[str, Any]:
         found[FLOAT_GRAPH] = run.digest(FLOAT_GRAPH)
         found["budgets"] = recipe.budgets.model_dump()
         found["verification"] = recipe.verification.model_dump()
-    return {**found, "reference": run.digest(REFERENCE), "code": code_digest(__name__)}
+    return {**found, "reference": run.digest(REFERENCE), "code": code_digest(__name__, run.sha256)}
 
 
 def outputs(run: Run) -> list[str]:

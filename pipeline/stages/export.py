@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import EngineRefused
 from pipeline.measure.versions import versions
-from pipeline.model import loading, samples
-from pipeline.model.float_side import judge_float
+from pipeline.model import loading, samples, shared
+from pipeline.model.float_side import answers, judge_float
 from pipeline.run import Run
 from pipeline.stages.code import code_digest
 
@@ -28,12 +28,12 @@ def inputs(run: Run) -> dict[str, Any]:
         "quantizers.json": run.digest("quantizers.json"),
         "calibration.npz": run.digest("calibration.npz"),
         "checkpoint": run.checkpoint_digest,
-        "data": samples.data_digest(recipe),
+        "data": samples.data_digest(recipe, run.sha256),
         "shapes": recipe.shapes.model_dump(exclude={"batches"}),
         "rewrites": recipe.rewrites,
         "samples": recipe.verification.samples,
         "seed": recipe.seed,
-        "code": code_digest(__name__),
+        "code": code_digest(__name__, run.sha256),
         **versions("torch", "transformers", "onnx", "onnxscript", "onnx-ir", "onnxruntime"),
     }
 
@@ -51,16 +51,17 @@ def make(run: Run, area: Path) -> None:
     recipe = run.recipe
     source = loading.open_source(recipe)
     # first: bad data shows before minutes of export
-    held_out = samples.evaluation(recipe, source, run.workspace.folder)
+    held_out = samples.evaluation(run, source)
     rewritten = bool(recipe.rewrites and source.family.rewrites())
     log.info("exporting the %s", "float and the quantized model" if rewritten else "model")
-    with exported_beside(recipe, area) if rewritten else nullcontext():
+    with exported_beside(recipe, held_out, area) if rewritten else nullcontext():
         model, candidates = export_quantized(source, run)
         write_checked(candidates, area / "candidates.onnx")
         write_checked(without_quantizers(ir.load(area / "candidates.onnx")), area / "model.onnx")
-        prove_operators(model, candidates, held_out[0], area)
+        prove_operators(model, candidates, held_out.first(), area)
     if not rewritten:
-        judge_float(source, recipe, held_out, area / "model.onnx")
+        expected = answers(source, recipe, shared.rewritten_model(run, source))
+        judge_float(source, recipe, held_out, expected, area / "model.onnx")
 
 
 def export_quantized(source: loading.Source, run: Run) -> tuple[Any, Any]:
@@ -74,7 +75,7 @@ def export_quantized(source: loading.Source, run: Run) -> tuple[Any, Any]:
 
     table = CalibrationTable.read(run.workspace.path("calibration.json"))
     amax = {name: r.amax_for("max") for name, r in table.records.items() if r.degenerate is None}
-    model = loading.quantized_model(source, run.recipe)
+    model = shared.quantized_model(run, source)
     apply_amax(model, amax)  # type: ignore[arg-type]
     sample = loading.random_inputs(source, run.recipe)
     graph = export_onnx(model, sample, source.outputs, source.family.dynamic_axes(tuple(sample)))
@@ -92,11 +93,11 @@ def without_quantizers(candidates: Any) -> Any:
     return candidates
 
 
-def prove_operators(model: Any, candidates: Any, inputs: Arrays, area: Path) -> None:
-    """Writes parity.json: every quantized operator of the graph against PyTorch's fake quantization."""
+def prove_operators(model: Any, candidates: Any, sample: Arrays, area: Path) -> None:
+    """Writes parity.json: every quantized operator of the graph against PyTorch's fake quantization, on one sample."""
     from pipeline.model.operator_parity import compare_operators
 
-    results = compare_operators(model, candidates, {name: value[:1] for name, value in inputs.items()}, area)
+    results = compare_operators(model, candidates, sample, area)
     (area / "parity.json").write_text(json.dumps([r.to_json() for r in results], indent=1), encoding="utf-8")
     flips = sum(r.flips for r in results)
     log.info("%d quantized operators equal PyTorch's; %d values on a rounding boundary", len(results), flips)

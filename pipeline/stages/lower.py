@@ -46,7 +46,7 @@ def inputs(run: Run) -> dict[str, Any]:
         "float engines": own_float,
         "model.onnx": run.digest("model.onnx") if own_float else None,
         **placement.by_default(backend.NAME, recipe.family),
-        "code": code_digest(__name__),
+        "code": code_digest(__name__, run.sha256),
         **versions("onnx", "onnx-ir", "onnxruntime"),
     }
 

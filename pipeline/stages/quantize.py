@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -18,10 +18,8 @@ from pipeline.errors import InputError
 from pipeline.families import _engine_inputs
 from pipeline.files import digest_path
 from pipeline.judge import verdict
-from pipeline.judge.evaluation import PER_MODEL
 from pipeline.measure.versions import versions
-from pipeline.model import exactness, loading, processing_check
-from pipeline.model.samples import data_digest
+from pipeline.model import exactness, loading, processing_check, samples, shared
 from pipeline.run import Run
 from pipeline.stages.code import code_digest
 from pipeline.tasks import _image_processing
@@ -30,23 +28,24 @@ if TYPE_CHECKING:
     from torch import nn
 
     from pipeline.recipe import Recipe
+    from pipeline.tasks import Arrays
 
 NAME = "quantize"
 log = logging.getLogger(__name__)
 
 
 def inputs(run: Run) -> dict[str, Any]:
-    recipe = run.recipe
+    recipe, sha256 = run.recipe, run.sha256
     source = loading.open_source(recipe)
     return {
-        "checkpoint": digest_path(source.folder),
+        "checkpoint": digest_path(source.folder, sha256),
         "family": recipe.family,
         "rewrites": recipe.rewrites,
         "shapes": recipe.shapes.model_dump(exclude={"batches"}),
-        "data": data_digest(recipe),
+        "data": samples.data_digest(recipe, sha256),
         "samples": recipe.calibration.samples,
         "seed": recipe.seed,
-        "code": code_digest(__name__),
+        "code": code_digest(__name__, sha256),
         **versions("torch", "transformers", "pytorch-quantization", "tokenizers", "pillow"),
     }
 
@@ -63,10 +62,12 @@ def make(run: Run, area: Path) -> None:
     weights.check_weights(source.folder)
     copy_preprocessing(source, area)
     announce_choices(source, recipe)
+    origin = shared.origin(run, source)  # of before it is read
     model = loading.float_model(source)
-    check_samples(source, recipe, area)
-    proofs = prove_rewrites(source, recipe, model)
-    model = loading.quantized_model(source, recipe)
+    check_samples(source, run, area)
+    model, proofs = prove_rewrites(source, recipe, model)
+    run.kept.keep(shared.NAME, origin, model)
+    model = source.family.insert_quantizers(shared.twin(model))
     records = [
         {**r, "kind": "head"} if any(fnmatchcase(r["site"], p) for p in source.family.HEADS) else r
         for r in quantization.describe(model)
@@ -83,30 +84,28 @@ def make(run: Run, area: Path) -> None:
     (area / "quantizers.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
 
 
-def check_samples(source: loading.Source, recipe: Recipe, area: Path) -> None:
+def check_samples(source: loading.Source, run: Run, area: Path) -> None:
     """Reads and encodes every sample that later stages will: what is wrong with one shows before the work.
 
-    Raises InputError. Of samples that this project draws itself a few will do.
+    Raises InputError. Of samples that this project draws itself a few will do. The others are kept for those stages.
     """
-    few = processing_check.CHECKED
-    counts = tasks.counts(recipe, source.task.SAMPLES)
+    recipe, task, few = run.recipe, source.task, processing_check.CHECKED
+    counts = tasks.counts(recipe, task.SAMPLES)
     if recipe.data is None:
         counts = {"calibration": min(few, counts["calibration"])}
     for split, count in counts.items():
-        raw = source.task.samples(recipe, source.config, split, count, folder=source.folder)
+        raw = task.samples(recipe, source.config, split, count, folder=source.folder)
         if split == "calibration":
-            check_inputs(source, recipe, processing_check.check(source.task, source.folder, area, recipe, raw[:few]))
-        labels = [source.task.encode(area, recipe, raw[start : start + few])[1] for start in range(0, len(raw), few)]
+            check_inputs(source, recipe, processing_check.check(task, source.folder, area, recipe, raw[:few]))
+        if recipe.data is None:
+            continue
+        encoded = samples.stored(run, source, split, area, raw)
         if split != "calibration":
-            check_labels(source, recipe, labels)
+            check_labels(source, recipe, encoded.labels())
 
 
-def check_labels(source: loading.Source, recipe: Recipe, parts: Sequence[Mapping[str, np.ndarray]]) -> None:
-    """Raises InputError for samples that no model can be judged by: the stage that judges comes minutes later.
-
-    parts: the labels, a few samples each.
-    """
-    labels = {n: x if n in PER_MODEL else np.concatenate([part[n] for part in parts]) for n, x in parts[0].items()}
+def check_labels(source: loading.Source, recipe: Recipe, labels: Arrays) -> None:
+    """Raises InputError for samples that no model can be judged by: the stage that judges comes minutes later."""
     loading.check_judgeable(source, recipe, labels)
     if unseen := source.task.unseen(labels):
         log.warning("%s", verdict.unseen(unseen, len(labels["class_names"])))
@@ -138,14 +137,14 @@ def check_inputs(source: loading.Source, recipe: Recipe, found: Mapping[str, np.
         ) from error
 
 
-def prove_rewrites(source: loading.Source, recipe: Recipe, model: nn.Module | None = None) -> list[dict[str, Any]]:
-    """Returns {name, max_abs_diff, relative} for every rewrite, measured on random inputs against the model before it.
+def prove_rewrites(source: loading.Source, recipe: Recipe, model: nn.Module) -> tuple[nn.Module, list[dict[str, Any]]]:
+    """Returns the rewritten model, and {name, max_abs_diff, relative} for every rewrite, measured on random inputs
+    against the model before it.
 
     Where float64 had to be asked, float32 and rewritten too: the distances from it (see `exactness.Difference`).
-    model: the float model where it is loaded already. Raises InputError when the checkpoint's model itself does not run
+    model: the float model, which is changed. Raises InputError when the checkpoint's model itself does not run
     or gives 0 whatever the input, and RuntimeError when a rewrite is not exact: that is a fault of the rewrite.
     """
-    model = model or loading.float_model(source)
     sample = loading.random_inputs(source, recipe, batch=1)
     before = first_outputs(source, model, sample)
     if dead := [name for name, value in before.items() if not value.any()]:
@@ -169,7 +168,7 @@ def prove_rewrites(source: loading.Source, recipe: Recipe, model: nn.Module | No
             log.warning("quantize: the rewrite %s changed the outputs by %s: rounding of float32", name, found)
         proofs.append({"name": name, **found.to_json()})
         before = after
-    return proofs
+    return model, proofs
 
 
 def first_outputs(source: loading.Source, model: nn.Module, sample: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -24,7 +24,7 @@ def inputs(run: Run) -> dict[str, Any]:
     return {
         **{file: run.digest(file) for file in files},
         "backend": name,
-        "data": samples.data_digest(recipe),
+        "data": samples.data_digest(recipe, run.sha256),
         "samples": recipe.calibration.selection_samples,
         "migration": recipe.calibration.migration,
         "placement": recipe.placement.model_dump(mode="json"),
@@ -32,7 +32,7 @@ def inputs(run: Run) -> dict[str, Any]:
         "budgets": recipe.budgets.model_dump(),
         "shapes": recipe.shapes.model_dump(exclude={"batches"}),
         "seed": recipe.seed,
-        "code": code_digest(__name__),
+        "code": code_digest(__name__, run.sha256),
         **{f"version {package}": found for package, found in run.backend.version().items()},
     }
 

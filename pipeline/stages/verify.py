@@ -57,7 +57,7 @@ def inputs(run: Run) -> dict[str, Any]:
         "batches": list(recipe.shapes.batches),
         "method": recipe.calibration.method,
         "percentile": recipe.calibration.percentile,
-        "code": code_digest(__name__),
+        "code": code_digest(__name__, run.sha256),
         **versions("numpy", "onnxruntime"),
         **{f"version {package}": found for package, found in backend.version().items()},
     }

@@ -153,10 +153,14 @@ def test_the_stage_measures_and_writes_down_every_rewrite(
     family: str, source: Callable[[str, str], loading.Source], tmp_path: Path
 ) -> None:
     opened = source(family, next(iter(VARIANTS[family])))
-    proofs = prove_rewrites(opened, recipe_for(family, tmp_path, opened.folder, tmp_path))
+    recipe = recipe_for(family, tmp_path, opened.folder, tmp_path)
+    model, proofs = prove_rewrites(opened, recipe, loading.float_model(opened))
     assert [p["name"] for p in proofs] == list(opened.family.rewrites())
     assert all(0 <= p["relative"] <= 1e-5 < EXACT for p in proofs)
     json.dumps(proofs)
+    sample = inputs(opened, tmp_path, 2)
+    expected = loading.run_torch(loading.rewritten_model(opened, recipe), sample, opened.outputs)
+    assert difference(expected, loading.run_torch(model, sample, opened.outputs)) == 0
 
 
 @pytest.mark.parametrize("family", families.names())
@@ -179,7 +183,7 @@ def test_a_rewrite_that_is_not_exact_is_caught(
 
     monkeypatch.setattr(opened.family, "rewrites", lambda: {"wrong": wrong})
     with pytest.raises(RuntimeError, match="the rewrite wrong changed the outputs"):
-        prove_rewrites(opened, recipe_for(family, tmp_path, opened.folder, tmp_path))
+        prove_rewrites(opened, recipe_for(family, tmp_path, opened.folder, tmp_path), loading.float_model(opened))
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +205,7 @@ def test_a_rewrite_differs_as_much_as_float32_leaves_open(
     ill_conditioned: loading.Source, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     recipe = recipe_for("bert", tmp_path, ill_conditioned.folder, tmp_path)
-    unchanged, folded = prove_rewrites(ill_conditioned, recipe)
+    _, (unchanged, folded) = prove_rewrites(ill_conditioned, recipe, loading.float_model(ill_conditioned))
     assert unchanged == {"name": "last_layer_of_first_token", "max_abs_diff": 0, "relative": 0}
     assert folded["relative"] > EXACT and folded["float32"] > EXACT
     assert folded["rewritten"] <= LOSS * folded["float32"]
@@ -222,6 +226,6 @@ def test_float32_is_no_excuse_for_a_wrong_rewrite(
         return model
 
     monkeypatch.setattr(ill_conditioned.family, "rewrites", lambda: {"wrong": twice})
-    recipe = recipe_for("bert", tmp_path, ill_conditioned.folder, tmp_path)
+    recipe, model = recipe_for("bert", tmp_path, ill_conditioned.folder, tmp_path), loading.float_model(ill_conditioned)
     with pytest.raises(RuntimeError, match=r"the rewrite wrong changed the outputs by .* from float64 where the"):
-        prove_rewrites(ill_conditioned, recipe)
+        prove_rewrites(ill_conditioned, recipe, model)

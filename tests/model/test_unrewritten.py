@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import subprocess
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.model import loading, unrewritten
+from pipeline.model.encoded import Encoded
 from pipeline.recipe import Recipe
 
 
@@ -27,16 +29,20 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return found
 
 
+def exported(recipe: Recipe, folder: Path) -> AbstractContextManager[None]:
+    return unrewritten.exported_beside(recipe, Encoded(folder), folder)
+
+
 def test_an_input_error_of_the_process_is_raised_here(tmp_path: Path) -> None:
     recipe = Recipe.load("bert", overrides={"checkpoint": str(tmp_path / "nowhere"), "folder": tmp_path})
-    with pytest.raises(InputError, match="nowhere"), unrewritten.exported_beside(recipe, tmp_path):
+    with pytest.raises(InputError, match="nowhere"), exported(recipe, tmp_path):
         pass
 
 
 def test_a_fault_here_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = started(monkeypatch)
     recipe = Recipe.load("bert", overrides={"folder": tmp_path})
-    with pytest.raises(KeyboardInterrupt, match="by hand"), unrewritten.exported_beside(recipe, tmp_path):
+    with pytest.raises(KeyboardInterrupt, match="by hand"), exported(recipe, tmp_path):
         raise KeyboardInterrupt("by hand")
     assert [process.returncode for process in found] == [-9]
     assert not list(tmp_path.glob("*.onnx"))
@@ -45,7 +51,7 @@ def test_a_fault_here_ends_the_process(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_killed_process_is_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = started(monkeypatch)
     recipe = Recipe.load("bert", overrides={"folder": tmp_path})
-    with pytest.raises(RuntimeError, match="signal 9"), unrewritten.exported_beside(recipe, tmp_path):
+    with pytest.raises(RuntimeError, match="signal 9"), exported(recipe, tmp_path):
         found[0].kill()
 
 

@@ -80,7 +80,7 @@ def write_float_onnx(work: Workload) -> dict[str, Any]:
     from pipeline.graph.write import write_checked
     from pipeline.model.float_side import export_float
 
-    write_checked(export_float(work.source, work.recipe), work.float_onnx)
+    write_checked(export_float(work.source, work.recipe, work.float_model()), work.float_onnx)
     return {"onnx": str(work.float_onnx)}
 
 
