@@ -9,13 +9,14 @@ import onnx_ir as ir
 
 from pipeline.graph import saturation
 from pipeline.graph.build import constant, initializer
-from pipeline.graph.byte_products import as_rows, byte_products
-from pipeline.graph.nodes import PRODUCTS
-from pipeline.graph.pairs import Pair, drop_pairs, find_pairs
+from pipeline.graph.byte_products import as_rows, byte_products, carried
+from pipeline.graph.nodes import PRODUCTS, Q, producer
+from pipeline.graph.pairs import Pair, drop_pairs, find_pairs, pair_of
 from pipeline.graph.passes import graph_pass
-from pipeline.graph.walks import pair_above
+from pipeline.graph.walks import dequantizers
 
 FLOAT_PRODUCT = "a product of two activations may saturate without VNNI: nothing bounds what is computed at run time"
+REARRANGED = "a weight that is rearranged before its product may saturate without VNNI: its scale is not bounded there"
 
 
 def _saturating(model: ir.Model) -> Iterator[str]:
@@ -31,6 +32,7 @@ def saturation_free(model: ir.Model) -> bool:
         W → Q(s) → DQ(s) → MatMul          ->     W → Q(s′) → DQ(s′) → MatMul,    s′ ≥ s per output channel
         x → Q → DQ → MatMul ← DQ ← Q ← y   ->     x → MatMul ← y
 
+    So does a product that may still saturate: a weight that reaches it past more than a Transpose is not bounded.
     Before `store_int8_weights`, which rounds. s′ is `saturation.bounded_scale`; tables and other weights that no
     product reads keep their scale.
     """
@@ -38,7 +40,10 @@ def saturation_free(model: ir.Model) -> bool:
     for pair in list(find_pairs(model)):
         if pair.stored:
             changed |= _bound(model, pair)
-    return changed
+    rearranged = [
+        p.node for p in byte_products(model) if p.codes is not None and saturation.may_saturate(p.codes).any()
+    ]
+    return changed | _make_float(model, rearranged, REARRANGED)
 
 
 def _of_activations(model: ir.Model) -> list[ir.Node]:
@@ -51,8 +56,15 @@ def keep_activation_products_float(model: ir.Model) -> bool:
 
     x → Q → DQ → MatMul ← DQ ← Q ← y     ->     x → MatMul ← y
     """
-    pairs = [pair_above(value) for node in _of_activations(model) for value in node.inputs[:2]]
-    reasons = {name: FLOAT_PRODUCT for pair in pairs if pair is not None for name in pair.names}
+    return _make_float(model, _of_activations(model), FLOAT_PRODUCT)
+
+
+def _make_float(model: ir.Model, products: list[ir.Node], reason: str) -> bool:
+    """Removes the pairs that both factors of some products come from; returns whether there were any."""
+    sources = [dq for node in products for value in node.inputs[:2] for dq in dequantizers(value, carried)]
+    quantizers = [(producer(dq.inputs[0]), dq) for dq in sources]
+    pairs = [pair_of(q, dq) for q, dq in quantizers if q is not None and q.op_type == Q]  # others are stored int8
+    reasons = {name: reason for pair in pairs for name in pair.names}
     return drop_pairs(model, reasons) if reasons else False
 
 

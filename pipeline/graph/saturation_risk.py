@@ -17,7 +17,7 @@ class Risk:
     node: ir.Node
     channels: int  # output channels that may saturate
     outputs: int  # output channels
-    worst: int | None  # the largest |w₁| + |w₂|, None if both factors are computed at run time
+    worst: int | None  # the largest |w₁| + |w₂|, None if neither factor is known before it runs
 
     @property
     def may_saturate(self) -> bool:
@@ -27,7 +27,7 @@ class Risk:
     def why(self) -> str:
         """What may saturate, for people."""
         if self.worst is None:
-            return "both factors are computed at run time"
+            return "neither factor is known before it runs"
         return f"{self.channels} of {self.outputs} output channels, |w1| + |w2| up to {self.worst}"
 
 

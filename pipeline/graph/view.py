@@ -12,8 +12,8 @@ import onnx_ir as ir
 from onnx_ir.traversal import RecursiveGraphIterator
 
 from pipeline.errors import InputError
-from pipeline.graph.nodes import DQ, PRODUCTS, commutes, given, maker, op
-from pipeline.graph.walks import Path, back
+from pipeline.graph.nodes import PRODUCTS, commutes, given, maker, op
+from pipeline.graph.walks import Path, back, dequantizers
 
 Dim = int | str | None  # known, a symbol, unknown
 
@@ -114,13 +114,7 @@ class View:
 
     def dequantizers(self, value: ir.Value | None) -> tuple[ir.Node, ...]:
         """Returns the DQ nodes that a value comes from: several for a Concat of quantized parts, none for a float."""
-        node = self.back(value).node
-        if node is None:
-            return ()
-        if op(node) == "Concat":
-            parts = [self.dequantizers(part) for part in node.inputs]
-            return tuple(dq for part in parts for dq in part) if all(parts) else ()
-        return (node,) if op(node) == DQ else ()
+        return dequantizers(value)
 
     def runs_int8(self, node: ir.Node) -> bool:
         """Returns whether both factors of a product come from DQ."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from pipeline.graph.nodes import DQ, LAYOUT, Q, is_layout, producer
+from pipeline.graph.nodes import DQ, LAYOUT, Q, commutes, is_layout, op, producer
 from pipeline.graph.pairs import Pair, pair_of
 
 
@@ -31,6 +31,31 @@ def back(value: ir.Value | None, through: Callable[[ir.Node], bool] = is_layout)
         passed.append(node)
         value = node.inputs[0]
     return Path(tuple(passed), value)
+
+
+Values = Sequence[ir.Value | None]
+
+
+def moved(node: ir.Node) -> Values:
+    """Returns the inputs whose elements an operator moves, or joins, without another change; none of other operators.
+
+    Q and DQ can move past it.
+    """
+    if op(node) == "Concat":
+        return node.inputs
+    return node.inputs[:1] if commutes(node) else ()
+
+
+def dequantizers(value: ir.Value | None, through: Callable[[ir.Node], Values] = moved) -> tuple[ir.Node, ...]:
+    """Returns the DQ nodes that a value comes from: several for a Concat of quantized parts, none for a float.
+
+    through: gives the inputs along which the walk goes on, none where the operator ends it.
+    """
+    node = producer(value)
+    if node is None or op(node) == DQ:
+        return () if node is None else (node,)
+    parts = [dequantizers(part, through) for part in through(node)]
+    return tuple(dq for part in parts for dq in part) if all(parts) else ()
 
 
 def pair_above(value: ir.Value | None) -> Pair | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from hypothesis.extra import numpy as arrays
 from onnx import TensorProto, helper, numpy_helper
 
 from helpers.qdq_models import Graph
-from helpers.usable import USABLE
+from helpers.usable import USABLE, saturates_here
 from pipeline import backends
 from pipeline.graph import BY_NAME, dropped, find_pairs, saturation
 from pipeline.graph.byte_products import as_rows, byte_products
@@ -24,7 +23,6 @@ from pipeline.graph.pairs import QUANTIZER
 from pipeline.graph.saturation import LIMIT, bounded_scale, may_saturate, multiply_add, neighbours, pair_sums
 from pipeline.graph.saturation_risk import risks
 from pipeline.judge.reference import exact_session
-from pipeline.measure import machine, processor
 
 # --- arithmetic, against the instruction in numpy ---
 
@@ -157,15 +155,6 @@ def every_pair(kind: str, size: tuple[int, ...], group: int) -> tuple[np.ndarray
     if group > 1:
         assert len(pairs) == group, "one output channel each"
     return (codes.T if kind == "MatMul" else codes.reshape(-1, channels, side, side)), pairs
-
-
-def saturates_here(backend: str) -> bool:
-    """Returns whether a backend's kernels add in 16 bits here; ONNX Runtime's follow no variable by themselves."""
-    limited = hasattr(sys.modules.get("sitecustomize"), "BeforeOnnxruntime")  # tests/without_vnni
-    with pytest.MonkeyPatch.context() as patch:
-        if backend != "openvino" and not limited:
-            patch.delenv(machine.CAP, raising=False)
-        return processor.saturates(machine.processor_class())
 
 
 @pytest.mark.parametrize("signed", [False, True], ids=["unsigned", "signed"])
