@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline import backends, families
 from pipeline.lowering import placement
-from pipeline.measure import machine
+from pipeline.measure import gpu, machine
 from pipeline.measure.processor import caution
 
 
@@ -29,7 +29,7 @@ def processor() -> dict[str, Any]:
         "processor class": name,
         "physical cores": machine.usable_cores(),
         "int8 instructions": ", ".join(machine.cpu_flags()) or "none known",
-        "gpu": machine.gpu_name() or "none",
+        "gpu": gpu.query()["name"] or "none",
     }
     warning = caution(name)
     return facts if warning is None else {**facts, "caution": warning}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
-import subprocess
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from pipeline.measure import gpu
 
 # The most useful to int8 first: tiles, fused multiply-add of bytes (512 and 256 bits wide), plain vectors.
 FLAGS = ("amx_int8", "avx512_vnni", "avx_vnni", "avx512bw", "avx512f", "avx2", "i8mm", "asimddp")
@@ -82,25 +82,6 @@ def usable_cores() -> int:
     return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
 
 
-@lru_cache(maxsize=1)
-def gpu_name() -> str | None:
-    """Returns the first NVIDIA GPU's name, None without one."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return None
-    try:
-        answer = subprocess.run(  # noqa: S603 -- a fixed command line, its path found by `which`
-            [tool, "--query-gpu=name", "--format=csv,noheader"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return next(iter(answer.stdout.splitlines()), "").strip() or None
-
-
 def environment(threads: int, versions: dict[str, str]) -> dict[str, Any]:
     """Returns the `environment` of report.json."""
     from datetime import datetime, timezone
@@ -109,7 +90,7 @@ def environment(threads: int, versions: dict[str, str]) -> dict[str, Any]:
         "cpu": cpu_name(),
         "processor": processor_class(),
         "cpu_flags": cpu_flags(),
-        "gpu": gpu_name(),
+        "gpu": gpu.query()["name"],
         "threads": threads,
         "os": platform.platform(),
         "versions": {"python": platform.python_version(), **versions},

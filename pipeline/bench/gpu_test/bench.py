@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.backends._tensorrt import plan
 from pipeline.backends._tensorrt.engine import TensorRtEngine
-from pipeline.bench.gpu_test import engines, gpu, judge, targets
+from pipeline.bench.gpu_test import engines, judge, targets
 from pipeline.errors import ArtifactError, PipelineError
+from pipeline.measure import gpu
 
 if TYPE_CHECKING:
     from pipeline.bench.gpu_test.opened import Case

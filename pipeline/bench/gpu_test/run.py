@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from pipeline.artifacts import commands
 from pipeline.backends import tensorrt
 from pipeline.backends._tensorrt.build import tactic_sources
-from pipeline.bench.gpu_test import gpu, opened
+from pipeline.bench.gpu_test import opened
 from pipeline.bench.gpu_test.bench import Bench, Options, OutOfTime
 from pipeline.bench.gpu_test.record import Record
 from pipeline.bench.gpu_test.variants import CORE
 from pipeline.errors import InputError
-from pipeline.measure import machine
+from pipeline.measure import gpu, machine
 from pipeline.measure.versions import versions
 
 if TYPE_CHECKING:

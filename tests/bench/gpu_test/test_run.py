@@ -21,7 +21,7 @@ from helpers.command_line import Cli, python
 from helpers.fake_cuda import FakeDriver
 from pipeline.backends._tensorrt import build as building
 from pipeline.backends._tensorrt import cuda
-from pipeline.bench.gpu_test import EXTRA, bench, engines, gpu, guard, judge, opened, run, targets, variants
+from pipeline.bench.gpu_test import EXTRA, bench, engines, guard, judge, opened, run, targets, variants
 from pipeline.bench.gpu_test.bench import Options
 from pipeline.bench.tables import gpu as table
 from pipeline.errors import InputError
@@ -468,24 +468,6 @@ def test_the_table_says_what_the_file_says(tmp_path: Path) -> None:
     assert "(against int8): built, and computes its graph; times as fast: 1.598 (1.596–1.599) at batch 1" in text
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in rows}) == 1, "every row has every column"
-
-
-# --- clocks ---
-
-
-def test_clocks_are_read_off_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    line = "NVIDIA H200, 550.90.07, 1980, 3201, 1980, 3201, 34, 120.50, P0"
-    found = gpu.parse(f"{line}\nNVIDIA H200, 550.90.07, 345, 1593, 1980, 3201, 30, 76.1, P8\n")
-    assert (found["name"], found["driver"], found["sm_mhz"], found["watt"]) == ("NVIDIA H200", "550.90.07", 1980, 120.5)
-    assert gpu.parse(line.replace("120.50", "[N/A]"))["watt"] is None
-    assert set(gpu.parse("").values()) == {None} == set(gpu.parse("an error").values())
-    tool = tmp_path / "nvidia-smi"
-    tool.write_text(f'#!/bin/sh\ncase "$*" in *--id=1*clocks.sm*) echo "{line}";; *) exit 6;; esac\n')
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert gpu.query()["name"] is None, "another GPU than the visible one"
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    assert gpu.query()["name"] == "NVIDIA H200"
 
 
 # --- the command line ---
