@@ -105,6 +105,23 @@ def batch_rows(
     return rows
 
 
+def batches(
+    task: Task,
+    reference: Reference,
+    engine: Callable[[dict[str, Array]], dict[str, Array]],
+    found: Mapping[str, Array],
+    sizes: Sequence[int],
+    limits: Mapping[str, parity.Limit],
+) -> list[dict[str, Any]]:
+    """Returns the `batches` section: every size against the float model and the engine's own single samples.
+
+    found: the engine's outputs of all samples, one at a time. A batch of more samples than there are repeats them.
+    """
+    several = reference.first(max(sizes))
+    alone = {n: x[[i % reference.samples for i in range(several.samples)]] for n, x in found.items()}
+    return batch_rows(task, several, engine, alone, sizes, limits)
+
+
 def finite(value: Any) -> Any:
     """Returns a JSON-like value in plain Python types, with None for numbers that JSON cannot write."""
     if isinstance(value, Mapping):

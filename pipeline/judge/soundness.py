@@ -38,7 +38,11 @@ class Expected:
         if precision != "int8":
             outputs = reference.first(PROBES).outputs
             return cls(outputs, {name: Limit.of_float(precision) for name in outputs})
-        path = workspace.path(f"{backend}/{EXACT}")
+        return cls.stored(workspace.path(f"{backend}/{EXACT}"), workspace)
+
+    @classmethod
+    def stored(cls, path: Path, workspace: Workspace) -> Expected:
+        """Returns what `write` wrote. Raises ArtifactError, with how to make the folder again, for another file."""
         parts: dict[str, Arrays] = {"output": {}, "limit": {}}
         for key, value in read_arrays(path).items():
             kind, _, name = key.partition("/")
@@ -61,7 +65,7 @@ class Expected:
         )
 
     def write(self, path: Path) -> None:
-        """Writes the file that `read` reads."""
+        """Writes the file that `stored` reads."""
         import numpy as np
 
         arrays: Arrays = {f"output/{name}": x for name, x in self.outputs.items()}

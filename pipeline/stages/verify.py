@@ -15,7 +15,7 @@ from pipeline import backends, distributed
 from pipeline.backends import RECORD, Backend
 from pipeline.errors import ArtifactError
 from pipeline.judge import candidates, verdict
-from pipeline.judge.accuracy import accuracy, batch_rows, finite
+from pipeline.judge.accuracy import accuracy, batches, finite
 from pipeline.judge.evaluation import FILE as REFERENCE
 from pipeline.judge.evaluation import PROBES, Reference, one_by_one, read_json
 from pipeline.judge.reference import CUDA, Session, float_graphs, float_session
@@ -32,9 +32,7 @@ from pipeline.stages.history import earlier_stages, this_stage
 if TYPE_CHECKING:
     from pipeline.artifacts import Workspace
     from pipeline.backends import Array, Engine
-    from pipeline.judge.parity import Limit
     from pipeline.recipe import Recipe
-    from pipeline.tasks import Task
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +84,7 @@ def make(run: Run, area: Path) -> None:
     parity = check(engine, expected, reference, max(recipe.shapes.batches))
     scores, predictions, float_predictions = accuracy(task, reference, found, proof=True)
     precision_report = engine.precision_report(reference.first(1).inputs)
+    sizes = with_one_between(recipe.shapes.batches)
     report: dict[str, Any] = {
         "model": recipe.model,
         "checkpoint": recipe.checkpoint or "embedded",
@@ -102,7 +101,7 @@ def make(run: Run, area: Path) -> None:
         "budgets": budgets.model_dump(),
         "accuracy": scores,
         "latency": timing(recipe, floats, missing, reference, engine, run.threads),
-        "batches": batches(recipe, task, reference, whole, found, expected.limits),
+        "batches": batches(task, reference, whole, found, sizes, expected.limits),
         "size": sections.sizes(workspace, name),
         "image_size": sections.image_size(run),
         "precision_report": precision_report,
@@ -243,20 +242,6 @@ def timing(
         "not_compared": missing,
         "samples": {n: [round(1e3 * x, 4) for x in values] for n, values in times.items()},
     }
-
-
-def batches(
-    recipe: Recipe,
-    task: Task,
-    reference: Reference,
-    engine: Whole,
-    found: dict[str, Array],
-    limits: Mapping[str, Limit],
-) -> list[dict[str, Any]]:
-    """Returns the `batches` section: every size against the float model and the engine's own single samples."""
-    several = reference.first(max(recipe.shapes.batches))
-    alone = {n: x[[i % reference.samples for i in range(several.samples)]] for n, x in found.items()}
-    return batch_rows(task, several, engine, alone, with_one_between(recipe.shapes.batches), limits)
 
 
 def with_one_between(sizes: Sequence[int]) -> list[int]:

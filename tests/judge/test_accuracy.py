@@ -110,6 +110,21 @@ def test_several_outputs_are_judged_by_the_worst(monkeypatch: pytest.MonkeyPatch
     assert row["fault"].startswith("other differs from the same samples alone") and "logits" not in row["fault"]
 
 
+def test_a_batch_of_more_samples_than_there_are_repeats_them() -> None:
+    held = Reference({"x": ROWS}, {"logits": ROWS}, {"label": LABELS, "class_names": NAMES})
+    fed: list[Any] = []
+
+    def engine(feeds: dict[str, Any]) -> dict[str, Any]:
+        fed.append(feeds["x"])
+        return {"logits": feeds["x"]}
+
+    rows = accuracy.batches(text_classification, held, engine, {"logits": ROWS}, (1, 6), LIMITS)
+    assert [(row["batch"], row["fault"]) for row in rows] == [(1, None), (6, None)]
+    np.testing.assert_array_equal(fed[1], np.concatenate([ROWS, ROWS[:2]]))
+    apart = accuracy.batches(text_classification, held, engine, {"logits": -ROWS}, (6,), LIMITS)
+    assert "differs from the same samples alone" in apart[0]["fault"]
+
+
 def test_what_json_cannot_write_is_none() -> None:
     value = {1: [np.float32(0.5), np.nan], "a": (np.int64(3), np.inf), "b": {"c": -np.inf, "d": "text", "e": True}}
     assert accuracy.finite(value) == {"1": [0.5, None], "a": [3, None], "b": {"c": None, "d": "text", "e": True}}
