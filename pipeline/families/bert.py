@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from pipeline.errors import InputError
 from pipeline.families._config import Count, Layers, Settings
 from pipeline.families._engine_inputs import Limits
+from pipeline.tasks import _heads
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,17 +19,9 @@ if TYPE_CHECKING:
     from pipeline.recipe import Recipe
 
 MODEL_TYPE = "bert"
-TASKS = {
-    "BertForQuestionAnswering": "question-answering",
-    "BertForSequenceClassification": "text-classification",
-    "BertModel": "sentence-embedding",
-}
+TASKS = _heads.of_family("Bert")
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-OUTPUTS = {
-    "question-answering": ("start_logits", "end_logits"),
-    "text-classification": ("logits",),
-    "sentence-embedding": ("last_hidden_state",),
-}
+OUTPUTS = _heads.outputs()
 # What checkpoints carry that these models never read: the heads of pretraining, a pooler, a buffer of older versions.
 IGNORED = ("cls.*", "pooler.*", "bert.pooler.*", "*embeddings.position_ids")
 HEADS = ("qa_outputs", "classifier")

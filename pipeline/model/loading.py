@@ -13,7 +13,7 @@ from pipeline import checkpoint, families, tasks
 from pipeline.checkpoint import reading
 from pipeline.errors import InputError
 from pipeline.families import _config
-from pipeline.tasks import Arrays, _image_processing
+from pipeline.tasks import Arrays, _heads, _image_processing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,6 +51,7 @@ def open_source(recipe: Recipe) -> Source:
     if not config.get("architectures") and config.get("model_type") == family.MODEL_TYPE:
         config["architectures"] = [checkpoint.architecture_in(folder, family.WEIGHTS)]
     architecture, task = checkpoint.task_of(config, family.TASKS, recipe.family, family.MODEL_TYPE)
+    task = _heads.for_labels(task, architecture, config)
     config = _config.completed(family.CONFIG, config, folder)
     family.check(config, _sized(recipe, family, folder))
     return Source(folder, config, architecture, task, family)

@@ -3,6 +3,7 @@
 One task is one module, found by its name; none needs torch, because a deployed engine needs the same code. A module has
 every name of the protocol `Task`; those that most answer alike come from `_defaults`:
 
+    HEADS                                          of a task on text: the classes of transformers, see `_heads`
     METRIC                                         the name of the task metric
     SAMPLES, AGREEMENT                             defaults of the recipe: samples per split, the budget
     def samples(recipe, config, split, count, folder=…) -> raw samples of a split: calibration, selection, evaluation

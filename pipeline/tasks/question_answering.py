@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.errors import InputError
 from pipeline.tasks import Arrays, _answers, _defaults, _files, _text, equal_share, take
 from pipeline.tasks._answers import questions
+from pipeline.tasks._heads import Head
 from pipeline.tasks._squad import read_file, read_squad
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from pipeline.recipe import Recipe
 
+HEADS = (Head("ForQuestionAnswering", ("start_logits", "end_logits")),)
 METRIC = "f1"
 AGREEMENT = 0.95  # answers, letter by letter
 SAMPLES = {"calibration": 64, "selection": 64, "evaluation": 500}

@@ -15,7 +15,7 @@ from pipeline.errors import InputError, near_names
 from pipeline.tasks import Arrays, _defaults, _files, _image_processing, _images, _iou, take
 from pipeline.tasks._files import shown
 from pipeline.tasks._image_processing import IGNORE, Processing
-from pipeline.tasks.text_classification import class_names
+from pipeline.tasks._labels import class_names
 
 if TYPE_CHECKING:
     from pipeline.recipe import Recipe

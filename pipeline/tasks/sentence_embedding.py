@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.tasks import Arrays, _defaults, _files, _pooling, _text, take
+from pipeline.tasks._heads import Head
 
 if TYPE_CHECKING:
     from pipeline.recipe import Recipe
 
+HEADS = (Head("Model", ("last_hidden_state",)),)
 METRIC = "cosine"  # mean cosine to the float embeddings: without labels the float model is the truth
 AGREEMENT = 0.9  # nearest neighbours: two almost equally near ones swap after the smallest change
 # sentences are short: it takes many to meet the outliers of every channel

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.errors import InputError, near_names
-from pipeline.tasks import Arrays, _defaults, _files, _text, take
+from pipeline.errors import InputError
+from pipeline.tasks import Arrays, _defaults, _files, _labels, _text, take
+from pipeline.tasks._heads import Head
+from pipeline.tasks._labels import class_names
 
 if TYPE_CHECKING:
     from pipeline.recipe import Recipe
 
+HEADS = (Head("ForSequenceClassification", ("logits",)),)
 METRIC = "accuracy"
 AGREEMENT = 0.98  # labels
 SAMPLES = {"calibration": 64, "selection": 64, "evaluation": 500}
@@ -23,12 +25,6 @@ judged = _defaults.judged
 metric = _defaults.metric
 reference_labels = _defaults.reference_labels
 settings = _defaults.settings
-
-
-def class_names(config: dict[str, Any]) -> list[str]:
-    """Returns the checkpoint's label names in index order."""
-    names = config.get("id2label") or {i: f"LABEL_{i}" for i in range(config.get("num_labels", 2))}
-    return [str(names[key]) for key in sorted(names, key=int)]
 
 
 def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int, *, folder: Path) -> list[dict[str, Any]]:
@@ -40,7 +36,7 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int, *, f
         )
     check(config)
     names, table = class_names(config), _text.read_table(_files.located(recipe.data))
-    indices = _indices([row["label"] for row in table], names, recipe.data)
+    indices = _labels.indices([row["label"] for row in table], names, recipe.data, _labels.row)
     rows = [{"text": row["text"], "label": index} for row, index in zip(table, indices, strict=True)]
     return take(rows, split, recipe, SAMPLES)
 
@@ -51,37 +47,6 @@ def check(config: dict[str, Any]) -> None:
     if len(names) < 2 or kind not in (None, "single_label_classification"):
         asked = f"problem_type {kind!r}" if kind else f"{len(names)} output"
         raise InputError(f"the checkpoint has {asked}; a text classifier here gives each text one of several labels.")
-
-
-def _indices(labels: list[Any], names: list[str], source: str) -> list[int]:
-    """Returns the class indices of a file's labels, all names or all indices; a number in JSON is an index.
-
-    Raises InputError for a label that is neither, and for labels that could be either and differ in meaning.
-    """
-    by_name = {name: index for index, name in enumerate(names)}
-    as_name = [by_name.get(label) if isinstance(label, str) else None for label in labels]
-    as_index = [_index(label, len(names)) for label in labels]
-    whole = [indices for indices in (as_name, as_index) if None not in indices]
-    if len(whole) == 2 and as_name != as_index:
-        raise InputError(
-            f"{source}: the labels ({', '.join(sorted(set(labels))[:4])}) are names of the checkpoint's classes and "
-            'also indices of others. Use JSONL, where 1 is an index and "1" a name.'
-        )
-    if whole:
-        return [index for index in whole[0] if index is not None]
-    neither = [i for i, pair in enumerate(zip(as_name, as_index, strict=True)) if pair == (None, None)]
-    number = (neither or [as_name.index(None)])[0]
-    raise InputError(
-        f"{source} row {number + 1}: label {labels[number]!r} is not one of the checkpoint's."
-        f"{near_names(str(labels[number]), names)}"
-    )
-
-
-def _index(label: Any, classes: int) -> int | None:
-    """Returns a label as an index, None where it is none."""
-    if isinstance(label, bool) or not isinstance(label, int | str) or not re.fullmatch("[0-9]{1,9}", str(label)):
-        return None
-    return int(label) if int(label) < classes else None
 
 
 def encode(folder: Path, recipe: Recipe, samples: list[dict[str, Any]]) -> tuple[Arrays, Arrays]:

@@ -28,6 +28,7 @@ NEEDS = {
     "pipeline.cli": (*LIGHT, "typer"),
     "pipeline.distributed": (),
     "pipeline.errors": (),
+    "pipeline.families": (*LIGHT, "PIL"),  # the tasks, whose heads it has
     "pipeline.families._bert_residual": TORCH,
     "pipeline.families._bert_rewrites": TORCH,
     "pipeline.families._rewrites": TORCH,

@@ -316,14 +316,6 @@ def test_tables_of_another_form_are_named_with_their_line(case: str, tmp_path: P
         _text.read_table(tmp_path / name)
 
 
-@pytest.mark.parametrize("label", ["²", "١", "1" * 5000, "0x1", "1.0", " 1", 1.0, [1], {}, ""])
-def test_labels_that_are_no_index_are_told_not_raised(label: Any) -> None:
-    from pipeline.tasks import text_classification
-
-    with pytest.raises(InputError, match="row 1: label"):
-        text_classification._indices([label], ["bad", "good"], "x")
-
-
 # --- any file ---
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"

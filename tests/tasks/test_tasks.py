@@ -555,52 +555,6 @@ def test_an_engine_says_what_it_takes_of_texts(
 # --- classification ---
 
 
-def test_class_names_are_in_index_order_and_have_defaults() -> None:
-    assert classification.class_names({"id2label": {"10": "k", "2": "c", "0": "a"}}) == ["a", "c", "k"]
-    assert classification.class_names({"num_labels": 3}) == ["LABEL_0", "LABEL_1", "LABEL_2"]
-
-
-@pytest.mark.parametrize(("given_label", "expected"), [("LABEL_1", 1), ("1", 1), (0, 0), ("0", 0)])
-def test_labels_are_names_or_indices(given_label: Any, expected: int) -> None:
-    assert classification._indices([given_label], ["LABEL_0", "LABEL_1"], "x") == [expected]
-
-
-@pytest.mark.parametrize("given_label", ["2", 2, -1, "positive", None, 0.5, True, ""])
-def test_other_labels_are_refused(given_label: Any) -> None:
-    with pytest.raises(InputError, match=r"x row 4: label .* is not one of the checkpoint's"):
-        classification._indices(["0", "1", "0", given_label], ["LABEL_0", "LABEL_1"], "x")
-
-
-@pytest.mark.parametrize(
-    ("labels", "expected"),
-    [
-        (["1", "3", "5"], [0, 2, 4]),  # all names, of which "5" is no index
-        (["0", "4", "1"], [0, 4, 1]),  # "0" is no name: all are indices, never some of them
-        ([1, 3, 4], [1, 3, 4]),  # numbers in JSON are indices
-        (["1 star", "2 stars"], None),
-    ],
-)
-def test_numbers_are_all_names_or_all_indices(labels: list[Any], expected: list[int] | None) -> None:
-    """Ratings 1 to 5 were read half as names, half as indices: 0 to 4 became 0, 0, 1, 2, 3."""
-    names = ["1", "2", "3", "4", "5"]
-    if expected is None:
-        with pytest.raises(InputError, match="row 1: label '1 star'"):
-            classification._indices(labels, names, "x")
-    else:
-        assert classification._indices(labels, names, "x") == expected
-
-
-def test_text_that_could_be_both_is_refused() -> None:
-    with pytest.raises(InputError, match=r"the labels \(1, 2\) are names of .* and also indices of others. Use JSONL"):
-        classification._indices(["1", "2", "1"], ["1", "2", "3"], "x")
-    assert classification._indices(["1", "0"], ["0", "1"], "x") == [1, 0], "where both mean the same, nothing is lost"
-
-
-def test_a_mixture_is_refused_at_the_first_label_that_is_no_name() -> None:
-    with pytest.raises(InputError, match="row 2: label '1'"):
-        classification._indices(["good", "1"], ["bad", "good"], "x")
-
-
 @pytest.mark.parametrize(
     ("config", "said"),
     [
