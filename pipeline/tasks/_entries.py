@@ -18,6 +18,7 @@ from pipeline.errors import InputError
 from pipeline.tasks import _files
 
 TEXTS = ("question", "context", "text", "sentence")  # columns by which a table of columns is recognized
+WORDS = ("tokens", "words")  # the same, of lists: one list alone belongs to a single entry
 LINES = (".jsonl", ".ndjson")  # suffixes
 Entries = list[tuple[str, Any]]  # (where: 'line 3', the entry)
 
@@ -42,7 +43,7 @@ def entries(document: Any, source: str) -> Entries:
     """Returns the entries of a parsed document. Raises InputError for columns of unequal lengths."""
     if isinstance(document, dict) and isinstance(document.get("data"), list | dict):
         document = document["data"]
-    if isinstance(document, dict) and any(isinstance(document.get(name), list | dict) for name in TEXTS):
+    if isinstance(document, dict) and _has_columns(document):
         document = _rows(document, source)
     rows = document if isinstance(document, list) else [document]
     return [(f"entry {number}", entry) for number, entry in enumerate(rows, 1)]
@@ -62,6 +63,13 @@ def of_csv(path: Path, text: str) -> Iterator[tuple[str, list[str]]]:
         raise InputError(
             f"data {_files.shown(path)} line {reader.line_num} is not CSV: {error}. JSON lines have no such limits."
         ) from error
+
+
+def _has_columns(document: dict[str, Any]) -> bool:
+    words = [document[name] for name in WORDS if isinstance(document.get(name), list)]
+    return any(isinstance(document.get(name), list | dict) for name in TEXTS) or any(
+        column and all(isinstance(entry, list) for entry in column) for column in words
+    )
 
 
 def _rows(columns: dict[str, Any], source: str) -> list[dict[str, Any]]:

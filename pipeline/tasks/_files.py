@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from functools import cache
 from pathlib import Path
 
 from pipeline.errors import InputError, in_short
+
+log = logging.getLogger(__name__)
 
 LITTER = ("thumbs.db", "desktop.ini", "__macosx")  # of file managers, beside hidden names (._x, .DS_Store)
 HEAD = 64  # bytes that tell what a file is
@@ -143,3 +147,9 @@ def check_filled(value: object, what: str) -> str:
     if not text.strip():
         raise InputError(f"{what} is empty.")
     return text
+
+
+@cache
+def say_once(sentence: str) -> None:
+    """Logs a sentence once, though every stage reads the data again."""
+    log.info(sentence)

@@ -9,18 +9,14 @@ accepted where the text stands in the context once; any other is refused.
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError
 from pipeline.tasks import _entries, _files
 from pipeline.tasks._files import check_filled
-
-log = logging.getLogger(__name__)
 
 Question = dict[str, Any]  # {id, question, context, answers: texts}
 
@@ -58,9 +54,9 @@ def questions(entries: _entries.Entries, source: str) -> list[Question]:
         texts = [text for text, _ in answers]
         kept.append({"id": name, "question": question, "context": context, "answers": texts})
     if dropped := len(rows) - len(kept):
-        _say(f"{source}: {dropped} of {len(rows)} questions have no answer (SQuAD v2) and are left out")
+        _files.say_once(f"{source}: {dropped} of {len(rows)} questions have no answer (SQuAD v2) and are left out")
     if misplaced:
-        _say(
+        _files.say_once(
             f"{source}: {misplaced} answers stand elsewhere than answer_start says, but once in their context; accepted"
         )
     if not kept:
@@ -153,9 +149,3 @@ def _stands(context: str, text: str, start: Any, what: str) -> bool:
             "leave the question out."
         )
     return False
-
-
-@cache
-def _say(sentence: str) -> None:
-    """Logs a sentence once, though every stage reads the data again."""
-    log.info(sentence)

@@ -54,6 +54,34 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str, np.ndarray]:
     return arrays(tokenizer.encode_batch(list(texts)))
 
 
+def encode_special(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Returns the inputs for texts as `encode` does, and 1 at tokens that the tokenizer added, padding too, [N, S]."""
+    inputs = encode(tokenizer, texts)
+    return inputs, np.array([e.special_tokens_mask for e in tokenizer.encode_batch(list(texts))], dtype=np.int64)
+
+
+def encode_words(tokenizer: Tokenizer, texts: Sequence[Sequence[str]]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Returns the inputs for texts that come as words, and the number of the word that starts at a token, -1 where
+    none does, int64 [N, S].
+
+    Raises InputError naming a word that no tokenizer can read.
+    """
+    for number, words in enumerate(texts, 1):
+        for word in words:
+            check_text(word, f"a word of text {number} of {len(texts)}")
+    encodings = tokenizer.encode_batch([list(words) for words in texts], is_pretokenized=True)
+    if any(encoding.overflowing for encoding in encodings):
+        _files.say_once(
+            f"texts of more than {len(encodings[0].ids)} tokens are cut: their last words get no label and are not "
+            "judged. shapes.sequence_length takes more."
+        )
+    starts = [
+        [-1 if word is None or word == before else word for before, word in zip([None, *ids], ids, strict=False)]
+        for ids in (encoding.word_ids for encoding in encodings)
+    ]
+    return arrays(encodings), np.array(starts, dtype=np.int64)
+
+
 def texts_of(raw: Any) -> list[str]:
     """Returns an engine's raw input as a list of texts. Raises InputError for anything but a text or texts."""
     texts = [raw] if isinstance(raw, str) else raw
@@ -79,6 +107,16 @@ def read_table(path: Path) -> list[dict[str, Any]]:
     if not rows:
         raise InputError(f"data {name} has no rows.")
     return [{"text": check_filled(text, f"{name} {where}: text"), "label": label} for where, text, label in rows]
+
+
+def read_texts(path: Path) -> list[str]:
+    """Returns the texts of a file: its lines that are not blank, or where its name or first line says that it is a
+    table or JSON, those of `read_table`.
+    """
+    content = _files.read_text(path)
+    if _entries.is_json(path, content) or path.suffix.lower() in (".csv", ".tsv"):
+        return [row["text"] for row in read_table(path)]
+    return [check_text(line, f"{_files.shown(path)} line {number}") for number, line in _files.lines(content)]
 
 
 def _of_object(entry: Any, where: str) -> tuple[Any, Any]:
@@ -137,22 +175,33 @@ def sentences(split: str, count: int) -> list[str]:
 
 
 def own_encoding(
-    folder: Path, length: int, texts: Sequence[str], contexts: Sequence[str] | None = None, stride: int = 0
+    folder: Path,
+    length: int,
+    texts: Sequence[str] | Sequence[list[str]],
+    contexts: Sequence[str] | None = None,
+    stride: int = 0,
+    special: bool = False,
 ) -> dict[str, np.ndarray]:
     """Returns what transformers' tokenizer for the checkpoint makes of texts, or of pairs with contexts; as `arrays`.
 
-    A tokenizer without token types means 0 for all, as BERT then assumes.
+    texts: strings, or lists of words. special: adds `special`, 1 at tokens that the tokenizer added. A tokenizer
+    without token types means 0 for all, as BERT then assumes.
     """
     from transformers import AutoTokenizer
 
     own = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     cut: dict[str, Any] = {"padding": "max_length", "max_length": length, "truncation": True}
+    if any(not isinstance(text, str) for text in texts):
+        cut["is_split_into_words"] = True
     if contexts is not None:
         cut |= {"truncation": "only_second", "stride": stride, "return_overflowing_tokens": True}
+    if special:
+        cut["return_special_tokens_mask"] = True
     encoded = own(list(texts), *([] if contexts is None else [list(contexts)]), **cut)
     ids = np.array(encoded["input_ids"], dtype=np.int64)
     return {
         "input_ids": ids,
         "attention_mask": np.array(encoded["attention_mask"], dtype=np.int64),
         "token_type_ids": np.array(encoded.get("token_type_ids", np.zeros_like(ids)), dtype=np.int64),
+        **({"special": np.array(encoded["special_tokens_mask"], dtype=np.int64)} if special else {}),
     }

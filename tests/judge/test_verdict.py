@@ -29,6 +29,7 @@ from pipeline.tasks import question_answering as qa
 from pipeline.tasks import semantic_segmentation as segmentation
 from pipeline.tasks import sentence_embedding as embedding
 from pipeline.tasks import text_classification as classification
+from pipeline.tasks import token_classification as tagging
 
 BUDGETS = Budgets(agreement=0.0)  # type: ignore[call-arg]
 NAMES = np.array(["sky", "road", "tree", "car"])
@@ -72,11 +73,24 @@ def sentences(rng: np.random.Generator, spread: float, count: int = 50) -> Any:
     return found, {"text": np.arange(count).astype(str), "embedding": found}
 
 
+TAGS = np.array(["O", "B-PER", "I-PER", "B-LOC", "I-LOC"])
+
+
+def tagged(rng: np.random.Generator, right: float, count: int = 100, tags: np.ndarray = TAGS) -> Any:
+    """Returns (predictions, labels) of words with a tag each, of which a share is right; wrong ones are any others."""
+    truth = rng.choice(len(tags), (count, 12), p=np.array([0.6, 0.1, 0.1, 0.1, 0.1]) if len(tags) > 1 else None)
+    found = np.where(rng.random(truth.shape) < right, truth, rng.permutation(truth.ravel()).reshape(truth.shape))
+    truth[:, 8:] = tagging.IGNORED
+    labels = {"label": truth, "class_names": tags, "words": np.array(["[]"] * count)}
+    return tagging.predict({"logits": np.eye(len(tags))[found]}, labels), labels
+
+
 MADE: dict[str, tuple[ModuleType, Callable[..., Any]]] = {
     "texts": (classification, texts),
     "scenes": (segmentation, scenes),
     "questions": (qa, asked),
     "sentences": (embedding, sentences),
+    "tags": (tagging, tagged),
 }
 
 
@@ -154,7 +168,8 @@ def test_chance_of_embeddings_is_one_for_all() -> None:
 
 # --- verdicts ---
 
-JUDGED = {"texts": (0.9, "accuracy"), "scenes": (0.6, "miou"), "questions": (0.7, "f1"), "sentences": (0.2, "cosine")}
+JUDGED = {"texts": (0.9, "accuracy"), "scenes": (0.6, "miou"), "questions": (0.7, "f1"), "sentences": (0.2, "cosine"),
+          "tags": (0.9, "f1")}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", JUDGED)
@@ -194,6 +209,9 @@ HOPELESS: dict[str, tuple[ModuleType, Callable[[], Any], str]] = {
     "hardly a right word": (qa, lambda: few_are_right(np.random.default_rng(0)), "f1 of 0.01"),
     "one answer given": (qa, lambda: of_one_answer(asked), "answers all 200 samples the same"),
     "embeddings nearly equal": (embedding, lambda: sentences(np.random.default_rng(0), 0.01), "for every text gets"),
+    "tags at random": (tagging, lambda: tagged(np.random.default_rng(0), 0.0), "is not clearly above chance"),
+    "one tag predicted": (tagging, lambda: of_one_answer(tagged), "answers all 100 samples the same"),
+    "one tag": (tagging, lambda: tagged(np.random.default_rng(0), 1.0, tags=TAGS[:1]), "every word is labelled 'O'"),
     "one text": (embedding, lambda: sentences(np.random.default_rng(0), 1.0, 1), "there is one text"),
 }  # fmt: skip
 
@@ -378,7 +396,8 @@ def test_draws_are_the_metric_of_the_samples_drawn(kind: str) -> None:
             rows = [{**json.loads(str(labels["sample"][i])), "id": str(n)} for n, i in enumerate(at)]
             again, picked = [found[i] for i in at], {"sample": np.array([json.dumps(row) for row in rows])}
         else:
-            again, picked = found[at], {n: x if n == "class_names" else x[at] for n, x in labels.items()}
+            again = found[at] if isinstance(found, np.ndarray) else [found[i] for i in at]
+            picked = {n: x if n == "class_names" else x[at] for n, x in labels.items()}
         assert value == pytest.approx(task.score(again, picked))
 
 
