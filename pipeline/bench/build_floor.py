@@ -62,7 +62,7 @@ def work(settings: dict[str, Any]) -> list[Row]:
             model(**{name: torch.from_numpy(value) for name, value in batch.items()})
     with timed(rows, "torch.onnx.export of the float model, once"):
         example = loading.random_inputs(source, recipe)
-        export_onnx(model, example, source.outputs, source.family.dynamic_axes(tuple(example)))
+        export_onnx(model, example, source.outputs, source.family.dynamic_axes(example))
     count = len(next(iter(held_out.values())))
     with timed(rows, f"{count} held-out samples through float ONNX Runtime"):
         evaluation.one_by_one(float_session(original, threads), held_out)

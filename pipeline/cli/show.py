@@ -43,6 +43,9 @@ def _outcome(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
         f"{accuracy['engine']:.4f}, float {accuracy['float']:.4f} (drop {accuracy['relative_drop']:+.2%}, 95 % "
         f"interval {drop['relative_low']:+.2%} to {drop['relative_high']:+.2%}), {accuracy['samples']} samples",
     )
+    for row in accuracy.get("further", ()):
+        if row["engine"] is not None:
+            yield row["name"], f"{row['engine']:.4f}, float {row['float']:.4f}"
     for note in report["notes"]:
         yield "note", note
     yield "agreement", f"{accuracy['agreement']:.4f} with float, SQNR {accuracy['sqnr_db']:.1f} dB"

@@ -10,10 +10,14 @@ from torch import nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.bert.modeling_bert import (
     BertAttention,
+    BertForMultipleChoice,
+    BertForNextSentencePrediction,
     BertForSequenceClassification,
     BertSelfAttention,
     eager_attention_forward,
 )
+
+POOLED = (BertForSequenceClassification, BertForNextSentencePrediction, BertForMultipleChoice)  # all read the pooler
 
 
 class FirstTokenSelfAttention(BertSelfAttention):
@@ -47,12 +51,12 @@ class FirstTokenAttention(BertAttention):
 
 
 def attend_from_first_token(model: nn.Module) -> nn.Module:
-    """Returns a sequence classifier whose last layer computes the first token only; other heads are unchanged.
+    """Returns a model of a POOLED head whose last layer computes the first token only; other heads are unchanged.
 
     The pooler reads only that token of the last layer, which needs the others as keys and values alone: its query,
     output and feed-forward layers, 5/6 of the layer's products, are needed for one token of S.
     """
-    if isinstance(model, BertForSequenceClassification):
+    if isinstance(model, POOLED):
         last: Any = model.bert.encoder.layer[-1]
         last.attention.__class__ = FirstTokenAttention
         last.attention.self.__class__ = FirstTokenSelfAttention

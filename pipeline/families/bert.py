@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,15 +22,18 @@ MODEL_TYPE = "bert"
 TASKS = _heads.of_family("Bert")
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 OUTPUTS = _heads.outputs()
+AXES = {2: _heads.TEXT, 3: ("batch", "choices", "sequence")}
 # What checkpoints carry that these models never read: the heads of pretraining, a pooler, a buffer of older versions.
 IGNORED = ("cls.*", "pooler.*", "bert.pooler.*", "*embeddings.position_ids")
-HEADS = ("qa_outputs", "classifier")
+# The projection to a whole vocabulary is none: it takes a large share of the time, as other linear layers do.
+HEADS = ("qa_outputs", "classifier", "cls.seq_relationship")
+DECODER = "BertLMHeadModel"
 COPIED = ("config.json", "tokenizer.json", "tokenizer_config.json")
 SETTINGS: dict[str, Any] = {}
 WEIGHTS = {
     "qa_outputs.": ("BertForQuestionAnswering",),
     "classifier.": ("BertForSequenceClassification", "BertForTokenClassification", "BertForMultipleChoice"),
-    "cls.": ("BertForMaskedLM", "BertForPreTraining", "BertForNextSentencePrediction"),
+    "cls.": ("BertForMaskedLM", "BertLMHeadModel", "BertForNextSentencePrediction"),
     "embeddings.": ("BertModel",),
 }
 
@@ -49,16 +52,28 @@ class CONFIG(Settings):
     hidden_act: str = "gelu"
     is_decoder: bool = False
     add_cross_attention: bool = False
+    architectures: list[str] | None = None
 
-    @field_validator("is_decoder", "add_cross_attention")
+    @field_validator("add_cross_attention")
     @classmethod
-    def _encoder(cls, value: bool) -> bool:
+    def _alone(cls, value: bool) -> bool:
         if value:
-            raise ValueError("decoders are not supported: every token here attends to all others of its text")
+            raise ValueError("a decoder that attends to an encoder is not supported: there is no input for it here")
         return value
 
     @model_validator(mode="after")
     def _fits(self) -> CONFIG:
+        named = self.architectures or []
+        if self.is_decoder and named and DECODER not in named:
+            raise ValueError(
+                f"is_decoder = True, but {named[0]} is no {DECODER}: only a language model attends to earlier tokens "
+                "alone"
+            )
+        if DECODER in named and not self.is_decoder:
+            raise ValueError(
+                f"is_decoder = False: every token of this {DECODER} sees the ones that it predicts; a model trained "
+                "to fill masks in is a BertForMaskedLM"
+            )
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size = {self.hidden_size} is not a multiple of num_attention_heads = "
@@ -87,6 +102,7 @@ def load(folder: Path, architecture: str, config: dict[str, Any]) -> nn.Module:
     if architecture == "BertModel":
         del model.pooler  # mean pooling never reads it
         model.register_module("pooler", None)
+    model.config.use_cache = False  # of keys and values, which a decoder would return
     return model
 
 
@@ -118,14 +134,16 @@ def insert_quantizers(model: nn.Module) -> nn.Module:
 
 
 def input_limits(config: dict[str, Any], recipe: Recipe) -> dict[str, Limits]:
-    """Returns the limits of an engine's inputs, [B, S] each; BERT's defaults where config.json has none."""
-    shape = ("batch", "sequence")
+    """Returns the limits of an engine's inputs, [B, S] or [B, choices, S] each; BERT's defaults where config.json has
+    none.
+    """
+    shape = _heads.axes_of(config)
     most = {"sequence": int(config.get("max_position_embeddings", 512))}
     ends = {"input_ids": config.get("vocab_size", 30522), "attention_mask": 2}
     ends["token_type_ids"] = config.get("type_vocab_size", 2)
     return {name: Limits(shape, 0, int(end), most) for name, end in ends.items()}
 
 
-def dynamic_axes(inputs: tuple[str, ...]) -> dict[str, dict[int, str]]:
-    """Returns batch and sequence as dynamic axes of every input [B, S]."""
-    return {name: {0: "batch", 1: "sequence"} for name in inputs}
+def dynamic_axes(inputs: Mapping[str, Any]) -> dict[str, dict[int, str]]:
+    """Returns all axes of every input as dynamic, batch, sequence, and choices between them where there are three."""
+    return {name: dict(enumerate(AXES[value.ndim])) for name, value in inputs.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,6 +148,6 @@ def input_limits(config: dict[str, Any], recipe: Recipe) -> dict[str, Limits]:
     return {"pixel_values": Limits(("batch", int(config.get("num_channels", 3)), *size))}
 
 
-def dynamic_axes(inputs: tuple[str, ...]) -> dict[str, dict[int, str]]:
+def dynamic_axes(inputs: Mapping[str, Any]) -> dict[str, dict[int, str]]:
     """Returns the batch as the dynamic axis of pixel_values [B, 3, H, W]."""
     return {"pixel_values": {0: "batch"}}

@@ -38,6 +38,9 @@ def accuracy(
         "sqnr_db": parity.sqnr_db_of_all(task.judged(reference.outputs, labels), task.judged(dict(outputs), labels)),
         "samples": len(predictions),
     }
+    others = [task.further(found, labels) for found in (reference.outputs, dict(outputs))]
+    if others[0]:
+        section["further"] = [{"name": n, "float": x, "engine": others[1][n]} for n, x in others[0].items()]
     per_sample = [bootstrap.metric(task, tally).tolist() for tally in tallies]
     section["per_sample"] = dict(zip(("float", "engine"), per_sample, strict=True))
     first, second = (task.per_class(tally, labels) for tally in tallies)

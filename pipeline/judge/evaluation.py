@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 FILE = "reference.npz"
 EXACT = "exact.npz"  # beside a backend's QDQ graph
 PROBES = 4  # samples of the parity check, run one by one and as one batch
-PER_MODEL = ("class_names", "pooling")  # labels that belong to the model, not to a sample
+PER_MODEL = ("class_names", "pooling", "vocabulary")  # labels that belong to the model, not to a sample
 
 
 @dataclass(frozen=True)

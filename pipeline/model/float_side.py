@@ -50,7 +50,7 @@ def export_float(source: loading.Source, recipe: Recipe, model: nn.Module) -> An
     from pipeline.model.onnx_export import export_onnx
 
     sample = loading.random_inputs(source, recipe)
-    axes = source.family.dynamic_axes(tuple(sample))
+    axes = source.family.dynamic_axes(sample)
     return tidy(export_onnx(model, sample, source.outputs, axes)).model
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pipeline.recipe import Recipe
     from pipeline.tasks import Task
 
+CHOICES = 4  # of a question, to trace with
+
 
 @dataclass(frozen=True)
 class Source:
@@ -119,15 +121,16 @@ def random_inputs(source: Source, recipe: Recipe, batch: int = 2) -> dict[str, n
     generator = np.random.default_rng(recipe.seed)
     if "pixel_values" in source.family.INPUTS:
         size = _image_processing.engine_size(source.folder, recipe)
-        shape = (batch, source.config["num_channels"], *size)
-        return {"pixel_values": generator.standard_normal(shape, dtype=np.float32)}
+        image_shape = (batch, source.config["num_channels"], *size)
+        return {"pixel_values": generator.standard_normal(image_shape, dtype=np.float32)}
     length = recipe.shapes.sequence_length
-    mask = np.ones((batch, length), dtype=np.int64)
-    mask[-1, length * 3 // 4 :] = 0
+    shape = tuple({"batch": batch, "sequence": length}.get(axis, CHOICES) for axis in _heads.axes_of(source.config))
+    mask = np.ones(shape, dtype=np.int64)
+    mask[-1, ..., length * 3 // 4 :] = 0
     return {
-        "input_ids": generator.integers(0, source.config["vocab_size"], (batch, length)),
+        "input_ids": generator.integers(0, source.config["vocab_size"], shape),
         "attention_mask": mask,
-        "token_type_ids": np.zeros((batch, length), dtype=np.int64),
+        "token_type_ids": np.zeros(shape, dtype=np.int64),
     }
 
 
@@ -146,11 +149,12 @@ def unpadded_batches(inputs: dict[str, np.ndarray], size: int) -> list[dict[str,
     """
     if "attention_mask" not in inputs:
         return list(batches(inputs, size))
-    mask = inputs["attention_mask"]
-    lengths = mask.shape[1] - np.argmax(mask[:, ::-1] != 0, axis=1)  # up to the last real token
+    mask = inputs["attention_mask"] != 0
+    mask = mask.reshape(len(mask), -1, mask.shape[-1]).any(1)  # of a question's longest choice
+    lengths = mask.shape[1] - np.argmax(mask[:, ::-1], axis=1)  # up to the last real token
     order = np.argsort(lengths, kind="stable")
     groups = [order[start : start + size] for start in range(0, len(order), size)]
-    return [{name: value[rows, : lengths[rows].max()] for name, value in inputs.items()} for rows in groups]
+    return [{name: value[rows][..., : lengths[rows].max()] for name, value in inputs.items()} for rows in groups]
 
 
 def run_torch(model: nn.Module, inputs: dict[str, np.ndarray], outputs: tuple[str, ...]) -> dict[str, np.ndarray]:

@@ -35,6 +35,14 @@ class Chance(_Part):
     level: float
 
 
+class Further(_Part):
+    """Another metric of the same outputs, which is not judged."""
+
+    name: str
+    float_: float | None = Field(alias="float")
+    engine: float | None
+
+
 class Accuracy(_Part):
     metric: str
     float_: float = Field(alias="float")
@@ -46,6 +54,7 @@ class Accuracy(_Part):
     samples: int = Field(ge=1)
     drop_interval: Interval | None = None
     chance: Chance | None = None
+    further: list[Further] = []
 
 
 class Percentiles(_Part):

@@ -125,6 +125,10 @@ def comparison(report: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
         )
     ]
     rows += [
+        (str(row.get("name")), plain(row.get("float")), plain(row.get("engine")), ABSENT)
+        for row in accuracy.get("further") or []
+    ]
+    rows += [
         (
             f"latency {name}",
             milliseconds(before.get(key)),

@@ -78,7 +78,7 @@ def export_quantized(source: loading.Source, run: Run) -> tuple[Any, Any]:
     model = shared.quantized_model(run, source)
     apply_amax(model, amax)  # type: ignore[arg-type]
     sample = loading.random_inputs(source, run.recipe)
-    graph = export_onnx(model, sample, source.outputs, source.family.dynamic_axes(tuple(sample)))
+    graph = export_onnx(model, sample, source.outputs, source.family.dynamic_axes(sample))
     set_scales(graph, {name: scale_of(value) for name, value in amax.items()})  # type: ignore[arg-type]
     return model, tidy(graph).model
 

@@ -45,12 +45,6 @@ def counts(found: Sequence[Sequence[str]], expected: Sequence[Sequence[str]], cl
     return result
 
 
-def f1(counted: np.ndarray) -> np.ndarray:
-    """Returns 2·right / (found + expected) of counts [..., 3]; 1 where nothing is found nor expected."""
-    right, both = 2 * counted[..., 0], counted[..., 1] + counted[..., 2]
-    return np.asarray(np.divide(right, both, out=np.ones_like(right), where=both > 0))
-
-
 def _are_tags(class_names: Sequence[str]) -> bool:
     return all(name == OUTSIDE or TAG.fullmatch(name) for name in class_names)
 

@@ -12,18 +12,21 @@ from typing import Any
 
 from pipeline import tasks
 
+TEXT = ("batch", "sequence")
+
 
 @dataclass(frozen=True)
 class Head:
     """A class of transformers, its family's name left out.
 
     outputs: of the ONNX graph, by the names that the class gives them. problem: what kind of labels it must have (see
-    `problem_of`), None for any.
+    `problem_of`), None for any. axes: of every input.
     """
 
     name: str
     outputs: tuple[str, ...]
     problem: str | None = None
+    axes: tuple[str, ...] = TEXT
 
 
 def heads() -> Iterator[tuple[str, Head]]:
@@ -44,6 +47,12 @@ def of_family(prefix: str) -> dict[str, str]:
 def outputs() -> dict[str, tuple[str, ...]]:
     """Returns {task: outputs of its graph}."""
     return {name: head.outputs for name, head in heads()}
+
+
+def axes_of(config: dict[str, Any]) -> tuple[str, ...]:
+    """Returns the axes of every input of a checkpoint, by its architecture."""
+    named = config.get("architectures") or []
+    return next((head.axes for _, head in heads() if any(name.endswith(head.name) for name in named)), TEXT)
 
 
 def for_labels(task: str, architecture: str, config: dict[str, Any]) -> str:

@@ -1,23 +1,23 @@
-"""Tokenizes with the checkpoint's own tokenizer.json, and reads text files."""
+"""Tokenizes with the checkpoint's own tokenizer.json, and as transformers does."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline.errors import InputError
-from pipeline.tasks import _entries, _files
-from pipeline.tasks._files import check_filled, check_text
+from pipeline.tasks import _files
+from pipeline.tasks._files import check_text
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
-COLUMNS, LABEL = ("text", "sentence"), "label"  # the names of columns and keys
+
+Text = str | tuple[str, str]  # or a pair, which the model sees as one input
 
 
 def tokenizer(folder: Path, length: int, *, pair: bool = False, stride: int = 0) -> Tokenizer:
@@ -47,10 +47,11 @@ def arrays(encodings: Sequence[Encoding]) -> dict[str, np.ndarray]:
     }
 
 
-def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str, np.ndarray]:
+def encode(tokenizer: Tokenizer, texts: Sequence[Text]) -> dict[str, np.ndarray]:
     """Returns the inputs for texts. Raises InputError naming one that no tokenizer can read."""
     for number, text in enumerate(texts, 1):
-        check_text(text, f"text {number} of {len(texts)}")
+        for part in text if isinstance(text, tuple) else (text,):
+            check_text(part, f"text {number} of {len(texts)}")
     return arrays(tokenizer.encode_batch(list(texts)))
 
 
@@ -90,73 +91,22 @@ def texts_of(raw: Any) -> list[str]:
     return list(texts)
 
 
-def read_table(path: Path) -> list[dict[str, Any]]:
-    """Returns the rows {text, label | None} of labelled text: CSV, TSV, JSON or JSON lines.
-
-    Raises InputError naming the file and the line.
-    """
-    content = _files.read_text(path)
-    name = _files.shown(path)
-    if _entries.is_json(path, content):
-        rows = [(where, *_of_object(entry, f"{name} {where}")) for where, entry in _entries.of_json(path, content)]
-    elif path.suffix.lower() == ".csv":
-        rows = list(_of_cells(list(_entries.of_csv(path, content)), name, "commas", header=True))
-    else:
-        cells = [(f"line {number}", line.split("\t")) for number, line in _files.lines(content)]
-        rows = list(_of_cells(cells, name, "tabs", header=False))
-    if not rows:
-        raise InputError(f"data {name} has no rows.")
-    return [{"text": check_filled(text, f"{name} {where}: text"), "label": label} for where, text, label in rows]
+def texts_or_pairs_of(raw: Any) -> list[Text]:
+    """Returns an engine's raw input as a list of texts or pairs, {"text": …, "text_pair": …} as in transformers."""
+    return [_text_or_pair(one) for one in texts_of([raw] if isinstance(raw, dict) else raw)]
 
 
-def read_texts(path: Path) -> list[str]:
-    """Returns the texts of a file: its lines that are not blank, or where its name or first line says that it is a
-    table or JSON, those of `read_table`.
-    """
-    content = _files.read_text(path)
-    if _entries.is_json(path, content) or path.suffix.lower() in (".csv", ".tsv"):
-        return [row["text"] for row in read_table(path)]
-    return [check_text(line, f"{_files.shown(path)} line {number}") for number, line in _files.lines(content)]
+def _text_or_pair(one: Any) -> Text:
+    if not isinstance(one, dict):
+        return one  # type: ignore[no-any-return]  # `encode` says what is no text
+    if not {"text"} <= set(one) <= {"text", "text_pair"}:
+        raise InputError(f'the engine takes texts, or pairs {{"text": …, "text_pair": …}}; found keys {list(one)}.')
+    return (one["text"], one["text_pair"]) if len(one) > 1 else one["text"]
 
 
-def _of_object(entry: Any, where: str) -> tuple[Any, Any]:
-    """Returns (text, label) of a JSON object."""
-    keys = [key for key in COLUMNS if key in entry] if isinstance(entry, dict) else []
-    if not keys:
-        held = f"keys {', '.join(entry) or 'none'}" if isinstance(entry, dict) else type(entry).__name__
-        raise InputError(f'{where}: expected {{"text": …, "label": …}}, found {held}.')
-    return entry[keys[0]], entry.get(LABEL)
-
-
-def _of_cells(
-    rows: list[tuple[str, list[str]]], name: str, between: str, *, header: bool
-) -> Iterator[tuple[str, str, str | None]]:
-    """Yields (where, text, label) of a table's rows, by the names in its first line.
-
-    header: whether it must have such a line; without one the columns are text and label, in this order.
-    """
-    if not rows:
-        return
-    names = [cell.strip().lower() for cell in rows[0][1]]
-    other = set(re.split("[,;|\t]", names[0])) if len(names) == 1 else set()  # the same, with other separators
-    if header or {*COLUMNS, LABEL} & set(names) or (LABEL in other and other & set(COLUMNS)):
-        if [names.count(key) for key in COLUMNS if key in names][:1] != [1] or names.count(LABEL) > 1:
-            raise InputError(
-                f"data {name}: its first line must name one column text (or sentence), and label; it names "
-                f"{' | '.join(rows[0][1])}, with {between} between them."
-            )
-        rows = rows[1:]
-    else:
-        names = [COLUMNS[0], LABEL]
-    at = names.index(next(key for key in COLUMNS if key in names))
-    for where, cells in rows:
-        if not at < len(cells) <= len(names):
-            raise InputError(
-                f"data {name} {where} has {len(cells)} columns with {between} between them, expected "
-                f"{len(names)}: {', '.join(names)}. Texts that hold {between} need JSON lines or quoted CSV."
-            )
-        label = names.index(LABEL) if LABEL in names else len(cells)
-        yield where, cells[at], cells[label] if label < len(cells) else None
+def shown(text: Text) -> str:
+    """Returns a text, or both of a pair, as a report shows them."""
+    return text if isinstance(text, str) else " | ".join(text)
 
 
 def sentences(split: str, count: int) -> list[str]:
@@ -174,30 +124,49 @@ def sentences(split: str, count: int) -> list[str]:
     return list(distinct)[:count]
 
 
+def passages(split: str, count: int) -> list[list[str]]:
+    """Returns the sentences of generated passages of one split, so many that there are `count` pairs of neighbours."""
+    from calibration.samples import passages as generator
+    from calibration.samples.seeds import BY_SPLIT
+
+    seed, found, pairs = BY_SPLIT[split], {}, 0
+    while pairs < count:
+        for article in generator.generate_squad(seed, count)["data"]:
+            for paragraph in article["paragraphs"]:
+                parts = [s.strip(" .") + "." for s in paragraph["context"].split(". ") if s.strip(" .")]
+                pairs += 0 if paragraph["context"] in found else len(parts) - 1
+                found[paragraph["context"]] = parts
+        seed += 1
+    return list(found.values())
+
+
 def own_encoding(
     folder: Path,
     length: int,
-    texts: Sequence[str] | Sequence[list[str]],
-    contexts: Sequence[str] | None = None,
-    stride: int = 0,
+    texts: Sequence[Text] | Sequence[list[str]],
+    *,
+    stride: int | None = None,
     special: bool = False,
 ) -> dict[str, np.ndarray]:
-    """Returns what transformers' tokenizer for the checkpoint makes of texts, or of pairs with contexts; as `arrays`.
+    """Returns what transformers' tokenizer for the checkpoint makes of texts, of pairs or of lists of words; as
+    `arrays`.
 
-    texts: strings, or lists of words. special: adds `special`, 1 at tokens that the tokenizer added. A tokenizer
-    without token types means 0 for all, as BERT then assumes.
+    stride: only the second text of a pair is cut, into windows that share so many tokens. special: adds `special`, 1 at
+    tokens that the tokenizer added. A tokenizer without token types means 0 for all, as BERT then assumes.
     """
     from transformers import AutoTokenizer
 
     own = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     cut: dict[str, Any] = {"padding": "max_length", "max_length": length, "truncation": True}
-    if any(not isinstance(text, str) for text in texts):
-        cut["is_split_into_words"] = True
-    if contexts is not None:
+    if stride is not None:
         cut |= {"truncation": "only_second", "stride": stride, "return_overflowing_tokens": True}
     if special:
         cut["return_special_tokens_mask"] = True
-    encoded = own(list(texts), *([] if contexts is None else [list(contexts)]), **cut)
+    if any(isinstance(text, list) for text in texts):
+        cut["is_split_into_words"] = True
+    pairs = [text for text in texts if isinstance(text, tuple)]
+    columns = zip(*pairs, strict=True) if pairs else [texts]
+    encoded = own(*map(list, columns), **cut)
     ids = np.array(encoded["input_ids"], dtype=np.int64)
     return {
         "input_ids": ids,

@@ -29,6 +29,7 @@ score = _answers.score
 tally = _answers.tally
 chance = _answers.chance
 unjudgeable = _answers.unjudgeable
+further = _defaults.further
 metric = _defaults.metric
 per_class = _defaults.per_class
 reference_labels = _defaults.reference_labels
@@ -103,8 +104,8 @@ def _seen(context: str, window: Encoding) -> dict[str, Any]:
 def own_encoding(folder: Path, recipe: Recipe, samples: list[dict[str, Any]]) -> Arrays:
     """Returns the inputs that the checkpoint's own tokenizer makes."""
     length = recipe.shapes.sequence_length
-    questions, contexts = ([s[key] for s in samples] for key in ("question", "context"))
-    return _text.own_encoding(folder, length, questions, contexts, stride=min(STRIDE, length // 4))
+    pairs = [(s["question"], s["context"]) for s in samples]
+    return _text.own_encoding(folder, length, pairs, stride=min(STRIDE, length // 4))
 
 
 def judged(outputs: Arrays, labels: Arrays) -> Arrays:

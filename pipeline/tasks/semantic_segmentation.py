@@ -33,6 +33,7 @@ chance = _iou.chance
 unjudgeable = _iou.unjudgeable
 unseen = _iou.unseen
 per_class = _iou.per_class
+further = _defaults.further
 judged = _defaults.judged
 reference_labels = _defaults.reference_labels
 settings = _defaults.settings

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.tasks import Arrays, _defaults, _files, _pooling, _text, take
+from pipeline.tasks import Arrays, _defaults, _files, _pooling, _tables, _text, take
 from pipeline.tasks._heads import Head
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ AGREEMENT = 0.9  # nearest neighbours: two almost equally near ones swap after t
 # sentences are short: it takes many to meet the outliers of every channel
 SAMPLES = {"calibration": 256, "selection": 128, "evaluation": 256}
 
+further = _defaults.further
 metric = _defaults.metric
 per_class = _defaults.per_class
 unseen = _defaults.unseen
@@ -32,7 +33,7 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int, *, f
     """Returns texts, from a file of labelled text (labels are ignored) or from the generated passages."""
     if recipe.data is None:
         return _text.sentences(split, count)
-    texts = list(dict.fromkeys(row["text"] for row in _text.read_table(_files.located(recipe.data))))
+    texts = list(dict.fromkeys(_tables.texts_of(_tables.read_table(_files.located(recipe.data)))))
     return take(texts, split, recipe, SAMPLES)
 
 

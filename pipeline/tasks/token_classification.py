@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.errors import InputError
-from pipeline.tasks import Arrays, _defaults, _entities, _files, _labels, _text, _words, take
+from pipeline.tasks import Arrays, _counts, _defaults, _entities, _files, _labels, _text, _words, take
 from pipeline.tasks._heads import Head
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ SAMPLES = {"calibration": 64, "selection": 64, "evaluation": 500}
 IGNORED = -100  # the label of tokens that start no word, as in PyTorch's cross entropy
 UNKNOWN = -1  # of words that nobody labelled
 
+further = _defaults.further
+metric = _counts.micro_f1
 reference_labels = _defaults.reference_labels
 settings = _defaults.settings
 
@@ -92,15 +94,6 @@ def tally(predictions: list[list[str]], labels: Arrays) -> np.ndarray:
     return counted.reshape(len(counted), counted[0].size)
 
 
-def metric(means: np.ndarray) -> np.ndarray:
-    """Returns the entity F1 [...] of mean counts [..., 3·T]."""
-    return _entities.f1(_by_type(means).sum(-2))
-
-
-def _by_type(tally: np.ndarray) -> np.ndarray:
-    return tally.reshape(*tally.shape[:-1], tally.shape[-1] // 3, 3)
-
-
 def chance(predictions: list[list[str]], labels: Arrays, own: np.ndarray) -> dict[str, np.ndarray]:
     """Returns the tallies of one label for every word, and of the model's own labels of another text."""
     flat = labels["label"][labels["label"] != IGNORED]
@@ -138,9 +131,7 @@ def unseen(labels: Arrays) -> list[str]:
 
 def per_class(tally: np.ndarray, labels: Arrays) -> dict[str, float]:
     """Returns {type of entity: F1} of those that occur."""
-    kinds = _entities.types(labels["class_names"].tolist())
-    sums = _by_type(tally).sum(0)
-    return {kind: float(_entities.f1(row)) for kind, row in zip(kinds, sums, strict=True) if row.any()}
+    return _counts.per_kind(tally, _entities.types(labels["class_names"].tolist()))
 
 
 def agreement(a: list[list[str]], b: list[list[str]]) -> float:

@@ -110,7 +110,7 @@ BERT: dict[str, tuple[Damage, list[str]]] = {
     "endless layers": (config(num_hidden_layers=10**9), ["num_hidden_layers = 1000000000"]),
     "several": (config(hidden_size="64", vocab_size=-1), ["hidden_size = '64'", "vocab_size = -1"]),
     "heads": (config(num_attention_heads=5), ["hidden_size = 64 is not a multiple of num_attention_heads = 5"]),
-    "a decoder": (config(is_decoder=True), ["is_decoder = True", "decoders are not supported"]),
+    "a decoder": (config(is_decoder=True), ["is_decoder = True, but BertForQuestionAnswering is no BertLMHeadModel"]),
     "cross attention": (config(is_decoder=True, add_cross_attention=True), ["add_cross_attention = True"]),
     "padding beyond the vocabulary": (config(pad_token_id=5000), ["pad_token_id = 5000, but vocab_size = "]),
     "an activation": (config(hidden_act="geluu"), ["hidden_act = 'geluu' is unknown", "Did you mean gelu"]),

@@ -75,7 +75,7 @@ def test_the_model_is_as_before_after_an_export(calibrated: dict[str, Recipe]) -
     assert kinds == {_ConstantQuantizer} and off == {TensorQuantizer}
     for name, value in expected.items():
         assert (inside[name] == value).all(), "bit for bit"
-    export_onnx(model, sample, source.outputs, source.family.dynamic_axes(tuple(sample)))
+    export_onnx(model, sample, source.outputs, source.family.dynamic_axes(sample))
     assert dict(model.named_modules()) == before and gc.isenabled()
 
 

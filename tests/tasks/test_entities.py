@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
-from pipeline.tasks import _entities
+from pipeline.tasks import _counts, _entities
 
 NAMES = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC", "B-ORG", "I-ORG"]
 
@@ -25,12 +25,12 @@ def test_counts_give_the_scores_of_seqeval(seed: int, names: list[str]) -> None:
     truth = labelled(rng, 30, names)
     found = [[t if rng.random() < 0.8 else str(rng.choice(names)) for t in row] for row in truth]
     counted = _entities.counts(found, truth, names)
-    assert float(_entities.f1(counted.sum((0, 1)))) == pytest.approx(f1_score(truth, found))
+    assert float(_counts.f1(counted.sum((0, 1)))) == pytest.approx(f1_score(truth, found))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         each = f1_score(truth, found, average=None)
     assert _entities.types(names) == ["LOC", "ORG", "PER"]
-    np.testing.assert_allclose(_entities.f1(counted.sum(0)), each)
+    np.testing.assert_allclose(_counts.f1(counted.sum(0)), each)
 
 
 @pytest.mark.parametrize(
@@ -56,8 +56,8 @@ def test_labels_that_are_no_tags_are_entities_of_one_word() -> None:
     assert _entities.types(names) == sorted(names)
     assert _entities.entities(["NOUN", "NOUN", "VERB"], names) == [("NOUN", 0, 0), ("NOUN", 1, 1), ("VERB", 2, 2)]
     counted = _entities.counts([["NOUN", "VERB"]], [["NOUN", "NOUN"]], names)
-    assert float(_entities.f1(counted.sum((0, 1)))) == 0.5, "the share of right words"
+    assert float(_counts.f1(counted.sum((0, 1)))) == 0.5, "the share of right words"
 
 
 def test_nothing_expected_and_nothing_found_is_right() -> None:
-    assert _entities.f1(np.array([[0.0, 0, 0], [0, 1, 0], [0, 0, 2], [1, 1, 1]])).tolist() == [1, 0, 0, 1]
+    assert _counts.f1(np.array([[0.0, 0, 0], [0, 1, 0], [0, 0, 2], [1, 1, 1]])).tolist() == [1, 0, 0, 1]

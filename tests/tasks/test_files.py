@@ -16,7 +16,7 @@ import pytest
 
 from helpers import tiny
 from pipeline.errors import InputError
-from pipeline.tasks import _files, _squad, _text
+from pipeline.tasks import _files, _squad, _tables
 from pipeline.tasks import question_answering as qa
 
 CONTEXT = "Ada built the bridge in 1874. In 1874 it rained, é."
@@ -266,13 +266,13 @@ TABLES: dict[str, tuple[str, str]] = {
 def test_every_form_of_labelled_text_gives_the_same_rows(case: str, tmp_path: Path) -> None:
     name, content = TABLES[case]
     (tmp_path / name).write_bytes(content.encode("utf-8"))
-    assert _text.read_table(tmp_path / name) == TABLE
+    assert _tables.read_table(tmp_path / name) == TABLE
 
 
 def test_labels_are_not_needed(tmp_path: Path) -> None:
     for name, content in {"t.csv": "text\none, two\n", "t.txt": "first\nsecond\n", "t.jsonl": '{"text": "a"}'}.items():
         (tmp_path / name).write_text(content.replace(", two", ""), encoding="utf-8")
-        assert {row["label"] for row in _text.read_table(tmp_path / name)} == {None}
+        assert {row["label"] for row in _tables.read_table(tmp_path / name)} == {None}
 
 
 TABLE_FAULTS: dict[str, tuple[str, str, str]] = {
@@ -313,7 +313,7 @@ def test_tables_of_another_form_are_named_with_their_line(case: str, tmp_path: P
     name, content, said = TABLE_FAULTS[case]
     (tmp_path / name).write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match=said):
-        _text.read_table(tmp_path / name)
+        _tables.read_table(tmp_path / name)
 
 
 # --- any file ---
@@ -344,7 +344,7 @@ FILES: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("case", FILES)
-@pytest.mark.parametrize("read", [_squad.read_file, _text.read_table])
+@pytest.mark.parametrize("read", [_squad.read_file, _tables.read_table])
 @pytest.mark.parametrize("suffix", ["json", "jsonl", "tsv", "csv"])
 def test_a_file_that_is_no_text_is_told_as_what_it_is(
     case: str, read: Callable[[Path], Any], suffix: str, tmp_path: Path

@@ -21,7 +21,7 @@ from pipeline import families, tasks
 from pipeline.checkpoint import EMBEDDED
 from pipeline.errors import InputError
 from pipeline.recipe import Recipe
-from pipeline.tasks import _answers, _image_processing, _iou, _text, take
+from pipeline.tasks import _answers, _image_processing, _iou, _tables, take
 from pipeline.tasks import question_answering as qa
 from pipeline.tasks import semantic_segmentation as segmentation
 from pipeline.tasks import sentence_embedding as embedding
@@ -576,7 +576,7 @@ def test_text_that_is_none_is_not_read_as_its_repr(text: str, tmp_path: Path) ->
     path = tmp_path / "t.jsonl"
     path.write_text(f'{{"text": "fine"}}\n{{"text": {text}}}\n', encoding="utf-8")
     with pytest.raises(InputError, match=r"t\.jsonl line 2: .*text is \w+, not a string"):
-        _text.read_table(path)
+        _tables.read_table(path)
 
 
 @pytest.mark.parametrize("key", ["question", "context", "answers"])
@@ -619,8 +619,8 @@ def test_tables_in_both_forms(tmp_path: Path) -> None:
         '{"text": "say \\"hi\\"", "label": "A"}\n{"text": "line\u2028one", "label": "B"}\n', encoding="utf-8"
     )
     expected = [{"text": 'say "hi"', "label": "A"}, {"text": "line\u2028one", "label": "B"}]
-    assert _text.read_table(tsv) == expected
-    assert _text.read_table(jsonl) == expected
+    assert _tables.read_table(tsv) == expected
+    assert _tables.read_table(jsonl) == expected
 
 
 def test_classification_end_to_end(checkpoints: dict[str, Path], data: dict[str, Path], tmp_path: Path) -> None:
