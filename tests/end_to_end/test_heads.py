@@ -37,6 +37,12 @@ def labels(*names: str) -> dict[str, Any]:
     return {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
 
 
+def likely(tokens: list[dict[str, Any]]) -> bool:
+    """Returns whether tokens of the vocabulary come in the order of their probabilities."""
+    scores = [token["score"] for token in tokens]
+    return {token["token"] for token in tokens} <= set(tiny.VOCABULARY) and scores == sorted(scores)[::-1]
+
+
 HEADS = {
     "token classification": Head(
         "BertForTokenClassification", "token-classification", "f1",
@@ -46,6 +52,53 @@ HEADS = {
             ["the", "red", "boat"], ["is", "in", "harbourtown"]]
         and all(w["label"] in head_data.TAGS for words in answer for w in words),
         labels(*head_data.TAGS),
+    ),
+    "masked language model": Head(
+        "BertForMaskedLM", "masked-language-modeling", "accuracy",
+        lambda folder: head_data.lines(folder / "data.txt"),
+        ["the [MASK] boat is in the [MASK]", "[MASK]"],
+        lambda answer: [len(masks) for masks in answer] == [2, 1] and all(map(likely, [*answer[0], *answer[1]])),
+    ),
+    "causal language model": Head(
+        "BertLMHeadModel", "causal-language-modeling", "accuracy",
+        lambda folder: head_data.lines(folder / "data.txt"),
+        ["the red boat", "where"],
+        lambda answer: len(answer) == 2 and all(map(likely, answer)),
+        {"is_decoder": True},
+    ),
+    "pairs": Head(
+        "BertForSequenceClassification", "text-classification", "accuracy",
+        lambda folder: head_data.pairs(folder / "data.jsonl", lambda i: ("yes", "no", "maybe")[i % 3]),
+        [{"text": "the boat is red", "text_pair": "a boat"}, "alone"],
+        lambda answer: len(answer) == 2 and set(answer) <= {"yes", "no", "maybe"},
+        labels("yes", "no", "maybe"),
+    ),
+    "regression": Head(
+        "BertForSequenceClassification", "text-regression", "pearson",
+        lambda folder: head_data.pairs(folder / "data.jsonl", lambda i: i / 7),
+        {"text": "the boat is red", "text_pair": "a boat"},
+        lambda answer: len(answer) == 1 and isinstance(answer[0], float),
+        {"num_labels": 1},
+    ),
+    "several labels": Head(
+        "BertForSequenceClassification", "multi-label-classification", "f1",
+        lambda folder: head_data.pairs(folder / "data.jsonl", lambda i: [["a"], ["a", "b"], [], ["c"]][i % 4]),
+        ["the boat is red", "a boat"],
+        lambda answer: len(answer) == 2 and all(set(given) <= set("abc") for given in answer),
+        {**labels(*"abc"), "problem_type": "multi_label_classification"},
+    ),
+    "next sentence": Head(
+        "BertForNextSentencePrediction", "next-sentence-prediction", "accuracy",
+        lambda folder: head_data.documents(folder / "data.txt"),
+        {"text": "the boat is red", "text_pair": "where is the boat"},
+        lambda answer: len(answer) == 1 and answer[0] in ("follows", "does not follow"),
+    ),
+    "multiple choice": Head(
+        "BertForMultipleChoice", "multiple-choice", "accuracy",
+        lambda folder: head_data.choices(folder / "data.jsonl"),
+        [{"context": "the boat is", "choices": ["red", "in the harbour", "a horse"]}] * 2,
+        lambda answer: len(answer) == 2 and answer[0] == answer[1] and answer[0]["text"] == [
+            "red", "in the harbour", "a horse"][answer[0]["choice"]],
     ),
 }  # fmt: skip
 
@@ -79,6 +132,32 @@ BAD: dict[str, tuple[str, str, str, list[str]]] = {
     "no tokens": (
         "token classification", "data.jsonl", '{"text": "a"}\n', ["data.jsonl entry 1: expected", "found keys text"]),
     "no data": ("token classification", "", "", ["DATA=file.conll"]),
+    "no texts": ("masked language model", "data.txt", " \n\n", ["data.txt is empty"]),
+    "a table of another form": (
+        "causal language model", "data.csv", "title,body\na,b\n", ["data.csv: its first line must name one column"]),
+    "a text alone among pairs": (
+        "pairs", "data.jsonl", '{"premise": "a", "hypothesis": "b", "label": "yes"}\n{"text": "a", "label": "no"}\n',
+        ["data.jsonl: row 2 has one text, others have a pair"]),
+    "a blank hypothesis": (
+        "pairs", "data.jsonl", '{"text": "a"}\n{"premise": "a", "hypothesis": " ", "label": "yes"}\n',
+        ["data.jsonl line 2: hypothesis is empty"]),
+    "a label that is no number": (
+        "regression", "data.jsonl", '{"text": "a", "label": 1}\n{"text": "b", "label": "high"}\n',
+        ["data.jsonl row 2: label 'high' is not a number"]),
+    "one label where several are": (
+        "several labels", "data.jsonl", '{"text": "a", "labels": ["a"]}\n{"text": "b", "label": "a"}\n',
+        ["data.jsonl row 2: expected a list of labels, found 'a'"]),
+    "a single document": ("next sentence", "data.txt", "one\ntwo\n", ["data.txt has 1 documents; at least 2"]),
+    "no pairs": ("next sentence", "data.tsv", "text\tlabel\na\t0\n", ["data.tsv has one text a row"]),
+    "other numbers of choices": (
+        "multiple choice", "data.jsonl", '{"question": "a", "choices": ["b", "c"], "label": 0}\n'
+        '{"question": "a", "choices": ["b", "c", "d"], "label": 0}\n', ["line 2 has 3 choices, line 1 has 2"]),
+    "a choice that is not there": (
+        "multiple choice", "data.jsonl", '{"question": "a", "choices": ["b", "c"], "label": 0}\n'
+        '{"question": "a", "choices": ["b", "c"], "label": 2}\n', ["line 2: label 2 is none of its 2 choices"]),
+    "no multiple-choice data": ("multiple choice", "", "", ["a multiple-choice checkpoint needs questions"]),
+    "no regression data": ("regression", "", "", ["a regression checkpoint needs texts with numbers"]),
+    "no multi-label data": ("several labels", "", "", ["a multi-label checkpoint needs labelled texts"]),
 }  # fmt: skip
 
 

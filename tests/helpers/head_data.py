@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,4 +32,41 @@ def tagged(path: Path, count: int = 24) -> Path:
         columns = ["\n".join(f"{w} X {t}" for w, t in zip(*row, strict=True)) for row in rows]
         text = "-DOCSTART- -X- O\n\n" + "\n\n".join(columns)
     path.write_text(text + "\n", encoding="utf-8")
+    return path
+
+
+def lines(path: Path, count: int = 24) -> Path:
+    """Returns `path` with a different text on every line."""
+    rng = np.random.default_rng(4)
+    texts = [" ".join(sentence(rng)[0] + [str(number)]) for number in range(count)]
+    path.write_text("\n".join(texts) + "\n", encoding="utf-8")
+    return path
+
+
+def pairs(path: Path, label: Callable[[int], Any], count: int = 24) -> Path:
+    """Returns `path`, JSON lines of premises and hypotheses; label: of a row by its number."""
+    rng, rows = np.random.default_rng(5), []
+    for number in range(count):
+        premise, hypothesis = (" ".join(sentence(rng)[0]) for _ in range(2))
+        rows.append({"premise": f"{premise} {number}", "hypothesis": hypothesis, "label": label(number)})
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
+    return path
+
+
+def documents(path: Path, count: int = 12) -> Path:
+    """Returns `path` with documents of four sentences, a sentence a line and a blank line between documents."""
+    rng = np.random.default_rng(6)
+    texts = ["\n".join(" ".join(sentence(rng)[0]) + f" {number} {i}" for i in range(4)) for number in range(count)]
+    path.write_text("\n\n".join(texts) + "\n", encoding="utf-8")
+    return path
+
+
+def choices(path: Path, count: int = 24, number: int = 4) -> Path:
+    """Returns `path`, JSON lines of contexts with endings as SWAG has them."""
+    rng, rows = np.random.default_rng(7), []
+    for i in range(count):
+        endings = {f"ending{k}": " ".join(sentence(rng)[0][: 2 + k]) for k in range(number)}
+        context = " ".join(sentence(rng)[0])
+        rows.append({"sent1": f"{context} {i}", "sent2": "it", **endings, "label": i * 7 % number})
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
     return path
