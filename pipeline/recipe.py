@@ -102,6 +102,27 @@ class Verification(_Section):
     threads: int | None = Field(None, ge=1, description="None: the machine's physical cores")
 
 
+class QuestionAnswering(_Section):
+    """What only extractive question answering reads."""
+
+    no_answer_threshold: float | None = Field(
+        None,
+        allow_inf_nan=False,
+        description="SQuAD v2: a question has no answer where [CLS] scores above its best answer by more; None: every "
+        "question has one, and those of the data without one are left out",
+    )
+    stride: int | None = Field(
+        None,
+        ge=1,
+        description="tokens that two windows of a long context share; None: 32, or a quarter of the sequence length",
+    )
+
+    @property
+    def takes_none(self) -> bool:
+        """Whether a question may have no answer."""
+        return self.no_answer_threshold is not None
+
+
 class TensorRT(_Section):
     """What only the TensorRT backend reads."""
 
@@ -137,6 +158,7 @@ class Recipe(_Section):
     lowering: Lowering = Lowering()  # type: ignore[call-arg]
     budgets: Budgets = Budgets()  # type: ignore[call-arg]
     verification: Verification = Verification()  # type: ignore[call-arg]
+    question_answering: QuestionAnswering = QuestionAnswering()  # type: ignore[call-arg]
     tensorrt: TensorRT = TensorRT()  # type: ignore[call-arg]
 
     @field_validator("backend")

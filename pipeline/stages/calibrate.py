@@ -30,6 +30,7 @@ def inputs(run: Run) -> dict[str, Any]:
         "batch_size": recipe.calibration.batch_size,
         "percentiles": percentiles(recipe),
         "shapes": recipe.shapes.model_dump(exclude={"batches"}),
+        "question_answering": recipe.question_answering.model_dump(),
         "seed": recipe.seed,
         "code": code_digest(__name__, run.sha256),
         **versions("torch", "transformers"),

@@ -30,6 +30,7 @@ def inputs(run: Run) -> dict[str, Any]:
         "checkpoint": run.checkpoint_digest,
         "data": samples.data_digest(recipe, run.sha256),
         "shapes": recipe.shapes.model_dump(exclude={"batches"}),
+        "question_answering": recipe.question_answering.model_dump(),
         "rewrites": recipe.rewrites,
         "samples": recipe.verification.samples,
         "seed": recipe.seed,

@@ -42,6 +42,7 @@ def inputs(run: Run) -> dict[str, Any]:
         "family": recipe.family,
         "rewrites": recipe.rewrites,
         "shapes": recipe.shapes.model_dump(exclude={"batches"}),
+        "question_answering": recipe.question_answering.model_dump(),
         "data": samples.data_digest(recipe, sha256),
         "samples": recipe.calibration.samples,
         "seed": recipe.seed,

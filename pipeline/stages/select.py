@@ -31,6 +31,7 @@ def inputs(run: Run) -> dict[str, Any]:
         **placement.by_default(name, recipe.family),
         "budgets": recipe.budgets.model_dump(),
         "shapes": recipe.shapes.model_dump(exclude={"batches"}),
+        "question_answering": recipe.question_answering.model_dump(),
         "seed": recipe.seed,
         "code": code_digest(__name__, run.sha256),
         **{f"version {package}": found for package, found in run.backend.version().items()},

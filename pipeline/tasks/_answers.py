@@ -52,6 +52,21 @@ def _best_f1(answers: Sequence[str], asked: Sequence[dict[str, Any]]) -> np.ndar
     return np.array([max(f1(answer, truth) for truth in question["answers"]) for answer, question in pairs])
 
 
+def exact_match(predictions: list[str], labels: Arrays) -> float:
+    """Returns the share of questions whose answer has the words of an accepted one, in order."""
+    pairs = zip(predictions, questions(labels), strict=True)
+    same = [any(normalize(answer) == normalize(x) for x in asked["answers"]) for answer, asked in pairs]
+    return float(np.mean(same))
+
+
+def per_class(tally: np.ndarray, labels: Arrays) -> dict[str, float]:
+    """Returns the F1 of questions that have an answer, and of those without, where there are both."""
+    without = np.array([question["answers"] == [""] for question in questions(labels)])
+    if without.all() or not without.any():
+        return {}
+    return {"has an answer": float(tally[~without].mean()), "has none": float(tally[without].mean())}
+
+
 def chance(predictions: list[str], labels: Arrays, own: np.ndarray) -> dict[str, np.ndarray]:
     """Returns the tallies of answers that do not depend on the question: nothing, everything, one for all, any words.
 

@@ -3,8 +3,8 @@
     {"data": [{"paragraphs": [{"context", "qas": [{"id", "question", "answers": [{"text", "answer_start"}]}]}]}]}
     {"id", "context", "question", "answers": {"text": [...], "answer_start": [...]}}     a row: see `_entries`
 
-Questions without an answer (SQuAD v2) are left out. Only the texts of answers are scored, so a wrong `answer_start` is
-accepted where the text stands in the context once; any other is refused.
+Questions without an answer (SQuAD v2, arXiv:1806.03822) are left out, or have the answer "". Only the texts of answers
+are scored, so a wrong `answer_start` is accepted where the text stands in the context once; any other is refused.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from pipeline.tasks._files import check_filled
 Question = dict[str, Any]  # {id, question, context, answers: texts}
 
 
-def read_file(path: Path) -> list[Question]:
-    """Returns the questions of a JSON or JSON-lines file."""
+def read_file(path: Path, *, unanswerable: bool = False) -> list[Question]:
+    """Returns the questions of a JSON or JSON-lines file; unanswerable: with those that have no answer."""
     text = _files.read_text(path)
     if path.suffix.lower() in (".csv", ".tsv"):
         raise InputError(f"data {_files.shown(path)} is a table; questions come as JSON or JSON lines in SQuAD format.")
-    return questions(_entries.of_json(path, text), _files.shown(path))
+    return questions(_entries.of_json(path, text), _files.shown(path), unanswerable=unanswerable)
 
 
 def read_squad(document: Any, source: str) -> list[Question]:
@@ -34,10 +34,10 @@ def read_squad(document: Any, source: str) -> list[Question]:
     return questions(_entries.entries(document, source), source)
 
 
-def questions(entries: _entries.Entries, source: str) -> list[Question]:
-    """Returns the questions that have an answer, in order. Raises InputError naming what is missing or of another type.
+def questions(entries: _entries.Entries, source: str, *, unanswerable: bool = False) -> list[Question]:
+    """Returns the questions that have an answer, in order; unanswerable: all, with [""] as the answers of the others.
 
-    Questions of a file without any ids are numbered.
+    Questions of a file without any ids are numbered. Raises InputError naming what is missing or of another type.
     """
     rows = [row for where, entry in entries for row in _rows(entry, where, source)]
     numbered = not any("id" in row for _, row in rows)
@@ -47,14 +47,17 @@ def questions(entries: _entries.Entries, source: str) -> list[Question]:
         name = str(number) if numbered else _id(row, f"{source} {where}")
         what = f"question {name!r}"
         answers = _answers(row, source, what)
-        if not answers:
+        if not answers and not unanswerable:
             continue
         question, context = (check_filled(row[key], f"{source}: {key} of {what}") for key in ("question", "context"))
         misplaced += sum(not _stands(context, *answer, f"{source}: {what}") for answer in answers)
-        texts = [text for text, _ in answers]
+        texts = [text for text, _ in answers] or [""]
         kept.append({"id": name, "question": question, "context": context, "answers": texts})
     if dropped := len(rows) - len(kept):
-        _files.say_once(f"{source}: {dropped} of {len(rows)} questions have no answer (SQuAD v2) and are left out")
+        _files.say_once(
+            f"{source}: {dropped} of {len(rows)} questions have no answer (SQuAD v2) and are left out; "
+            "question_answering.no_answer_threshold keeps them"
+        )
     if misplaced:
         _files.say_once(
             f"{source}: {misplaced} answers stand elsewhere than answer_start says, but once in their context; accepted"

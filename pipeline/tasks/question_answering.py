@@ -1,4 +1,9 @@
-"""Extractive question answering in SQuAD format (Rajpurkar et al. 2016, arXiv:1606.05250)."""
+"""Extractive question answering in SQuAD format (Rajpurkar et al. 2016, arXiv:1606.05250).
+
+With `question_answering.no_answer_threshold` a question may have no answer, as in SQuAD v2 (arXiv:1806.03822): where
+[CLS] scores above the best answer by more than the threshold, the answer is "". As in BERT's own evaluation, the score
+of [CLS] is the lowest of all windows of a context.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +34,8 @@ score = _answers.score
 tally = _answers.tally
 chance = _answers.chance
 unjudgeable = _answers.unjudgeable
-further = _defaults.further
 metric = _defaults.metric
-per_class = _defaults.per_class
+per_class = _answers.per_class
 reference_labels = _defaults.reference_labels
 settings = _defaults.settings
 unseen = _defaults.unseen
@@ -48,29 +52,42 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int, *, f
         from calibration.samples.seeds import BY_SPLIT
 
         return read_squad(passages.generate_squad(BY_SPLIT[split] + recipe.seed, count), "the generator")[:count]
-    return take(read_file(_files.located(recipe.data)), split, recipe, SAMPLES)
+    asked = read_file(_files.located(recipe.data), unanswerable=recipe.question_answering.takes_none)
+    return take(asked, split, recipe, SAMPLES)
 
 
 def encode(folder: Path, recipe: Recipe, samples: list[dict[str, Any]]) -> tuple[Arrays, Arrays]:
     """Returns inputs [N, S] and labels; a context longer than S gives several windows with one id."""
     length = recipe.shapes.sequence_length
-    tokenizer = _text.tokenizer(folder, length, pair=True, stride=min(STRIDE, length // 4))
+    stride, threshold = _stride(recipe), recipe.question_answering.no_answer_threshold
+    tokenizer = _text.tokenizer(folder, length, pair=True, stride=stride)
     encodings, labels = [], []
     for sample in samples:
-        _check_room(tokenizer, sample, length)
+        _check_room(tokenizer, sample, length, stride)
         first = tokenizer.encode(sample["question"], sample["context"])
         for window in (first, *first.overflowing):
             encodings.append(window)
-            labels.append(json.dumps({**sample, **_seen(sample["context"], window)}))
+            labels.append(json.dumps({**sample, **_seen(sample["context"], window), "threshold": threshold}))
     return _text.arrays(encodings), {"sample": np.array(labels)}
 
 
-def _check_room(tokenizer: Tokenizer, sample: dict[str, Any], length: int) -> None:
+def _stride(recipe: Recipe) -> int:
+    """Returns how many tokens two windows share. Raises InputError for so many that none would move on."""
+    length, asked = recipe.shapes.sequence_length, recipe.question_answering.stride
+    if asked is not None and asked > length // 2:
+        raise InputError(
+            f"question_answering.stride = {asked} is more than half of shapes.sequence_length = {length}: windows "
+            "would hardly move on."
+        )
+    return min(STRIDE, length // 4) if asked is None else asked
+
+
+def _check_room(tokenizer: Tokenizer, sample: dict[str, Any], length: int, stride: int) -> None:
     """Raises InputError for a question that leaves no room for its context: the tokenizer would panic."""
     for key in ("question", "context"):
         _files.check_text(sample[key], f"{key} of question {sample['id']!r}")
     room = length - tokenizer.num_special_tokens_to_add(is_pair=True) - _tokens(tokenizer, sample["question"])
-    if room <= min(STRIDE, length // 4) and _tokens(tokenizer, sample["context"]) > room:
+    if room <= stride and _tokens(tokenizer, sample["context"]) > room:
         raise InputError(
             f"question {sample['id']!r} leaves no room for its context in {length} tokens ({max(room, 0)}); raise "
             "shapes.sequence_length, or leave the question out."
@@ -105,29 +122,41 @@ def own_encoding(folder: Path, recipe: Recipe, samples: list[dict[str, Any]]) ->
     """Returns the inputs that the checkpoint's own tokenizer makes."""
     length = recipe.shapes.sequence_length
     pairs = [(s["question"], s["context"]) for s in samples]
-    return _text.own_encoding(folder, length, pairs, stride=min(STRIDE, length // 4))
+    return _text.own_encoding(folder, length, pairs, stride=_stride(recipe))
 
 
 def judged(outputs: Arrays, labels: Arrays) -> Arrays:
-    """Returns the logits of context tokens [tokens], the only ones that an answer can lie in."""
-    sequence_ids = [json.loads(str(text))["sequence_ids"] for text in labels["sample"]]
-    context = np.array([[sequence == 1 for sequence in window] for window in sequence_ids])
-    return {name: value[context] for name, value in outputs.items()}
+    """Returns the logits of context tokens [tokens], the only ones that an answer can lie in, and of [CLS] where it
+    says that there is none.
+    """
+    windows = [json.loads(str(text)) for text in labels["sample"]]
+    at = np.array([[sequence == 1 for sequence in window["sequence_ids"]] for window in windows])
+    at[:, 0] |= [window.get("threshold") is not None for window in windows]
+    return {name: value[at] for name, value in outputs.items()}
 
 
 def predict(outputs: Arrays, labels: Arrays) -> list[str]:
-    """Returns the best answer text of every question, in order of first appearance.
+    """Returns the best answer text of every question, in order of first appearance; "" where it has none.
 
     The span has the largest start + end logit over the context tokens of all windows, its end not before its start.
     """
     best: dict[str, tuple[float, str]] = {}
+    none: dict[str, float] = {}
     for start, end, text in zip(outputs["start_logits"], outputs["end_logits"], labels["sample"], strict=True):
         sample = json.loads(str(text))
         score, answer = _best_span(start, end, sample)
         known = best.get(sample["id"])
         if known is None or score > known[0]:
             best[sample["id"]] = (score, answer)
-    return [answer for _, answer in best.values()]
+        if sample.get("threshold") is not None:
+            lowest = float(start[0] + end[0]) - sample["threshold"]
+            none[sample["id"]] = min(none.get(sample["id"], lowest), lowest)
+    return ["" if none.get(name, -np.inf) > score else answer for name, (score, answer) in best.items()]
+
+
+def further(outputs: Arrays, labels: Arrays) -> dict[str, float]:
+    """Returns the share of answers that are word by word an accepted one, SQuAD's other metric."""
+    return {"exact match": _answers.exact_match(predict(outputs, labels), labels)}
 
 
 def _best_span(start: np.ndarray, end: np.ndarray, sample: dict[str, Any]) -> tuple[float, str]:
@@ -169,5 +198,5 @@ def preprocess(folder: Path, raw: Any, recipe: Recipe) -> tuple[Arrays, Arrays]:
 
 
 def postprocess(folder: Path, outputs: Arrays, labels: Arrays) -> list[str]:
-    """Returns one answer text per question."""
+    """Returns one answer text per question, "" for one without."""
     return predict(outputs, labels)
