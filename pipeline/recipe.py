@@ -149,6 +149,11 @@ class Recipe(_Section):
     folder: Path = Field(description="artifact folder, exports/<model>")
     checkpoint: str | None = Field(None, description="directory or hub id; None: the embedded checkpoint")
     data: str | None = Field(None, description="folder or file; None: the embedded generator")
+    task: str | None = Field(
+        None,
+        description="what the model is for, where its class is for several: of a BertModel sentence-embedding, "
+        "hidden-states or pooled-output; None: the first",
+    )
     backend: str = "auto"
     rewrites: bool = Field(True, description="apply the family's exact float rewrites")
     seed: int = 0

@@ -13,6 +13,7 @@ from transformers.models.bert.modeling_bert import (
     BertForMultipleChoice,
     BertForNextSentencePrediction,
     BertForSequenceClassification,
+    BertModel,
     BertSelfAttention,
     eager_attention_forward,
 )
@@ -51,13 +52,15 @@ class FirstTokenAttention(BertAttention):
 
 
 def attend_from_first_token(model: nn.Module) -> nn.Module:
-    """Returns a model of a POOLED head whose last layer computes the first token only; other heads are unchanged.
+    """Returns a model that gives the pooler's output, or a POOLED head on it, whose last layer computes the first token
+    only; other models are unchanged.
 
     The pooler reads only that token of the last layer, which needs the others as keys and values alone: its query,
     output and feed-forward layers, 5/6 of the layer's products, are needed for one token of S.
     """
-    if isinstance(model, POOLED):
-        last: Any = model.bert.encoder.layer[-1]
+    base: Any = model.bert if isinstance(model, POOLED) else model
+    if isinstance(model, POOLED) or (isinstance(model, BertModel) and model.pooler is not None):
+        last = base.encoder.layer[-1]
         last.attention.__class__ = FirstTokenAttention
         last.attention.self.__class__ = FirstTokenSelfAttention
     return model

@@ -94,15 +94,17 @@ def check(config: dict[str, Any], recipe: Recipe) -> None:
         )
 
 
-def load(folder: Path, architecture: str, config: dict[str, Any]) -> nn.Module:
+def load(folder: Path, architecture: str, config: dict[str, Any], outputs: tuple[str, ...]) -> nn.Module:
     """Returns the float model in evaluation mode."""
     from pipeline.families._loading import from_pretrained
 
-    model = from_pretrained(folder, architecture, config, unused=("pooler.",), ignored=IGNORED)
-    if architecture == "BertModel":
-        del model.pooler  # mean pooling never reads it
+    pooled = "pooler_output" in outputs
+    model: Any = from_pretrained(folder, architecture, config, unused=() if pooled else ("pooler.",), ignored=IGNORED)
+    if architecture == "BertModel" and not pooled:
+        del model.pooler  # nothing that is asked for reads it
         model.register_module("pooler", None)
     model.config.use_cache = False  # of keys and values, which a decoder would return
+    model.config.output_hidden_states = any(name.startswith("hidden_states_") for name in outputs)
     return model
 
 

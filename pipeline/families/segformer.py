@@ -108,7 +108,7 @@ def _multiples(side: int, of: int) -> tuple[int, int]:
     return max(side // of, 1) * of, -(-side // of) * of
 
 
-def load(folder: Path, architecture: str, config: dict[str, Any]) -> nn.Module:
+def load(folder: Path, architecture: str, config: dict[str, Any], outputs: tuple[str, ...]) -> nn.Module:
     """Returns the float model in evaluation mode."""
     from pipeline.families._loading import from_pretrained
 

@@ -41,7 +41,7 @@ class Source:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        return tuple(self.family.OUTPUTS[self.task_name])
+        return _heads.expanded(self.family.OUTPUTS[self.task_name], self.config.get("num_hidden_layers", 0))
 
 
 def open_source(recipe: Recipe) -> Source:
@@ -53,7 +53,7 @@ def open_source(recipe: Recipe) -> Source:
     if not config.get("architectures") and config.get("model_type") == family.MODEL_TYPE:
         config["architectures"] = [checkpoint.architecture_in(folder, family.WEIGHTS)]
     architecture, task = checkpoint.task_of(config, family.TASKS, recipe.family, family.MODEL_TYPE)
-    task = _heads.for_labels(task, architecture, config)
+    task = _heads.for_checkpoint(task, architecture, config, recipe.task)
     config = _config.completed(family.CONFIG, config, folder)
     family.check(config, _sized(recipe, family, folder))
     return Source(folder, config, architecture, task, family)
@@ -90,7 +90,7 @@ def float_model(source: Source) -> nn.Module:
     transformers_logging.disable_progress_bar()  # a second of loading, and a bar per call
     transformers_logging.set_verbosity_error()
     torch.manual_seed(0)
-    model: nn.Module = source.family.load(source.folder, source.architecture, source.config)
+    model: nn.Module = source.family.load(source.folder, source.architecture, source.config, source.outputs)
     # a sum is finite only where all summands are, and takes one read of the weights where isfinite() takes several
     doubtful = [(name, p) for name, p in model.named_parameters() if not torch.isfinite(p.detach().sum())]
     bad = [name for name, p in doubtful if not torch.isfinite(p).all()]
@@ -163,4 +163,4 @@ def run_torch(model: nn.Module, inputs: dict[str, np.ndarray], outputs: tuple[st
 
     with torch.no_grad():
         result = model(**{name: torch.from_numpy(value) for name, value in inputs.items()})
-    return {name: getattr(result, name).numpy() for name in outputs}
+    return {name: _heads.output_of(result, name).numpy() for name in outputs}

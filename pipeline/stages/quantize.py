@@ -40,6 +40,7 @@ def inputs(run: Run) -> dict[str, Any]:
     return {
         "checkpoint": digest_path(source.folder, sha256),
         "family": recipe.family,
+        "task": recipe.task,
         "rewrites": recipe.rewrites,
         "shapes": recipe.shapes.model_dump(exclude={"batches"}),
         "question_answering": recipe.question_answering.model_dump(),

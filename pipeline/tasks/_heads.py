@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline import tasks
+from pipeline.errors import InputError, near_names
 
 TEXT = ("batch", "sequence")
 
@@ -19,13 +20,15 @@ TEXT = ("batch", "sequence")
 class Head:
     """A class of transformers, its family's name left out.
 
-    outputs: of the ONNX graph, by the names that the class gives them. problem: what kind of labels it must have (see
-    `problem_of`), None for any. axes: of every input.
+    outputs: of the ONNX graph, by the names that the class gives them; `hidden_states_*` stands for one of every layer.
+    problem: what kind of labels it must have (see `problem_of`), None for any. asked: only where the recipe names the
+    task. axes: of every input.
     """
 
     name: str
     outputs: tuple[str, ...]
     problem: str | None = None
+    asked: bool = False
     axes: tuple[str, ...] = TEXT
 
 
@@ -39,9 +42,9 @@ def heads() -> Iterator[tuple[str, Head]]:
 def of_family(prefix: str) -> dict[str, str]:
     """Returns {class of transformers: task} for the family of this name.
 
-    Where several tasks share a class, it is the one that takes any labels.
+    Where several tasks share a class, it is the one that takes any labels and need not be asked for.
     """
-    return {f"{prefix}{head.name}": name for name, head in heads() if head.problem is None}
+    return {f"{prefix}{head.name}": name for name, head in heads() if head.problem is None and not head.asked}
 
 
 def outputs() -> dict[str, tuple[str, ...]]:
@@ -51,14 +54,38 @@ def outputs() -> dict[str, tuple[str, ...]]:
 
 def axes_of(config: dict[str, Any]) -> tuple[str, ...]:
     """Returns the axes of every input of a checkpoint, by its architecture."""
-    named = config.get("architectures") or []
-    return next((head.axes for _, head in heads() if any(name.endswith(head.name) for name in named)), TEXT)
+    own = next(iter(config.get("architectures") or [""]))
+    return next((head.axes for _, head in _of_class(own)), TEXT)
 
 
-def for_labels(task: str, architecture: str, config: dict[str, Any]) -> str:
-    """Returns the task of a checkpoint whose architecture has `task`: another one where its labels are of that kind."""
+def for_checkpoint(task: str, architecture: str, config: dict[str, Any], asked: str | None) -> str:
+    """Returns the task of a checkpoint whose architecture has `task`: another one where its labels are of that kind, or
+    where the recipe asks for it. Raises InputError for one that the architecture is not for.
+    """
     kind = problem_of(config)
-    return next((n for n, h in heads() if h.problem == kind and architecture.endswith(h.name)), task)
+    own = next((name for name, head in _of_class(architecture) if head.problem == kind), task)
+    possible = [own, *(name for name, head in _of_class(architecture) if head.asked)]
+    if asked is not None and asked not in possible:
+        raise InputError(f"task = {asked!r}: {architecture} is not for that.{near_names(asked, possible)}")
+    return asked or own
+
+
+def expanded(outputs: tuple[str, ...], layers: int) -> tuple[str, ...]:
+    """Returns the outputs of a model of so many layers; its embeddings are hidden state 0."""
+    return tuple(f"{x[:-1]}{i}" for x in outputs for i in range(layers + 1) if x.endswith("*")) or outputs
+
+
+def output_of(result: Any, name: str) -> Any:
+    """Returns the output of this name of what a model of transformers returns; `hidden_states_3` is layer 3's."""
+    stem, _, number = name.rpartition("_")
+    return getattr(result, stem)[int(number)] if number.isdecimal() else getattr(result, name)
+
+
+def _of_class(architecture: str) -> list[tuple[str, Head]]:
+    """Returns (task, head) of a class: a BertLMHeadModel is no BertModel."""
+    ends = [(name, head) for name, head in heads() if architecture.endswith(head.name)]
+    longest = max((len(head.name) for _, head in ends), default=0)
+    return [(name, head) for name, head in ends if len(head.name) == longest]
 
 
 def problem_of(config: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from helpers.command_line import Cli
 from helpers.runs import options_of, recipe_for, snapshot
 from helpers.usable import USABLE
 from pipeline import build, families, load_engine
+from pipeline.tasks import _heads
 
 # random weights: no accuracy, no agreement; as few runs as may be
 RUN = {"budgets.relative_drop": 1.0, "budgets.agreement": 0.0, "budgets.speedup": 0.0, "verification.runs": 5,
@@ -30,7 +31,8 @@ class Head:
     data: Callable[[Path], Path]
     raw: Any
     holds: Callable[[Any], bool]
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)  # of config.json
+    asked: dict[str, Any] = field(default_factory=dict)  # of the recipe
 
 
 def labels(*names: str) -> dict[str, Any]:
@@ -87,6 +89,27 @@ HEADS = {
         lambda answer: len(answer) == 2 and all(set(given) <= set("abc") for given in answer),
         {**labels(*"abc"), "problem_type": "multi_label_classification"},
     ),
+    "hidden states": Head(
+        "BertModel", "hidden-states", "cosine",
+        lambda folder: head_data.lines(folder / "data.txt"),
+        ["the boat", "the boat is red"],
+        lambda answer: [states.shape for states in answer] == [(3, 4, 64), (3, 6, 64)],
+        asked={"task": "hidden-states"},
+    ),
+    "pooled output": Head(
+        "BertModel", "pooled-output", "cosine",
+        lambda folder: head_data.lines(folder / "data.txt"),
+        ["the boat", "the boat is red"],
+        lambda answer: answer.shape == (2, 64) and abs(answer).max() <= 1,
+        asked={"task": "pooled-output"},
+    ),
+    "answers or none": Head(
+        "BertForQuestionAnswering", "question-answering", "f1",
+        lambda folder: head_data.squad_v2(folder / "data.json"),
+        {"question": "where is the boat?", "context": "the red boat is in the harbour."},
+        lambda answer: len(answer) == 1 and answer[0] in "the red boat is in the harbour.",
+        asked={"question_answering.no_answer_threshold": 0.0, "question_answering.stride": 4},
+    ),
     "next sentence": Head(
         "BertForNextSentencePrediction", "next-sentence-prediction", "accuracy",
         lambda folder: head_data.documents(folder / "data.txt"),
@@ -108,12 +131,14 @@ HEADS = {
 def test_from_a_checkpoint_to_a_verified_engine(case: str, backend: str, tmp_path: Path) -> None:
     head = HEADS[case]
     checkpoint = tiny.bert(tmp_path / "checkpoint", head.architecture, **head.settings)
-    recipe = recipe_for("bert", tmp_path / "made", checkpoint, head.data(tmp_path), backend=backend, **RUN)
+    recipe = recipe_for(
+        "bert", tmp_path / "made", checkpoint, head.data(tmp_path), backend=backend, **RUN, **head.asked
+    )
     report = build(recipe)
     assert (report["verdict"], report["reasons"]) == ("pass", [])
     assert (report["task"], report["accuracy"]["metric"]) == (head.task, head.metric)
     engine = load_engine(recipe.folder, threads=1)
-    assert engine.output_names == tuple(families.get("bert").OUTPUTS[head.task])
+    assert engine.output_names == _heads.expanded(families.get("bert").OUTPUTS[head.task], 2)
     assert head.holds(engine.run(head.raw)), engine.run(head.raw)
     page = (recipe.folder / "report.html").read_text(encoding="utf-8")
     assert "could not be drawn" not in page

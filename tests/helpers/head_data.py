@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from helpers import tiny
 from helpers.tiny import COLOURS, PLACES, THINGS
 
 TAGS = ("O", "B-THING", "I-THING", "B-PLACE")
@@ -69,4 +70,14 @@ def choices(path: Path, count: int = 24, number: int = 4) -> Path:
         context = " ".join(sentence(rng)[0])
         rows.append({"sent1": f"{context} {i}", "sent2": "it", **endings, "label": i * 7 % number})
     path.write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
+    return path
+
+
+def squad_v2(path: Path, count: int = 24) -> Path:
+    """Returns `path`, questions every other of which has no answer."""
+    content = json.loads(tiny.squad(path, count).read_text(encoding="utf-8"))
+    for number, paragraph in enumerate(content["data"][0]["paragraphs"]):
+        if number % 2:
+            paragraph["qas"][0] |= {"answers": [], "is_impossible": True}
+    path.write_text(json.dumps(content), encoding="utf-8")
     return path

@@ -40,7 +40,7 @@ def load(name: str, checkpoints: dict[str, Path]) -> nn.Module:
     import json
 
     config = json.loads((checkpoints[name] / "config.json").read_text(encoding="utf-8"))
-    return families.get(config["model_type"]).load(checkpoints[name], config["architectures"][0], config)
+    return families.get(config["model_type"]).load(checkpoints[name], config["architectures"][0], config, ())
 
 
 def quantized(name: str, checkpoints: dict[str, Path]) -> nn.Module:
