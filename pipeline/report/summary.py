@@ -12,7 +12,7 @@ from pipeline.report.formats import ABSENT, counted, milliseconds, number, plain
 from pipeline.report.sections import float_name
 from pipeline.tasks._image_processing import described
 
-METRICS = {"miou": "mIoU", "f1": "F1", "cosine": "cosine to float", "accuracy": "accuracy"}
+METRICS = {"miou": "mIoU", "f1": "F1", "cosine": "cosine to float", "accuracy": "accuracy", "pearson": "Pearson’s r"}
 BACKENDS = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT"}
 KINDS = ("int8", "float", "other")
 

@@ -27,6 +27,11 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "relu": {"hidden_act": "relu"},
         "classifier": {"architecture": "BertForSequenceClassification"},
         "encoder": {"architecture": "BertModel"},
+        "words": {"architecture": "BertForTokenClassification"},
+        "masks": {"architecture": "BertForMaskedLM"},
+        "decoder": {"architecture": "BertLMHeadModel", "is_decoder": True},
+        "next sentence": {"architecture": "BertForNextSentencePrediction"},
+        "choices": {"architecture": "BertForMultipleChoice"},
     },
     "segformer": {
         "plain": {},

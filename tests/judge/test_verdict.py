@@ -22,13 +22,17 @@ from pipeline import stages, tasks
 from pipeline.artifacts import Workspace
 from pipeline.judge import accuracy as measures
 from pipeline.judge import bootstrap, verdict
-from pipeline.judge.evaluation import Reference
+from pipeline.judge.evaluation import PER_MODEL, Reference
 from pipeline.recipe import Budgets
-from pipeline.tasks import _answers
+from pipeline.tasks import _answers, _tokens
+from pipeline.tasks import masked_language_modeling as masking
+from pipeline.tasks import multi_label_classification as several
+from pipeline.tasks import multiple_choice as choosing
 from pipeline.tasks import question_answering as qa
 from pipeline.tasks import semantic_segmentation as segmentation
 from pipeline.tasks import sentence_embedding as embedding
 from pipeline.tasks import text_classification as classification
+from pipeline.tasks import text_regression as regression
 from pipeline.tasks import token_classification as tagging
 
 BUDGETS = Budgets(agreement=0.0)  # type: ignore[call-arg]
@@ -85,12 +89,47 @@ def tagged(rng: np.random.Generator, right: float, count: int = 100, tags: np.nd
     return tagging.predict({"logits": np.eye(len(tags))[found]}, labels), labels
 
 
+def hot(rng: np.random.Generator, right: float, count: int = 100) -> Any:
+    """Returns (predictions, labels) of three labels of which a text may have any."""
+    truth = (rng.random((count, 3)) < (0.5, 0.3, 0.1)).astype(np.int64)
+    found = np.where(rng.random(truth.shape) < right, truth, rng.permutation(truth))
+    return found, {"label": truth, "class_names": NAMES[:3], "text": np.arange(count).astype(str)}
+
+
+def numbers(rng: np.random.Generator, right: float, count: int = 100) -> Any:
+    """Returns (predictions, labels) of a regression: a share of the truth, the rest noise."""
+    truth = rng.random(count) * 5
+    found = right * truth + (1 - right) * 5 * rng.random(count)
+    return found, {"number": np.array([repr(float(x)) for x in truth]), "text": np.arange(count).astype(str)}
+
+
+def chosen(rng: np.random.Generator, right: float, count: int = 200) -> Any:
+    """Returns (predictions, labels) of questions with four choices."""
+    truth = rng.integers(0, 4, count)
+    found = np.where(rng.random(count) < right, truth, rng.integers(0, 4, count))
+    choices = np.array([[f"{'x' * int(rng.integers(9))}{i}" for i in range(4)] for _ in range(count)])
+    return found, {"label": truth, "choices": choices, "text": truth.astype(str)}
+
+
+def masks(rng: np.random.Generator, right: float, count: int = 60) -> Any:
+    """Returns (predictions, labels) of texts of ten tokens, three of them masked."""
+    label = rng.choice(len(WORDS), (count, 10))
+    found = np.where(rng.random(label.shape) < right, label, rng.choice(len(WORDS), label.shape))
+    label[:, 3:] = _tokens.IGNORED
+    labels = {"label": label, "vocabulary": WORDS, "text": np.arange(count).astype(str)}
+    return masking.predict({"logits": np.eye(len(WORDS))[found]}, labels), labels
+
+
 MADE: dict[str, tuple[ModuleType, Callable[..., Any]]] = {
     "texts": (classification, texts),
     "scenes": (segmentation, scenes),
     "questions": (qa, asked),
     "sentences": (embedding, sentences),
     "tags": (tagging, tagged),
+    "several labels": (several, hot),
+    "numbers": (regression, numbers),
+    "choices": (choosing, chosen),
+    "masks": (masking, masks),
 }
 
 
@@ -169,7 +208,8 @@ def test_chance_of_embeddings_is_one_for_all() -> None:
 # --- verdicts ---
 
 JUDGED = {"texts": (0.9, "accuracy"), "scenes": (0.6, "miou"), "questions": (0.7, "f1"), "sentences": (0.2, "cosine"),
-          "tags": (0.9, "f1")}  # fmt: skip
+          "tags": (0.9, "f1"), "several labels": (0.9, "f1"), "numbers": (0.7, "pearson"),
+          "choices": (0.7, "accuracy"), "masks": (0.6, "accuracy")}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", JUDGED)
@@ -185,6 +225,16 @@ def of_one_answer(make: Callable[..., Any]) -> Any:
     """Returns what `make` does with the first prediction for every sample."""
     found, labels = make(np.random.default_rng(0), 1.0)
     return (np.repeat(found[:1], len(found), 0) if isinstance(found, np.ndarray) else found[:1] * len(found)), labels
+
+
+def upside_down(make: Callable[..., Any]) -> Any:
+    found, labels = make(np.random.default_rng(0), 1.0)
+    return -found, labels
+
+
+def of_one_choice() -> Any:
+    found, labels = chosen(np.random.default_rng(0), 0.7)
+    return found, {**labels, "label": np.full_like(labels["label"], 2)}
 
 
 def few_are_right(rng: np.random.Generator) -> Any:
@@ -212,6 +262,15 @@ HOPELESS: dict[str, tuple[ModuleType, Callable[[], Any], str]] = {
     "tags at random": (tagging, lambda: tagged(np.random.default_rng(0), 0.0), "is not clearly above chance"),
     "one tag predicted": (tagging, lambda: of_one_answer(tagged), "answers all 100 samples the same"),
     "one tag": (tagging, lambda: tagged(np.random.default_rng(0), 1.0, tags=TAGS[:1]), "every word is labelled 'O'"),
+    "labels of other texts": (several, lambda: hot(np.random.default_rng(0), 0.0), "is not clearly above chance"),
+    "one set of labels predicted": (several, lambda: of_one_answer(hot), "answers all 100 samples the same"),
+    "numbers at random": (regression, lambda: numbers(np.random.default_rng(1), 0.0), "one number for every text gets"),
+    "numbers upside down": (regression, lambda: upside_down(numbers), "is not clearly above chance"),
+    "one number predicted": (regression, lambda: of_one_answer(numbers), "answers all 100 samples the same"),
+    "choices at random": (choosing, lambda: chosen(np.random.default_rng(0), 0.0), "is not clearly above chance"),
+    "one choice": (choosing, lambda: of_one_choice(), "choice 2 is right of every question"),
+    "masks filled at random": (masking, lambda: masks(np.random.default_rng(0), 0.0), "is not clearly above chance"),
+    "one token predicted": (masking, lambda: of_one_answer(masks), "answers all 60 samples the same"),
     "one text": (embedding, lambda: sentences(np.random.default_rng(0), 1.0, 1), "there is one text"),
 }  # fmt: skip
 
@@ -397,7 +456,7 @@ def test_draws_are_the_metric_of_the_samples_drawn(kind: str) -> None:
             again, picked = [found[i] for i in at], {"sample": np.array([json.dumps(row) for row in rows])}
         else:
             again = found[at] if isinstance(found, np.ndarray) else [found[i] for i in at]
-            picked = {n: x if n == "class_names" else x[at] for n, x in labels.items()}
+            picked = {n: x if n in PER_MODEL else x[at] for n, x in labels.items()}
         assert value == pytest.approx(task.score(again, picked))
 
 
