@@ -42,7 +42,8 @@ def accuracy(
     if others[0]:
         section["further"] = [{"name": n, "float": x, "engine": others[1][n]} for n, x in others[0].items()]
     per_sample = [bootstrap.metric(task, tally).tolist() for tally in tallies]
-    section["per_sample"] = dict(zip(("float", "engine"), per_sample, strict=True))
+    if any(map(any, per_sample)):  # a correlation is that of many samples and 0 of each
+        section["per_sample"] = dict(zip(("float", "engine"), per_sample, strict=True))
     first, second = (task.per_class(tally, labels) for tally in tallies)
     classes = dict.fromkeys([*first, *second])  # a class can occur in only one model's predictions
     if classes:
