@@ -36,6 +36,7 @@ class Shapes(_Section):
         description="pixels, a multiple of 32 (512), or height x width (512x1024); None: those of the checkpoint's "
         "image processor",
     )
+    choices: int = Field(4, ge=2, le=64, description="choices of a question, which a TensorRT plan is built for")
     batches: tuple[int, ...] = Field((1, 2, 4, 8), description="batch sizes the engine is verified at")
 
     @field_validator("batches")

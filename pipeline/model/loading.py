@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from pipeline.recipe import Recipe
     from pipeline.tasks import Task
 
-CHOICES = 4  # of a question, to trace with
-
 
 @dataclass(frozen=True)
 class Source:
@@ -124,7 +122,8 @@ def random_inputs(source: Source, recipe: Recipe, batch: int = 2) -> dict[str, n
         image_shape = (batch, source.config["num_channels"], *size)
         return {"pixel_values": generator.standard_normal(image_shape, dtype=np.float32)}
     length = recipe.shapes.sequence_length
-    shape = tuple({"batch": batch, "sequence": length}.get(axis, CHOICES) for axis in _heads.axes_of(source.config))
+    sizes = {"batch": batch, "choices": recipe.shapes.choices, "sequence": length}
+    shape = tuple(sizes[axis] for axis in _heads.axes_of(source.config))
     mask = np.ones(shape, dtype=np.int64)
     mask[-1, ..., length * 3 // 4 :] = 0
     return {

@@ -16,7 +16,7 @@ Range = tuple[Shape, Shape, Shape]  # min, opt, max
 Profile = dict[str, Range]  # by input name
 
 DYNAMIC = -1
-IMAGE_RANK = 4  # [B, C, H, W]; all other inputs are sequences [B, S, …]
+IMAGE_RANK = 4  # [B, C, H, W]; all other inputs are sequences, [B, S, …] or [B, choices, S]
 
 
 def profiles(inputs: Mapping[str, Shape], shapes: Shapes) -> list[Profile]:
@@ -44,7 +44,11 @@ def sized(name: str, shape: Shape, shapes: Shapes) -> Shape:
     if DYNAMIC not in shape[1:]:
         return shape
     if len(shape) != IMAGE_RANK:
-        return tuple(shapes.sequence_length if n == DYNAMIC and axis else n for axis, n in enumerate(shape))
+        sizes = [shapes.sequence_length] * len(shape)
+        if shape[1:] == (DYNAMIC, DYNAMIC):
+            sizes[1] = shapes.choices
+        pairs = zip(shape[1:], sizes[1:], strict=True)
+        return (*shape[:1], *(size if n == DYNAMIC else n for n, size in pairs))
     if shape[1] == DYNAMIC:
         raise InputError(f"the number of channels of input {name!r} is open ({list(shape)}): export it with 3.")
     if shapes.image_size is None:

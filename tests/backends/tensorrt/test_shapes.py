@@ -37,6 +37,13 @@ def test_images_keep_their_size() -> None:
     assert shapes.profiles({"pixel_values": (-1, 3, 128, -1)}, wide)[0]["pixel_values"][0] == (1, 3, 128, 512)
 
 
+def test_questions_have_as_many_choices_as_the_recipe_says() -> None:
+    opened = dict.fromkeys(BERT, (-1, -1, -1))
+    asked = sizes(1).model_copy(update={"choices": 5})
+    assert shapes.profiles(opened, asked) == [dict.fromkeys(BERT, ((1, 5, 128),) * 3)]
+    assert shapes.profiles({"x": (-1, -1, 64)}, asked) == [{"x": ((1, 128, 64),) * 3}], "a sequence of vectors"
+
+
 def test_one_profile_where_nothing_is_open() -> None:
     assert shapes.profiles({"x": (4, 8)}, sizes(1, 8)) == [{"x": ((4, 8),) * 3}]
     assert len(shapes.profiles(BERT, sizes(1))) == 1
