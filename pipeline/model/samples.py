@@ -65,7 +65,8 @@ def origin(run: Run, source: loading.Source) -> Hashable:
     """Returns what changes with the samples of a split, and with what they are encoded to."""
     recipe, sha256 = run.recipe, run.sha256
     shapes, counts = recipe.shapes.model_dump_json(exclude={"batches"}), tasks.counts(recipe, source.task.SAMPLES)
-    return digest_path(source.folder, sha256), data_digest(recipe, sha256), shapes, (*counts.items(),), recipe.seed
+    asked = source.task_name, recipe.question_answering.model_dump_json(), shapes, (*counts.items(),), recipe.seed
+    return digest_path(source.folder, sha256), data_digest(recipe, sha256), *asked
 
 
 def calibration(recipe: Recipe, source: loading.Source, folder: Path) -> tuple[Arrays, str]:

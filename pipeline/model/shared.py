@@ -31,7 +31,7 @@ def quantized_model(run: Run, source: loading.Source) -> nn.Module:
 
 def origin(run: Run, source: loading.Source) -> Hashable:
     """Returns what changes with the model that the checkpoint gives."""
-    return run.recipe.family, run.recipe.rewrites, digest_path(source.folder, run.sha256)
+    return run.recipe.family, source.task_name, run.recipe.rewrites, digest_path(source.folder, run.sha256)
 
 
 def twin(model: nn.Module) -> nn.Module:

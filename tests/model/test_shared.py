@@ -66,7 +66,7 @@ def test_no_stage_changes_the_model_of_the_next(run: Callable[[str], Run], loade
     collect(shared.quantized_model(made, source), sample, 1)
     model = shared.quantized_model(made, source)
     apply_amax(model, {n: [1.0] for n, q in quantizers(model) if q.axis is None})
-    export_onnx(model, sample, source.outputs, source.family.dynamic_axes(tuple(sample)))
+    export_onnx(model, sample, source.outputs, source.family.dynamic_axes(sample))
     assert shared.rewritten_model(made, source) is kept and len(loaded) == 1
     assert all(torch.equal(value, weights[name]) for name, value in kept.state_dict().items())
     for output, value in loading.run_torch(kept, sample, source.outputs).items():
