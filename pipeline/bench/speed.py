@@ -49,7 +49,7 @@ def run(
         return runner, compare(task, reference.first(ACCURACY_SAMPLES), runner)
 
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
-        for name, method in methods.with_base(wanted or list(methods.found())).items():
+        for name, method in methods.with_base(wanted or methods.usual()).items():
             log.info("bench: preparing %s", method.label)
             found, skipped = methods.attempt(method, partial(ready, method, Path(scratch) / name))
             rows[name] = {"method": name, "label": method.label, "skipped": skipped}

@@ -30,7 +30,7 @@ from pipeline.model import loading, samples
 from pipeline.recipe import Recipe
 
 PEERS = [name for name, method in methods.found().items() if method.peer]
-OWN = [name for name in methods.found() if name.startswith(("ours_", "float_", "rewritten_"))]
+OWN = [name for name in methods.found() if name.startswith(("ours_", "float_", "rewritten_", "tensorrt_"))]
 PACKAGES = {
     "nncf_openvino": ["nncf"],
     "nncf_openvino_float_depthwise": ["nncf"],

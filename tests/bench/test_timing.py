@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pytest
 
 from pipeline.bench import timing
 
@@ -35,3 +36,16 @@ def test_all_are_prepared_then_run_in_turns() -> None:
 
 def test_a_plain_function_needs_no_preparation() -> None:
     assert timing.prepare(lambda feeds: {"y": feeds["x"] + 1}, {"x": np.zeros(1)})["y"] == 1
+
+
+def test_what_is_short_is_computed_several_times_in_a_row() -> None:
+    asked: list[int] = []
+    calls, times = timing.in_a_row({"short": asked.append}, warmup=1, runs=3)
+    assert asked == [1, 1, *[calls] * 4] and calls == timing.MOST_CALLS
+    assert [len(seconds) for seconds in times.values()] == [3] and min(times["short"]) > 0
+    assert timing.in_a_row({}, warmup=1, runs=3)[1] == {}
+
+
+def test_what_is_long_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "SPAN", 0.0)
+    assert timing.in_a_row({"long": lambda count: None}, warmup=0, runs=1)[0] == 1

@@ -47,6 +47,10 @@ class Method:
         """Returns one sentence with the one thing to install, None where the method can run."""
         return backends.get(self.backend).unavailable_reason()
 
+    def usual(self) -> bool:
+        """Returns whether `bench` times the method where none is named."""
+        return True
+
     def build(self, workspace: Workspace, area: Path) -> None:
         """Writes what `load` reads into `area`; by default nothing."""
 
@@ -79,6 +83,11 @@ def found() -> dict[str, Method]:
     files = [m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if m.name[0] != "_"]
     lists = [importlib.import_module(f"pipeline.bench.methods.{name}").METHODS for name in files]
     return dict(sorted(item for methods in lists for item in methods.items()))
+
+
+def usual() -> list[str]:
+    """Returns the names of those that `bench` times where none is named: a CPU's, and a GPU's where there is one."""
+    return [name for name, method in found().items() if method.usual()]
 
 
 def get(name: str) -> Method:

@@ -30,6 +30,9 @@ LOOKS = {
     "onnxruntime_dynamic_reduce_range": ("#D55E00", "2", ":"),
     "ours_onnxruntime": ("#0072B2", "D", "-"),
     "ours_openvino": ("#009E73", "P", "-"),
+    "tensorrt_fp32": ("#999999", "d", "--"),
+    "tensorrt_fp16": ("#56B4E9", "X", "--"),
+    "tensorrt_int8": ("#CC79A7", "8", "-"),
 }
 OTHER = ("#555555", "*", "-")
 SETTINGS: Any = {
