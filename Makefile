@@ -50,9 +50,8 @@ bench-parity: $(VENV)/ready ## how many faulty engines parity refuses, and how m
 scaling: $(VENV)/ready-bench  ## latency and memory against batch, length and image size, e.g. ARGS='--shape bert-base'
 	@$(RUN) scaling $(ARGS)
 
-gpu-test: $(if $(wildcard exports/gpu-pack/manifest.json),,$(VENV)/ready)  ## TensorRT on a GPU: packs where torch is, then measures
-	@grep -qs '"format"' exports/gpu-pack/manifest.json || $(RUN) gpu-pack exports/gpu-pack
-	@$(firstword $(wildcard $(VENV)/bin/python) $(PYTHON)) -m pipeline gpu-test exports/gpu-pack --record results/gpu.json $(ARGS)
+gpu-test: $(if $(wildcard exports/gpu-*/manifest.json),,$(VENV)/ready)  ## TensorRT on a GPU: makes exports/gpu-* where torch is, then measures
+	@$(firstword $(wildcard $(VENV)/bin/python) $(PYTHON)) -m pipeline gpu-test --record results/gpu.json $(ARGS)
 
 tables: $(VENV)/ready      ## the tables of README and docs/, from results/*.json
 	@$(RUN) tables

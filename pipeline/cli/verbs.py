@@ -294,36 +294,12 @@ def place(
         announce(f"place: stored in {placing.store(table, project=project)}")
 
 
-@app.command("gpu-pack")
-def gpu_pack(
-    folder: Annotated[Path, typer.Argument(help="folder of the pack; one of an earlier pack is made anew")],
-    subjects: Annotated[
-        str, typer.Option(help="comma-separated: bert-base, segformer-b0, bert, segformer; default: all")
-    ] = "",
-    targets: Annotated[str, typer.Option(help="comma-separated TensorRT dialects: 8.6, 10 (10 and 11)")] = "8.6,10",
-    part_mb: Annotated[
-        int | None, typer.Option(min=1, help="also write <folder>-parts: an archive in files of so many MB")
-    ] = None,
-    output: Annotated[Path, typer.Option(help="where the artifact folders of the models lie")] = Path("exports"),
-) -> None:
-    """Write all that `gpu-test` needs on a machine with a GPU: graphs, samples, and what the graphs compute on them."""
-    from pipeline.bench.gpu_test import pack, parts, variants
-    from pipeline.errors import near_names
-
-    asked = _listed(targets)
-    for target in asked:
-        if target not in variants.TARGETS:
-            raise InputError(f"unknown target {target!r}.{near_names(target, variants.TARGETS)}")
-    chosen = variants.chosen(_listed(subjects))
-    pack.run(folder, subjects=chosen, targets=asked or variants.TARGETS, root=output, announce=announce)
-    if part_mb is not None:
-        for path in parts.split(folder, part_mb):
-            print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
-
-
 @app.command("gpu-test")
 def gpu_test(
-    folder: Annotated[Path, typer.Argument(help="what `gpu-pack` made")],
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(help="artifact folders for TensorRT; default: exports/gpu-*, which are made where torch is"),
+    ] = None,
     record: Annotated[Path, typer.Option(help="result file; what it has already is not measured again")] = Path(
         "results/gpu.json"
     ),
@@ -333,29 +309,28 @@ def gpu_test(
     ] = None,
     retry: Annotated[bool, typer.Option("--retry", help="try again what failed before")] = False,
     layers: Annotated[Path | None, typer.Option(help="folder for what the inspector tells of every engine")] = None,
-    guard: Annotated[
-        bool, typer.Option("--guard/--no-guard", help="work in a second process: a crash costs one engine, not the run")
-    ] = True,
+    settings: Settings = None,
     as_json: Json = False,
 ) -> None:
-    """Build, check and time every engine of a pack on this machine's GPU; exit 1 where a target is missed.
+    """Build, check and time TensorRT engines of artifact folders on this GPU; exit 1 where a target is missed.
 
-    Beside numpy and tensorrt it needs onnx pydantic typer pyyaml pillow, and neither torch nor ONNX Runtime.
+    Beside numpy, tensorrt and polygraphy it needs onnx pydantic typer pyyaml pillow, and neither torch nor ONNX
+    Runtime; engines with another placement or dialect are added where onnx-ir onnxruntime psutil are too.
     """
-    from pipeline.bench.gpu_test import guard as guarding
-
-    if guard:
-        command = [sys.executable, "-m", "pipeline", *sys.argv[1:], "--no-guard"]
-        raise typer.Exit(guarding.run(command, record, announce))
-    from pipeline.bench.gpu_test import bench as benchmark
-    from pipeline.bench.gpu_test import run
+    from pipeline.bench.gpu_test import run as benchmark
+    from pipeline.bench.gpu_test import subjects
     from pipeline.cli import show
 
+    chosen = folders or subjects.usual(option_values(settings), announce)
     options = benchmark.Options(rounds=rounds, seconds=seconds, retry=retry, layers=layers)
-    document = run.run(folder, record, options, command="make gpu-test", announce=announce)
+    command = "make gpu-test" if not folders else commands.call("gpu-test", *folders, python="python")
+    try:
+        document = benchmark.run(chosen, record, options, command=command, announce=announce)
+    except BackendUnavailable as error:
+        raise subjects.hand_over(chosen, error) from error
     show.recorded("gpu", document, as_json=as_json)
     if not document["finished"]:
-        announce(f"gpu-test: not finished, {len(list(run.left(document)))} engines are left")
+        announce(f"gpu-test: not finished, {len(list(benchmark.left(document)))} engines are left")
     raise typer.Exit(0 if document["finished"] and all(t["met"] for t in document["targets"]) else 1)
 
 

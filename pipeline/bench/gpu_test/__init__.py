@@ -1,18 +1,14 @@
-"""`make gpu-test`: what TensorRT makes of our graphs on a real GPU, in two steps on two machines.
+"""`make gpu-test`: what TensorRT makes of our graphs on a real GPU, from artifact folders that torch made elsewhere.
 
-pack.py, on a machine with torch       variants.py   which models, and which engines of each
-                                       stored.py     graphs, and the weights that they share
-                                       samples.py    inputs, float outputs, labels, predictions
-                                       parts.py      the folder as files that are small enough to copy
-run.py, on a machine with a GPU        opened.py     the folder, checked
-                                       engines.py    building, loading, what is timed
-                                       judge.py      outputs against the graph's, batches, accuracy, int8 share
-                                       gpu.py        name, driver and clocks
-                                       record.py     the result file, written after every step
-                                       targets.py    what was met and what was missed
-                                       guard.py      a crash costs one engine, not the run
+subjects.py   which models, and their folders
+options.py    int8 engines that differ from ours in one choice; ours and the float ones are methods of `bench`
+steps.py      one engine built and judged, or all of a model timed, in a process of its own: a crash costs that step
+run.py        the steps that are left to do
+record.py     the result file, written after every step
+targets.py    what was met and what was missed
 
-The second step needs numpy, TensorRT and what EXTRA names: no torch, no transformers, no ONNX Runtime.
+It needs numpy, TensorRT, polygraphy and what EXTRA names: no torch and no transformers. The options need OPTIONAL too.
 """
 
-EXTRA = ("onnx", "pydantic", "typer", "pyyaml", "pillow")  # packages beside numpy and tensorrt
+EXTRA = ("onnx", "pydantic", "typer", "pyyaml", "pillow")  # packages beside numpy, tensorrt and polygraphy
+OPTIONAL = ("onnx-ir", "onnxruntime", "psutil")

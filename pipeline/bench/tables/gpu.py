@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.bench.gpu_test import targets
-from pipeline.bench.gpu_test.variants import BASE
+from pipeline.bench.gpu_test.options import BASE
 from pipeline.bench.tables._table import Section, Table
-from pipeline.bench.tables._words import three_digits
+from pipeline.bench.tables._words import by, ratio_with_interval, three_digits
 from pipeline.measure.latency import quantile
 
 NONE = "–"
@@ -25,13 +25,12 @@ def section(document: dict[str, Any]) -> Section:
 
 def headline(document: dict[str, Any]) -> str:
     """Returns what was measured, where and when."""
-    about = document["environment"]
-    gpu = about["gpu"]
+    about, driver = document["environment"], document["device"]["driver"] or "unknown"
     rounds = sorted({timing["rounds"] for timing in document["timings"] if timing["rounds"]})
     return (
         f"`{document['command']}`, {about['date'][:10]}: {document['gpu']} (compute capability "
-        f"{document['compute_capability']}), driver {gpu['driver'] or 'unknown'}, TensorRT {document['tensorrt']}, "
-        f"dialect {document['target']}{limited(about['tactic_sources'])}; {clocks(document)}. "
+        f"{document['compute_capability']}), driver {driver}, TensorRT {document['tensorrt']}, "
+        f"dialect {document['target']}{limited(document['tactic_sources'])}; {clocks(document)}. "
         "Latency is of one computation with inputs and outputs on the GPU, "
         f"the median of {' or '.join(map(str, rounds)) or 'no'} interleaved rounds; speed-up over TensorRT's "
         f"fp16 with its 95 % interval. {'' if document['finished'] else 'Not finished: some engines are missing.'}"
@@ -47,31 +46,31 @@ def clocks(document: dict[str, Any]) -> str:
     """Returns the range of the processor's clock around the timings, and its limit."""
     seen = [t["clocks"][when]["sm_mhz"] for t in document["timings"] if t["clocks"] for when in ("before", "after")]
     known = [mhz for mhz in seen if isinstance(mhz, int | float)]
-    most = document["environment"]["gpu"]["most_sm_mhz"]
+    most = document["device"]["most_sm_mhz"]
     if not known:
         return "clocks unknown"
     return f"clock {min(known):.0f}–{max(known):.0f} MHz around the timings" + (f", {most:.0f} at most" if most else "")
 
 
 def title(subject: Row) -> str:
-    """Returns a subject's name, weights and input."""
-    shape = "×".join(map(str, next(iter(subject["inputs"].values()))))
-    return f"{subject['name']}, {subject['weights']} weights, input {shape}:"
+    """Returns a subject's name and input."""
+    shape = by(next(iter(subject["inputs"].values()))[1:])
+    return f"{subject['name']}, input {shape}{'' if subject['judged'] else ', accuracy not judged'}:"
 
 
 def header(subject: Row) -> list[str]:
     """Returns the names of the columns."""
     timed = [name for batch in subject["batches"] for name in (f"batch {batch}, ms", "speed-up")]
-    accuracy = ["metric drop", "agreement"] if subject["weights"] == "trained" else []
-    return ["engine", *timed, "FLOPs in int8", "unfused Q/DQ", "cosine to its graph", "cosine to float", *accuracy]
+    accuracy = ["metric drop", "agreement"] if subject["judged"] else []
+    return ["engine", *timed, "FLOPs in int8", "unfused Q/DQ", "cosine to its graph", "SQNR to float, dB", *accuracy]
 
 
 def rows(document: dict[str, Any], subject: Row) -> list[list[str]]:
     """Returns a row an engine; one that is wrong at all batch sizes, or not there, says why."""
     found = []
     width = len(header(subject))
-    known = {row["variant"]: row for row in document["rows"] if row["subject"] == subject["name"]}
-    for name in subject["variants"]:
+    known = {row["method"]: row for row in document["rows"] if row["subject"] == subject["name"]}
+    for name in subject["methods"]:
         row = known.get(name)
         why = not_shown(row, subject)
         found.append(
@@ -79,15 +78,14 @@ def rows(document: dict[str, Any], subject: Row) -> list[list[str]]:
             if why or row is None
             else cells(document, subject, row)
         )
-    return found
+    left_out = subject["left_out"].items()
+    return [*found, *([label, f"not run: {short(why)}", *[""] * (width - 2)] for label, why in left_out)]
 
 
 def not_shown(row: Row | None, subject: Row) -> str:
     """Returns why an engine has no figures, "" where it has."""
     if row is None:
         return "not run yet"
-    if row["same_as"]:
-        return f"the same graph as {row['same_as']}"
     if any(targets.is_right(row, batch) for batch in subject["batches"]):
         return ""
     return f"failed: {short('; '.join(targets.faults(row)))}"
@@ -101,9 +99,9 @@ def cells(document: dict[str, Any], subject: Row, row: Row) -> list[str]:
     found += inspected(row)
     cosines = [p["cosine"] for p in row["parity"]]
     found.append(NONE if None in cosines or not cosines else f"{min(cosines):.5f}")
-    found.append(NONE if not row["float"] or row["float"]["cosine"] is None else f"{row['float']['cosine']:.5f}")
-    if subject["weights"] == "trained":
-        made = row["accuracy"]
+    made = row["accuracy"]
+    found.append(NONE if not made or made["sqnr_db"] is None else f"{made['sqnr_db']:.1f}")
+    if subject["judged"]:
         found += [f"{made['relative_drop']:+.2%}", f"{made['agreement']:.4f}"] if made else [NONE, NONE]
     return found
 
@@ -113,10 +111,10 @@ def timed(document: dict[str, Any], subject: str, row: Row, batch: int) -> list[
     if not targets.is_right(row, batch):
         return ["wrong outputs", NONE]
     for timing in targets.timings(document, subject):
-        if timing["batch"] == batch and row["variant"] in timing["ms"]:
-            ratio = targets.speedup(document, subject, batch, row["variant"], BASE)
-            text = f"{ratio['median']:.2f} ({ratio['low']:.2f}–{ratio['high']:.2f})" if ratio else NONE
-            return [three_digits(quantile(timing["ms"][row["variant"]], 0.5)), text if row["variant"] != BASE else "1"]
+        if timing["batch"] == batch and row["method"] in timing["ms"]:
+            ratio = targets.speedup(document, subject, batch, row["method"], BASE)
+            text = ratio_with_interval(ratio) if ratio else NONE
+            return [three_digits(quantile(timing["ms"][row["method"]], 0.5)), text if row["method"] != BASE else "1"]
     return ["not timed", NONE]
 
 
@@ -139,7 +137,7 @@ def lists(document: dict[str, Any]) -> list[tuple[str, list[str]]]:
     asked = []
     for target in document["targets"]:
         at = f", batch {target['batch']}" if target["batch"] else ""
-        of = f" ({target['variant']})" if target["variant"] else ""
+        of = f" ({target['method']})" if target["method"] else ""
         parts = [f"{target['subject']}{at}", f"{target['what']}{of}", short(targets.result(target))]
         asked.append(": ".join([*filter(None, parts), "met" if target["met"] else "missed"]))
     return [("Targets", asked), ("One option changed", settled(document))]
@@ -157,15 +155,12 @@ def settled(document: dict[str, Any]) -> list[str]:
 
 def answer(document: dict[str, Any], row: Row) -> str:
     """Returns what became of an engine: why it failed, or its speed over the one that it differs from."""
-    if row["same_as"]:
-        return f"the same graph as {row['same_as']}."
     faults = targets.faults(row)
     ratios = []
     for timing in targets.timings(document, row["subject"]):
-        ratio = targets.speedup(document, row["subject"], timing["batch"], row["variant"], row["against"])
+        ratio = targets.speedup(document, row["subject"], timing["batch"], row["method"], row["against"])
         if ratio:
-            at = f"at batch {timing['batch']}"
-            ratios.append(f"{ratio['median']:.3f} ({ratio['low']:.3f}–{ratio['high']:.3f}) {at}")
+            ratios.append(f"{ratio_with_interval(ratio, 3)} at batch {timing['batch']}")
     failed = [f"fails: {short('; '.join(faults))}"] if faults else ["built, and computes its graph"]
     return "; ".join([*failed, *([f"times as fast: {', '.join(ratios)}"] if ratios else [])]) + "."
 
