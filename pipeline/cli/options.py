@@ -14,7 +14,10 @@ from pipeline.errors import InputError
 
 Model = Annotated[str, typer.Argument(help="the model family: segformer, bert")]
 Checkpoint = Annotated[str | None, typer.Option(help="folder or hub id; default: the embedded checkpoint")]
-Data = Annotated[str | None, typer.Option(help="folder of images/ and masks/, SQuAD JSON, TSV, CSV or JSONL")]
+Data = Annotated[
+    str | None,
+    typer.Option(help="folder of images/ and masks/ or of a folder per class, SQuAD JSON, TSV, CSV or JSONL"),
+]
 Backend = Annotated[str | None, typer.Option(help="auto, tensorrt, openvino or onnxruntime")]
 Calibration = Annotated[str | None, typer.Option(help="max, percentile, mse, entropy, or auto: the best by score")]
 RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="TOML or YAML file with settings")]

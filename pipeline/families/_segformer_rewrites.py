@@ -58,11 +58,11 @@ class SummedDecodeHead(nn.Module):
 
 
 def sum_decode_head(model: nn.Module) -> nn.Module:
-    """Returns the model with `SummedDecodeHead`, or unchanged where `reshape_last_stage` is false.
+    """Returns the model with `SummedDecodeHead`, a classifier of images, which has no such head, unchanged.
 
-    Such a head gets the last stage as a sequence.
+    So is a model whose `reshape_last_stage` is false: its head gets the last stage as a sequence.
     """
-    if model.config.reshape_last_stage:  # type: ignore[union-attr]
+    if model.config.reshape_last_stage and hasattr(model, "decode_head"):  # type: ignore[union-attr]
         model.decode_head = SummedDecodeHead(model.decode_head).eval()  # type: ignore[arg-type]
     return model
 

@@ -1,4 +1,4 @@
-"""SegFormer (Xie et al. 2021, arXiv:2105.15203): hierarchical encoder, all-MLP decode head."""
+"""SegFormer (Xie et al. 2021, arXiv:2105.15203): hierarchical encoder; all-MLP decode head, or a label per image."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ if TYPE_CHECKING:
     from pipeline.recipe import Recipe
 
 MODEL_TYPE = "segformer"
-TASKS = {"SegformerForSemanticSegmentation": "semantic-segmentation"}
+CLASSIFIER = "SegformerForImageClassification"
+TASKS = {"SegformerForSemanticSegmentation": "semantic-segmentation", CLASSIFIER: "image-classification"}
 INPUTS = ("pixel_values",)
-OUTPUTS = {"semantic-segmentation": ("logits",)}
-HEADS = ("decode_head.classifier",)
+OUTPUTS = {"semantic-segmentation": ("logits",), "image-classification": ("logits",)}
+HEADS = ("decode_head.classifier", "classifier")
 COPIED = ("config.json", "preprocessor_config.json")
 SETTINGS: dict[str, Any] = {"calibration.batch_size": 4}
 WEIGHTS = {
     "decode_head.": ("SegformerForSemanticSegmentation",),
-    "classifier.": ("SegformerForImageClassification",),
+    "classifier.": (CLASSIFIER,),
     "stages.": ("SegformerModel",),
     "encoder.": ("SegformerModel",),
 }
@@ -94,9 +95,10 @@ def check(config: dict[str, Any], recipe: Recipe) -> None:
                 f"shapes.image_size = {size} leaves stage {stage} a map of {sides[0]}×{sides[1]}, smaller than its "
                 f"reduction by {ratio} (sr_ratios of config.json); give a larger size."
             )
-    # when transformers reshapes the sequence, it takes the root of the last stage's channels for its height
-    side = math.isqrt(config["hidden_sizes"][-1])
-    if not config["reshape_last_stage"] and size != (side * total, side * total):
+    # when a decode head of transformers reshapes the sequence, it takes the root of the last stage's channels for its
+    # height; a classifier of images has no such head
+    side, segments = math.isqrt(config["hidden_sizes"][-1]), CLASSIFIER not in (config.get("architectures") or ())
+    if segments and not config["reshape_last_stage"] and size != (side * total, side * total):
         raise InputError(
             f"shapes.image_size = {size}: a checkpoint with reshape_last_stage = false and these widths runs only at "
             f"{side * total}."

@@ -87,6 +87,18 @@ def with_images(examples: Sequence[Mapping[str, Any]], folder: Path) -> list[Map
     return pictured
 
 
+def photos(examples: Sequence[Mapping[str, Any]], folder: Path) -> list[dict[str, Any]]:
+    """Returns one row per image with a label: its picture as a data URI, its name, the label and both answers."""
+    pictured = with_images([{**example, "pixel_values": example["photo"]} for example in examples], folder)
+    return [
+        {
+            **{key: example[key] for key in ("name", "label", "float", "engine")},
+            "picture": _uri(_smaller(np.asarray(example["image"], np.uint8), smooth=True), "JPEG"),
+        }
+        for example in pictured
+    ]
+
+
 def _segmented(example: Mapping[str, Any], colours: Pixels) -> dict[str, Any]:
     image = np.asarray(example["image"], dtype=np.uint8)
     before, after = np.asarray(example["float"]), np.asarray(example["engine"])
@@ -199,13 +211,14 @@ def _marked(context: str, before: str, after: str) -> Markup:
 
 
 def kind_of(examples: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the kind of table for these examples: none, segmentation, questions, neighbours, labels or fields."""
+    """Returns the kind of table for examples: none, segmentation, photos, questions, neighbours, labels, fields."""
     if not examples:
         return "none"
     keys = set(examples[0])
     for needed, kind in (
         ({"image", "float", "engine"}, "segmentation"),
         ({"pixel_values", "float", "engine"}, "segmentation"),
+        ({"photo", "float", "engine"}, "photos"),
         ({"question", "float", "engine"}, "questions"),
         ({"text", "cosine"}, "neighbours"),
         ({"text", "float", "engine"}, "labels"),

@@ -119,6 +119,8 @@ def _examples(examples: Sequence[Mapping[str, Any]], class_names: Sequence[str],
     kind = overlays.kind_of(examples)
     if kind == "segmentation":
         return {"kind": kind, **overlays.segmentation(overlays.with_images(examples, folder), class_names)}
+    if kind == "photos":
+        return {"kind": kind, "rows": overlays.photos(examples, folder)}
     if kind == "questions":
         return {"kind": kind, "rows": overlays.questions(examples)}
     if kind == "fields":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,6 +137,18 @@ def other_size(folder: Path, recipe: Recipe) -> dict[str, int] | None:
     if not _settings(folder).get("do_resize", True) or size == engine_size(folder, recipe)._asdict():
         return None
     return size
+
+
+def own_pixels(folder: Path, recipe: Recipe, images: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the inputs that the checkpoint's own image processor makes in transformers, at the engine's size.
+
+    It is told that size only where its own differs: otherwise its own is checked against what is read here.
+    """
+    from transformers import AutoImageProcessor
+
+    own = AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
+    asked = {"size": engine_size(folder, recipe)._asdict()} if other_size(folder, recipe) else {}
+    return {"pixel_values": own(list(images), **asked, return_tensors="np")["pixel_values"]}
 
 
 def described(size: Mapping[str, int]) -> str:

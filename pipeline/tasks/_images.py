@@ -95,6 +95,14 @@ def from_memory(raw: Any) -> np.ndarray:
     raise InputError(f"an image is a path, a PIL image or a uint8 array, found {type(raw).__name__}.")
 
 
+def several(raw: Any) -> list[np.ndarray]:
+    """Returns an engine's raw input, an image or a list of them, as uint8 [H, W, 3] each."""
+    images = [from_memory(image) for image in (raw if isinstance(raw, list | tuple) else [raw])]
+    if not images:
+        raise InputError("the engine takes an image or a list of images, found an empty list.")
+    return images
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """Yields an opened image file. Raises InputError naming what it is instead."""

@@ -147,17 +147,8 @@ def encode(folder: Path, recipe: Recipe, samples: Sequence[Sample]) -> tuple[Arr
 
 
 def own_encoding(folder: Path, recipe: Recipe, samples: Sequence[Sample]) -> Arrays:
-    """Returns the inputs that the checkpoint's own image processor makes, at the engine's size.
-
-    It is told that size only where its own differs: otherwise its own is checked against what is read here.
-    """
-    from transformers import AutoImageProcessor
-
-    own = AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
-    other = _image_processing.other_size(folder, recipe)
-    asked = {"size": _image_processing.engine_size(folder, recipe)._asdict()} if other else {}
-    processed = own([image for image, _ in samples], **asked, return_tensors="np")
-    return {"pixel_values": processed["pixel_values"]}
+    """Returns the inputs that the checkpoint's own image processor makes, at the engine's size."""
+    return _image_processing.own_pixels(folder, recipe, [image for image, _ in samples])
 
 
 Taps = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -225,9 +216,7 @@ def examples(
 
 def preprocess(folder: Path, raw: Any, recipe: Recipe) -> tuple[Arrays, Arrays]:
     """Returns engine inputs for an image (path, PIL image or uint8 [H, W, 3]) or a list of them."""
-    images = [_images.from_memory(x) for x in (raw if isinstance(raw, list | tuple) else [raw])]
-    if not images:
-        raise InputError("the engine takes an image or a list of images, found an empty list.")
+    images = _images.several(raw)
     return encode(folder, recipe, [(image, np.full(image.shape[:2], IGNORE, np.uint8)) for image in images])
 
 

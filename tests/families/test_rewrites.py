@@ -41,6 +41,8 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "no bias": {"qkv_bias": False},
         "last stage as a sequence": {"reshape_last_stage": False, "hidden_sizes": [16, 16, 32, 4]},
         "one class": {"id2label": {0: "all"}, "label2id": {"all": 0}},
+        "classifier": {"architecture": "SegformerForImageClassification"},
+        "classifier of a sequence": {"architecture": "SegformerForImageClassification", "reshape_last_stage": False},
     },
 }
 CASES = [(family, variant) for family in families.names() for variant in VARIANTS[family]]

@@ -139,6 +139,9 @@ QUESTION = {
 EXAMPLES: dict[str, list[dict[str, Any]]] = {
     "none": [],
     "segmentation": [scene(64, 3), scene(64, labelled=False)],
+    "photos": [
+        {"photo": np.zeros((3, 8, 12), np.float32), "name": HOSTILE, "label": "a", "float": "a", "engine": HOSTILE}
+    ],
     "questions": [QUESTION, {**QUESTION, "engine": "1874"}, {**QUESTION, "float": "", "engine": ""}],
     "neighbours": [{"text": HOSTILE, "cosine": 0.99, "float_neighbour": "near", "engine_neighbour": "far"}],
     "labels": [{"text": "fine", "label": "good", "float": "good", "engine": HOSTILE}],

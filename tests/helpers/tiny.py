@@ -16,6 +16,7 @@ WORDS = ("the", "is", "in", "a", "what", "where", "which", "colour", "it", *COLO
 LETTERS = tuple("abcdefghijklmnopqrstuvwxyz0123456789.?,")
 VOCABULARY = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, *(f"##{c}" for c in LETTERS), *WORDS)
 CLASSES = ("sky", "road", "tree", "car")
+COLOUR_OF = {"sky": (200, 220, 255), "road": (90, 90, 90), "tree": (30, 140, 40), "car": (200, 30, 30)}
 
 
 def bert(folder: Path, architecture: str = "BertForQuestionAnswering", **settings: Any) -> Path:
@@ -60,7 +61,7 @@ def tokenizer(vocabulary: tuple[str, ...]) -> Any:
     return made
 
 
-def segformer(folder: Path, **settings: Any) -> Path:
+def segformer(folder: Path, architecture: str = "SegformerForSemanticSegmentation", **settings: Any) -> Path:
     """Returns `folder` with a SegFormer of 4 stages of one layer each, random weights and batch-norm statistics."""
     import torch
     import transformers
@@ -77,7 +78,7 @@ def segformer(folder: Path, **settings: Any) -> Path:
         **settings,
     }
     torch.manual_seed(2)
-    model = transformers.SegformerForSemanticSegmentation(transformers.SegformerConfig(**options)).eval()
+    model = getattr(transformers, architecture)(transformers.SegformerConfig(**options)).eval()
     randomize_statistics(model)
     model.save_pretrained(folder)
     config = {"do_rescale": True, "do_normalize": True, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}
@@ -130,6 +131,18 @@ def table(path: Path, count: int = 40, labels: tuple[str, ...] = ("LABEL_0", "LA
     return path
 
 
+def photos(folder: Path, count: int = 24, size: tuple[int, int] = (48, 80)) -> Path:
+    """Returns `folder` with a folder per class of noisy images in that class's colour."""
+    rng = np.random.default_rng(4)
+    for number in range(count):
+        name = CLASSES[number % len(CLASSES)]
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        colour = np.array(COLOUR_OF[name]) + rng.normal(0, 30, 3)
+        image = np.clip(colour + rng.normal(0, 20, (*size, 3)), 0, 255).astype(np.uint8)
+        Image.fromarray(image).save(folder / name / f"{number:03}.png")
+    return folder
+
+
 def scenes(folder: Path, count: int = 24, size: int | tuple[int, int] = 64) -> Path:
     """Returns `folder` with images/ and masks/: coloured rectangles, and a few pixels that are not judged.
 
@@ -145,7 +158,7 @@ def scenes(folder: Path, count: int = 24, size: int | tuple[int, int] = 64) -> P
             top, left = rng.integers(0, [side // 2 for side in shape])
             height, width = rng.integers(8, [side // 2 for side in shape])
             mask[top : top + height, left : left + width] = label
-        colours = np.array([[200, 220, 255], [90, 90, 90], [30, 140, 40], [200, 30, 30]])
+        colours = np.array([COLOUR_OF[name] for name in CLASSES])
         image = np.clip(colours[mask] + rng.normal(0, 20, (*shape, 3)), 0, 255).astype(np.uint8)
         mask[:2] = 255
         Image.fromarray(image).save(folder / "images" / f"{number:03}.png")

@@ -25,6 +25,7 @@ from pipeline.judge import bootstrap, verdict
 from pipeline.judge.evaluation import PER_MODEL, Reference
 from pipeline.recipe import Budgets
 from pipeline.tasks import _answers, _tokens
+from pipeline.tasks import image_classification as photo_classification
 from pipeline.tasks import masked_language_modeling as masking
 from pipeline.tasks import multi_label_classification as several
 from pipeline.tasks import multiple_choice as choosing
@@ -122,6 +123,7 @@ def masks(rng: np.random.Generator, right: float, count: int = 60) -> Any:
 
 MADE: dict[str, tuple[ModuleType, Callable[..., Any]]] = {
     "texts": (classification, texts),
+    "photos": (photo_classification, texts),  # labels are labels
     "scenes": (segmentation, scenes),
     "questions": (qa, asked),
     "sentences": (embedding, sentences),
@@ -207,7 +209,8 @@ def test_chance_of_embeddings_is_one_for_all() -> None:
 
 # --- verdicts ---
 
-JUDGED = {"texts": (0.9, "accuracy"), "scenes": (0.6, "miou"), "questions": (0.7, "f1"), "sentences": (0.2, "cosine"),
+JUDGED = {"texts": (0.9, "accuracy"), "photos": (0.9, "accuracy"), "scenes": (0.6, "miou"), "questions": (0.7, "f1"),
+          "sentences": (0.2, "cosine"),
           "tags": (0.9, "f1"), "several labels": (0.9, "f1"), "numbers": (0.7, "pearson"),
           "choices": (0.7, "accuracy"), "masks": (0.6, "accuracy")}  # fmt: skip
 
