@@ -14,11 +14,12 @@ import numpy as np
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
+from pipeline.tasks._masks import nothing
+
 Pixels = NDArray[np.uint8]
 
 LIMIT = 8  # samples on the page
 WIDE = 256  # pixels of a picture
-IGNORE = 255  # a label that is not scored
 OPACITY = 0.72  # of a class colour over the picture's grey
 SAME, CHANGED, WORSE, BETTER = (225, 228, 232), (217, 38, 169), (214, 48, 49), (31, 143, 92)
 FIRST_COLOURS = (
@@ -52,7 +53,7 @@ def segmentation(examples: Sequence[Mapping[str, Any]], class_names: Sequence[st
         for key in ("float", "engine", "label")
         if example.get(key) is not None
     ]
-    present = sorted({int(value) for one in maps for value in np.unique(one)} - {IGNORE})
+    present = sorted({int(value) for one in maps for value in np.unique(one) if value != nothing(one)})
     colours = palette(max([len(class_names), *(value + 1 for value in present)]))
     legend = [
         {
@@ -114,10 +115,10 @@ def _segmented(example: Mapping[str, Any], colours: Pixels) -> dict[str, Any]:
 
 
 def _blend(small: Pixels, label_map: NDArray[Any], colours: Pixels) -> Pixels:
-    labels = _smaller(label_map.astype(np.uint8), smooth=False)
+    none, labels = nothing(label_map), _smaller(label_map.astype(np.int32), smooth=False)
     grey = np.repeat(small.mean(axis=2, keepdims=True), 3, axis=2)
-    known = labels[..., None] != IGNORE
-    flat = colours[np.where(labels == IGNORE, 0, labels)]
+    known = labels[..., None] != none
+    flat = colours[np.where(labels == none, 0, labels)]
     return np.where(known, OPACITY * flat + (1 - OPACITY) * grey, grey).astype(np.uint8)
 
 
@@ -129,8 +130,8 @@ def _difference(before: NDArray[Any], after: NDArray[Any], label: NDArray[Any] |
     if label is not None:
         picture[(before == label) & (after != label)] = WORSE
         picture[(before != label) & (after == label)] = BETTER
-        picture[(before != after) & (label == IGNORE)] = CHANGED
-        picture[(before == after) & (label == IGNORE)] = SAME
+        picture[(before != after) & (label == nothing(label))] = CHANGED
+        picture[(before == after) & (label == nothing(label))] = SAME
     # A single changed pixel must survive the reduction, so blocks keep their most unusual pixel.
     block = -(-before.shape[1] // WIDE)
     if block > 1:
@@ -142,7 +143,7 @@ def _difference(before: NDArray[Any], after: NDArray[Any], label: NDArray[Any] |
     return picture
 
 
-def _smaller(pixels: Pixels, *, smooth: bool) -> Pixels:
+def _smaller(pixels: NDArray[Any], *, smooth: bool) -> NDArray[Any]:
     from PIL import Image
 
     height, width = pixels.shape[:2]

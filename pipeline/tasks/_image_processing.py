@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pipeline.recipe import Recipe
 
 FILE = "preprocessor_config.json"
-IGNORE = 255
 USUAL = 512  # pixels: SegFormer's default size, where the file names none
 FOLLOWED = ("do_normalize", "do_reduce_labels", "do_rescale", "do_resize", "do_convert_rgb")
 
@@ -27,8 +26,7 @@ FOLLOWED = ("do_normalize", "do_reduce_labels", "do_rescale", "do_resize", "do_c
 class Processing:
     """How images become pixel values. mean, std: float32 [3]; factor: of rescaling, 1 for none.
 
-    resizes: whether images of other sizes are resized or refused. reduces_labels: 0 in a mask is no class, and k is
-    class k − 1 (ADE20K).
+    resizes: whether images of other sizes are resized or refused. reduces_labels: see `_masks.Meaning`.
     """
 
     mean: np.ndarray
@@ -60,13 +58,6 @@ class Processing:
             return mask
         self._may_resize(mask.shape, size)
         return np.asarray(Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST))
-
-    def classes(self, mask: np.ndarray) -> np.ndarray:
-        """Returns the class indices that a stored mask means; IGNORE where it has none."""
-        if not self.reduces_labels:
-            return mask
-        stored = mask.astype(np.int64)
-        return np.where((stored == 0) | (stored == IGNORE), IGNORE, stored - 1)
 
     def _may_resize(self, shape: tuple[int, ...], size: tuple[int, int]) -> None:
         if not self.resizes:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.tasks._image_processing import IGNORE
+from pipeline.tasks._masks import nothing
 
 if TYPE_CHECKING:
     from pipeline.tasks import Arrays
@@ -20,7 +20,7 @@ def tally(predictions: np.ndarray, labels: Arrays) -> np.ndarray:
     classes = len(labels["class_names"])
     rows = np.empty((len(predictions), 3, classes), dtype=np.int64)
     for row, truth, prediction in zip(rows, labels["mask"], predictions, strict=True):
-        valid = truth != IGNORE
+        valid = truth != nothing(truth)
         true, predicted = truth[valid], prediction[valid]
         for part, pixels in zip(row, (true[true == predicted], true, predicted), strict=True):
             part[:] = np.bincount(pixels, minlength=classes)
@@ -80,7 +80,7 @@ def unjudgeable(labels: Arrays) -> str | None:
     """Returns that the masks hold no class or a single one, None where they hold several."""
     held = _held(labels)
     if not held:
-        return f"no pixel of the {len(labels['mask'])} masks is labelled: all are {IGNORE}, which is ignored"
+        return f"no pixel of the {len(labels['mask'])} masks is labelled: all are ignored"
     return None if len(held) > 1 else f"every labelled pixel of the masks is {str(labels['class_names'][held[0]])!r}"
 
 
@@ -92,5 +92,6 @@ def unseen(labels: Arrays) -> list[str]:
 
 def _held(labels: Arrays) -> list[int]:
     """Returns the classes that the masks hold."""
-    counts = sum(np.bincount(mask.ravel(), minlength=IGNORE + 1) for mask in labels["mask"])
-    return [int(i) for i in np.flatnonzero(counts) if i != IGNORE]
+    none = nothing(labels["mask"])
+    counts = sum(np.bincount(mask.ravel(), minlength=none + 1) for mask in labels["mask"])
+    return [int(i) for i in np.flatnonzero(counts) if i != none]

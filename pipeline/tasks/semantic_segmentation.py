@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from pipeline.errors import InputError, near_names
-from pipeline.tasks import Arrays, _defaults, _files, _image_processing, _images, _iou, take
+from pipeline.tasks import Arrays, _defaults, _files, _image_processing, _images, _iou, _masks, take
 from pipeline.tasks._files import shown
-from pipeline.tasks._image_processing import IGNORE, Processing
 from pipeline.tasks._labels import class_names
+from pipeline.tasks._masks import Meaning
 
 if TYPE_CHECKING:
     from pipeline.recipe import Recipe
@@ -38,7 +38,7 @@ judged = _defaults.judged
 reference_labels = _defaults.reference_labels
 settings = _defaults.settings
 
-Sample = tuple[np.ndarray, np.ndarray]  # image uint8 [H, W, 3], mask uint8 [H, W]
+Sample = tuple[np.ndarray, np.ndarray]  # image uint8 [H, W, 3], mask uint8 or uint16 [H, W] (see `_masks`)
 
 
 def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int, *, folder: Path) -> Sequence[Sample]:
@@ -59,12 +59,8 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int, *, f
         first = BY_SPLIT[split] + recipe.seed
         size = _image_processing.engine_size(folder, recipe)
         return [_cropped(*scenes.draw_scene(seed, max(size)), size) for seed in range(first, first + count)]
-    classes = len(class_names(config))
-    if classes > IGNORE:
-        raise InputError(f"the checkpoint has {classes} classes; at most {IGNORE} fit the 8 bits of a label map here.")
-    pairs = find_pairs(_files.located(recipe.data))
-    chosen, processing = take(pairs, split, recipe, SAMPLES), _image_processing.read(folder)
-    return Pairs(chosen, classes, processing)
+    meaning, pairs = Meaning.of(folder, config), find_pairs(_files.located(recipe.data))
+    return Pairs(take(pairs, split, recipe, SAMPLES), meaning)
 
 
 def _cropped(image: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> Sample:
@@ -79,8 +75,7 @@ class Pairs(Sequence[Sample]):
     """Files of images and masks, each read when needed: a hundred photographs would fill the memory."""
 
     paths: Sequence[tuple[Path, Path]]
-    classes: int
-    processing: Processing
+    meaning: Meaning
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -92,7 +87,7 @@ class Pairs(Sequence[Sample]):
     def __getitem__(self, at: int | slice) -> Sample | Pairs:
         if isinstance(at, slice):
             return replace(self, paths=self.paths[at])
-        return read_pair(*self.paths[at], self.classes, self.processing)
+        return read_pair(*self.paths[at], self.meaning)
 
 
 def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
@@ -119,22 +114,14 @@ def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
     return [(path, masks[stem]) for stem, path in images.items()]
 
 
-def read_pair(image_path: Path, mask_path: Path, classes: int, processing: Processing) -> Sample:
+def read_pair(image_path: Path, mask_path: Path, meaning: Meaning) -> Sample:
     """Returns one image and its mask. Raises InputError for unequal sizes, or labels outside the classes."""
-    image, stored = _images.read_image(image_path), _images.read_mask(mask_path)
-    if stored.shape != image.shape[:2]:
+    image, mask = _images.read_image(image_path), meaning.read(mask_path)
+    if mask.shape != image.shape[:2]:
         raise InputError(
-            f"{shown(mask_path)} is {stored.shape[1]}×{stored.shape[0]}, "
-            f"its image is {image.shape[1]}×{image.shape[0]}."
+            f"{shown(mask_path)} is {mask.shape[1]}×{mask.shape[0]}, its image is {image.shape[1]}×{image.shape[0]}."
         )
-    mask = processing.classes(stored)
-    if (outside := (mask >= classes) & (mask != IGNORE)).any():
-        shift = 1 if processing.reduces_labels else 0
-        raise InputError(
-            f"{shown(mask_path)} has labels {np.unique(stored[outside])[:5].tolist()} outside the {classes} classes of "
-            f"the checkpoint ({shift}–{classes - 1 + shift}; {IGNORE} is ignored)."
-        )
-    return image, mask.astype(np.uint8)
+    return image, mask
 
 
 def encode(folder: Path, recipe: Recipe, samples: Sequence[Sample]) -> tuple[Arrays, Arrays]:
@@ -172,7 +159,7 @@ def blend(x: np.ndarray, where: Taps) -> np.ndarray:
 
 
 def label_map(logits: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Returns the class of every pixel, uint8 [height, width], of logits [C, h, w] resized bilinearly.
+    """Returns the class of every pixel, uint8 or uint16 [height, width], of logits [C, h, w] resized bilinearly.
 
     One row at a time with the classes innermost: 150 classes at 512×512 would be 157 MB at once, and argmax over the
     first axis strides through all of it.
@@ -180,14 +167,14 @@ def label_map(logits: np.ndarray, height: int, width: int) -> np.ndarray:
     columns = blend(np.ascontiguousarray(logits.transpose(2, 1, 0), dtype=np.float32), taps(logits.shape[2], width))
     rows = np.ascontiguousarray(columns.transpose(1, 0, 2))  # [h, width, C]
     low, high, weight = taps(logits.shape[1], height)
-    classes = np.empty((height, width), dtype=np.uint8)
+    classes = np.empty((height, width), dtype=_masks.kind(len(logits)))
     for y in range(height):
         classes[y] = (rows[low[y]] * (1 - weight[y]) + rows[high[y]] * weight[y]).argmax(-1)
     return classes
 
 
 def predict(outputs: Arrays, labels: Arrays) -> np.ndarray:
-    """Returns label maps uint8 [N, H, W] at the masks' size."""
+    """Returns label maps [N, H, W] at the masks' size."""
     height, width = labels["mask"].shape[1:]
     return np.stack([label_map(x, height, width) for x in outputs["logits"]])
 
@@ -217,9 +204,9 @@ def examples(
 def preprocess(folder: Path, raw: Any, recipe: Recipe) -> tuple[Arrays, Arrays]:
     """Returns engine inputs for an image (path, PIL image or uint8 [H, W, 3]) or a list of them."""
     images = _images.several(raw)
-    return encode(folder, recipe, [(image, np.full(image.shape[:2], IGNORE, np.uint8)) for image in images])
+    return encode(folder, recipe, [(image, np.zeros(image.shape[:2], np.uint8)) for image in images])
 
 
 def postprocess(folder: Path, outputs: Arrays, labels: Arrays) -> np.ndarray:
-    """Returns label maps uint8 [N, H, W] at the engine's size."""
+    """Returns label maps [N, H, W] at the engine's size, uint8, or uint16 for more than 255 classes."""
     return predict(outputs, labels)

@@ -38,6 +38,7 @@ from pipeline.tasks import token_classification as tagging
 
 BUDGETS = Budgets(agreement=0.0)  # type: ignore[call-arg]
 NAMES = np.array(["sky", "road", "tree", "car"])
+UNLABELLED = 255  # of masks of bytes
 WORDS = np.array([*tiny.COLOURS, *tiny.THINGS, *tiny.PLACES])
 
 
@@ -56,7 +57,7 @@ def scenes(rng: np.random.Generator, right: float, count: int = 12) -> Any:
     truth = rng.choice(4, (count, 8, 8), p=(0.4, 0.3, 0.2, 0.1)).repeat(4, 1).repeat(4, 2).astype(np.uint8)
     other = rng.permutation(truth.ravel()).reshape(truth.shape)
     found = np.where(rng.random(truth.shape) < right, truth, other)
-    truth[:, 0] = segmentation.IGNORE
+    truth[:, 0] = UNLABELLED
     return found, {"mask": truth, "class_names": NAMES}
 
 
@@ -163,7 +164,7 @@ def test_chance_of_labels_is_the_commonest() -> None:
 def test_chance_of_pixels_is_one_class_or_the_models_own_ones_at_random(right: float) -> None:
     """Against label maps that were really made so."""
     found, labels = scenes(np.random.default_rng(0), right)
-    valid = labels["mask"] != segmentation.IGNORE
+    valid = labels["mask"] != UNLABELLED
     constant, own = segmentation.chance(found, labels, segmentation.tally(found, labels)).values()
     assert bootstrap.score(segmentation, constant) == pytest.approx(segmentation.score(np.zeros_like(found), labels))
     shuffled = found.copy()

@@ -14,7 +14,7 @@ from PIL import Image
 
 from helpers import tiny
 from helpers.command_line import Cli
-from helpers.runs import options_of, recipe_for, snapshot
+from helpers.runs import WAIVED, options_of, recipe_for, snapshot
 from helpers.usable import USABLE
 from pipeline import build, load_engine
 from pipeline.errors import InputError
@@ -22,7 +22,6 @@ from pipeline.model import loading, processing_check
 from pipeline.recipe import Recipe
 from pipeline.tasks import image_classification as classification
 
-WAIVED = {"budgets.relative_drop": 1, "budgets.agreement": 0, "budgets.sqnr_db": 0, "budgets.speedup": 0}
 NAMES = np.array(tiny.CLASSES)
 
 

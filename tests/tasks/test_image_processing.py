@@ -150,35 +150,6 @@ def test_every_way_to_hand_an_image_over_gives_the_same(tmp_path: Path) -> None:
 # --- the checkpoint's processor ---
 
 
-def test_reduced_labels_are_shifted_as_transformers_shifts_them(tmp_path: Path) -> None:
-    from transformers import AutoImageProcessor
-
-    folder = settings(tmp_path / "c", do_reduce_labels=True)
-    stored = np.random.default_rng(0).choice(np.array([0, 1, 2, 7, 8, 255], np.uint8), (512, 512))
-    own = AutoImageProcessor.from_pretrained(folder, backend="pil")
-    expected = own(noise((512, 512, 3)), segmentation_maps=stored.copy(), return_tensors="np")["labels"][0]
-    found = _image_processing.read(folder).classes(stored)
-    np.testing.assert_array_equal(found, expected)
-    assert set(np.unique(found)) == {0, 1, 6, 7, 255}
-    legacy = settings(tmp_path / "l", do_reduce_labels=None, reduce_labels=True)
-    np.testing.assert_array_equal(_image_processing.read(legacy).classes(stored), expected)
-    np.testing.assert_array_equal(PLAIN.classes(stored), stored)
-
-
-def test_the_range_of_labels_is_that_after_the_shift(tmp_path: Path) -> None:
-    reduced = _image_processing.read(settings(tmp_path / "c", do_reduce_labels=True))
-    tiny.scenes(tmp_path, count=1)
-    pair = (tmp_path / "images" / "000.png", tmp_path / "masks" / "000.png")
-    mask = np.full((64, 64), 4, np.uint8)
-    mask[0] = 0
-    Image.fromarray(mask).save(pair[1])
-    _, found = segmentation.read_pair(*pair, 4, reduced)
-    assert (found[0] == 255).all() and (found[1:] == 3).all()
-    Image.fromarray(np.full((64, 64), 5, np.uint8)).save(pair[1])
-    with pytest.raises(InputError, match=r"labels \[5\] outside the 4 classes of the checkpoint \(1–4; 255"):
-        segmentation.read_pair(*pair, 4, reduced)
-
-
 @pytest.mark.parametrize("resample", [0, 1, 2, 3, 4, 5])
 @pytest.mark.parametrize("changes", [{}, {"do_rescale": False}, {"do_normalize": False}, {"rescale_factor": 1 / 127.5}])
 @pytest.mark.parametrize("size", [64, "32x96"])

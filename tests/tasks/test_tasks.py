@@ -26,6 +26,7 @@ from pipeline.tasks import question_answering as qa
 from pipeline.tasks import semantic_segmentation as segmentation
 from pipeline.tasks import sentence_embedding as embedding
 from pipeline.tasks import text_classification as classification
+from pipeline.tasks._masks import Meaning
 
 INTERFACE = (
     "METRIC", "SAMPLES", "AGREEMENT", "samples", "encode", "predict", "score", "tally", "chance", "unjudgeable",
@@ -205,7 +206,7 @@ def test_drawn_scenes_of_another_aspect_ratio_are_the_middle_of_square_ones(size
     np.testing.assert_array_equal(image, whole[top : top + height, left : left + width])
 
 
-PLAIN = _image_processing.read(EMBEDDED / "segformer")
+UNLABELLED = 255  # of masks of bytes
 
 
 @pytest.mark.parametrize(
@@ -230,7 +231,7 @@ def masks(seed: int, classes: int, ignore: float) -> tuple[np.ndarray, np.ndarra
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, classes, (3, 20, 24)).astype(np.uint8)
     found = np.where(rng.random(truth.shape) < 0.7, truth, rng.integers(0, classes, truth.shape)).astype(np.uint8)
-    truth[rng.random(truth.shape) < ignore] = segmentation.IGNORE
+    truth[rng.random(truth.shape) < ignore] = UNLABELLED
     return truth, found
 
 
@@ -241,7 +242,7 @@ def test_iou_is_the_jaccard_index(classes: int, ignore: float) -> None:
 
     truth, found = masks(classes, classes, ignore)
     labels = {"mask": truth, "class_names": np.array([str(i) for i in range(classes)])}
-    valid = truth != segmentation.IGNORE
+    valid = truth != UNLABELLED
     expected = jaccard_score(truth[valid], found[valid], average=None, labels=np.arange(classes))
     np.testing.assert_allclose(_iou.class_iou(found, labels), expected)
     assert segmentation.score(found, labels) == pytest.approx(expected.mean())
@@ -262,7 +263,7 @@ def test_an_image_without_a_judged_pixel_counts_for_nothing() -> None:
     truth, found = masks(4, 3, 0.2)
     names = np.array(list("abc"))
     expected = _iou.class_iou(found[1:], {"mask": truth[1:], "class_names": names})
-    truth[0] = segmentation.IGNORE
+    truth[0] = UNLABELLED
     np.testing.assert_array_equal(_iou.class_iou(found, {"mask": truth, "class_names": names}), expected)
 
 
@@ -316,7 +317,7 @@ def test_palette_masks_are_read_as_indices(tmp_path: Path) -> None:
     palette.putpalette([*range(256)] * 3)
     palette.save(tmp_path / "masks" / "000.png")
     assert coloured.size == palette.size
-    _, found = segmentation.read_pair(tmp_path / "images" / "000.png", tmp_path / "masks" / "000.png", 4, PLAIN)
+    _, found = segmentation.read_pair(tmp_path / "images" / "000.png", tmp_path / "masks" / "000.png", Meaning(4))
     np.testing.assert_array_equal(found, expected)
 
 
@@ -335,7 +336,7 @@ def test_bad_masks(mask: np.ndarray, message: str, tmp_path: Path) -> None:
     tiny.scenes(tmp_path, count=1)
     Image.fromarray(mask).save(tmp_path / "masks" / "000.png")
     with pytest.raises(InputError, match=message):
-        segmentation.read_pair(tmp_path / "images" / "000.png", tmp_path / "masks" / "000.png", 4, PLAIN)
+        segmentation.read_pair(tmp_path / "images" / "000.png", tmp_path / "masks" / "000.png", Meaning(4))
 
 
 def test_drawn_scenes_need_their_own_classes(checkpoints: dict[str, Path]) -> None:
