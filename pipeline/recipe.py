@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from pipeline.checkpoint import image_size
 from pipeline.checkpoint.image_size import ImageSize
@@ -36,6 +45,11 @@ class Shapes(_Section):
         description="pixels, a multiple of 32 (512), or height x width (512x1024); None: those of the checkpoint's "
         "image processor",
     )
+    window_stride: Size | None = Field(
+        None,
+        description="images keep their size, and windows of image_size slide over them, this many pixels apart (384, "
+        "or height x width); None: images are resized",
+    )
     choices: int = Field(4, ge=2, le=64, description="choices of a question, which a TensorRT plan is built for")
     batches: tuple[int, ...] = Field((1, 2, 4, 8), description="batch sizes the engine is verified at")
 
@@ -45,6 +59,16 @@ class Shapes(_Section):
         if not value or any(b < 1 or b > 1024 for b in value):
             raise ValueError("batch sizes must be between 1 and 1024")
         return tuple(sorted({1, *value}))
+
+    @model_validator(mode="after")
+    def _without_gaps(self) -> Shapes:
+        steps, sides = self.window_stride, self.image_size
+        if steps and sides and any(step > side for step, side in zip(steps, sides, strict=True)):
+            from pydantic_core import PydanticCustomError
+
+            said = f"shapes.window_stride = {steps} leaves pixels between windows of {sides}; give at most that"
+            raise PydanticCustomError("contradiction", "{said}", {"said": said})
+        return self
 
 
 class Calibration(_Section):
@@ -202,9 +226,16 @@ class Recipe(_Section):
 
     def with_image_size(self, size: ImageSize | int | str | None) -> Recipe:
         """Returns the same recipe for images of one size. Raises InputError for one that no recipe may name."""
-        setting = size.setting if isinstance(size, ImageSize) else size
+        return self._with_shape("image_size", size)
+
+    def with_window_stride(self, stride: ImageSize | int | str | tuple[int, int]) -> Recipe:
+        """Returns the same recipe for windows of another stride. Raises InputError for one that no recipe may name."""
+        return self._with_shape("window_stride", stride)
+
+    def _with_shape(self, name: str, value: Any) -> Recipe:
+        setting = value.setting if isinstance(value, ImageSize) else value
         try:
-            shapes = Shapes.model_validate({**self.shapes.model_dump(), "image_size": setting})
+            shapes = Shapes.model_validate({**self.shapes.model_dump(), name: setting})
         except ValidationError as error:
             raise InputError(_explain(error, Shapes)) from error
         return self.model_copy(update={"shapes": shapes})
@@ -291,6 +322,8 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
         if fault["type"] == "extra_forbidden":
             near = near_names(str(fault["loc"][-1]), _fields(model, fault["loc"][:-1]))
             lines.append(f"unknown setting {where!r}.{near}")
+        elif fault["type"] == "contradiction":
+            lines.append(f"{fault['msg']}.")
         elif fault["type"] == "literal_error":
             allowed = re.findall(r"'([^']*)'", fault["ctx"]["expected"])
             lines.append(f"{where} = {fault['input']!r} is unknown.{near_names(str(fault['input']), allowed)}")

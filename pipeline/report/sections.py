@@ -51,6 +51,7 @@ def image_size(run: Run) -> dict[str, Any] | None:
         "engine": _image_processing.engine_size(folder, run.recipe)._asdict(),
         "checkpoint": _image_processing.own_size(folder),
         "same": _image_processing.other_size(folder, run.recipe) is None,
+        "window_stride": stride._asdict() if (stride := run.recipe.shapes.window_stride) else None,
     }
 
 

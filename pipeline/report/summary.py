@@ -189,13 +189,18 @@ def rebuild(report: Mapping[str, Any], recorded: Mapping[str, Any], folder: Path
 
 
 def images(report: Mapping[str, Any]) -> str:
-    """Returns that the engine's images have another size than the checkpoint's processor makes, "" if not."""
+    """Returns that the engine's images have another size than the checkpoint's processor makes, or are windows on
+    larger ones; "" if not.
+    """
     size = _part(report, "image_size")
-    if not size or size["same"]:
-        return ""
-    engine = size["engine"]
+    engine = size.get("engine")
     if isinstance(engine, int):  # an older report's
         engine = {"height": engine, "width": engine}
+    if engine and size.get("window_stride"):
+        apart = described(size["window_stride"])
+        return f"windows of {described(engine)} slide over images, which keep their size, {apart} apart"
+    if not engine or size["same"]:
+        return ""
     return f"images of {described(engine)}, where the checkpoint's own processor has {described(size['checkpoint'])}"
 
 

@@ -76,10 +76,29 @@ class LoadedEngine:
         with self._as_loaded() as folder:
             return self._task.postprocess(folder, dict(outputs), dict(context))
 
-    def run(self, raw: Any) -> Any:
-        """Returns the task's answer to raw data."""
-        inputs, context = self.preprocess(raw)
-        return self.postprocess(self(inputs), context)
+    def run(self, raw: Any, *, window_stride: int | tuple[int, int] | None = None) -> Any:
+        """Returns the task's answer to raw data.
+
+        window_stride: of a segmentation engine's windows, pixels, or height and width (see the recipe's
+        shapes.window_stride); None: as the engine's own recipe has it. Windows run one by one.
+        """
+        recipe = self.recipe
+        if window_stride is not None:
+            if "pixel_values" not in self.input_names:
+                raise InputError(f"window_stride is of images; the engine of {self.folder} takes text.")
+            recipe = recipe.with_window_stride(window_stride)
+        with self._as_loaded() as folder:
+            inputs, context = self._task.preprocess(folder, raw, recipe)
+        windows = recipe.shapes.window_stride is not None
+        return self.postprocess(self._one_by_one(inputs) if windows else self(inputs), context)
+
+    def _one_by_one(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Returns the outputs of many samples, which as one batch would be of a shape that nothing is prepared for."""
+        import numpy as np
+
+        count = len(next(iter(inputs.values())))
+        rows = [self({name: value[i : i + 1] for name, value in inputs.items()}) for i in range(count)]
+        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
     @contextmanager
     def _as_loaded(self) -> Iterator[Path]:

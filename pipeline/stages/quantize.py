@@ -119,8 +119,11 @@ def announce_choices(source: loading.Source, recipe: Recipe) -> None:
         log.warning("quantize: config.json names no architecture; by its weights it is a %s", source.architecture)
     if _image_processing.FILE not in source.family.COPIED:
         return
-    if other := _image_processing.other_size(source.folder, recipe):
-        size = _image_processing.described(_image_processing.engine_size(source.folder, recipe)._asdict())
+    size = _image_processing.described(_image_processing.engine_size(source.folder, recipe)._asdict())
+    if stride := recipe.shapes.window_stride:
+        apart = _image_processing.described(stride._asdict())
+        log.info("quantize: windows of %s slide over images, which keep their size, %s apart", size, apart)
+    elif other := _image_processing.other_size(source.folder, recipe):
         log.warning(
             "quantize: images are resized to %s, as shapes.image_size says; the checkpoint's own processor has %s",
             size,

@@ -6,20 +6,29 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.tasks import _windows
+from pipeline.tasks._label_maps import LabelMaps
 from pipeline.tasks._masks import nothing
 
 if TYPE_CHECKING:
     from pipeline.tasks import Arrays
 
 
-def tally(predictions: np.ndarray, labels: Arrays) -> np.ndarray:
+def masks(labels: Arrays) -> list[np.ndarray]:
+    """Returns the mask of every image, [H, W], whether the samples are images or windows on them."""
+    if _windows.are_in(labels):
+        return _windows.whole(labels["mask"], labels, nothing(labels["mask"]))
+    return list(labels["mask"])
+
+
+def tally(predictions: LabelMaps, labels: Arrays) -> np.ndarray:
     """Returns per image and class how many pixels are both predicted and true, true, and predicted [N, 3·C].
 
     Ignored pixels do not count.
     """
     classes = len(labels["class_names"])
     rows = np.empty((len(predictions), 3, classes), dtype=np.int64)
-    for row, truth, prediction in zip(rows, labels["mask"], predictions, strict=True):
+    for row, truth, prediction in zip(rows, masks(labels), predictions, strict=True):
         valid = truth != nothing(truth)
         true, predicted = truth[valid], prediction[valid]
         for part, pixels in zip(row, (true[true == predicted], true, predicted), strict=True):
@@ -41,12 +50,12 @@ def metric(tallies: np.ndarray) -> np.ndarray:
     return np.asarray(np.nansum(iou, -1) / np.maximum(occurs.sum(-1), 1))
 
 
-def class_iou(predictions: np.ndarray, labels: Arrays) -> np.ndarray:
+def class_iou(predictions: LabelMaps, labels: Arrays) -> np.ndarray:
     """Returns the intersection over union of every class [C], NaN where a class occurs in neither."""
     return _iou(tally(predictions, labels).sum(0))
 
 
-def score(predictions: np.ndarray, labels: Arrays) -> float:
+def score(predictions: LabelMaps, labels: Arrays) -> float:
     """Returns the mean IoU over the classes that occur."""
     return float(metric(tally(predictions, labels).sum(0)))
 
@@ -57,7 +66,7 @@ def per_class(tally: np.ndarray, labels: Arrays) -> dict[str, float]:
     return {str(name): float(value) for name, value in pairs if not np.isnan(value)}
 
 
-def chance(predictions: np.ndarray, labels: Arrays, own: np.ndarray) -> dict[str, np.ndarray]:
+def chance(predictions: LabelMaps, labels: Arrays, own: np.ndarray) -> dict[str, np.ndarray]:
     """Returns the tallies of the commonest class on every pixel, and of the model's own shares of classes at random.
 
     The latter has each image's expected values: a class with the share q of all predictions hits q of its pixels.

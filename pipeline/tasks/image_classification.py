@@ -93,7 +93,12 @@ class Files(Sequence[Sample]):
 
 
 def encode(folder: Path, recipe: Recipe, samples: Sequence[Sample]) -> tuple[Arrays, Arrays]:
-    """Returns pixel_values [N, 3, H, W] at the engine's size, and the labels [N]."""
+    """Returns pixel_values [N, 3, H, W] at the engine's size, and the labels [N].
+
+    Raises InputError for windows, over which labels cannot be averaged as those of pixels can.
+    """
+    if recipe.shapes.window_stride is not None:
+        raise InputError("shapes.window_stride: windows slide over images for semantic segmentation alone.")
     size, processing = _image_processing.engine_size(folder, recipe), _image_processing.read(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     rows = [(processing.pixel_values(image, size), index, name) for image, index, name in samples]

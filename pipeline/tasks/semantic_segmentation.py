@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from pipeline.errors import InputError, near_names
-from pipeline.tasks import Arrays, _defaults, _files, _image_processing, _images, _iou, _masks, take
+from pipeline.tasks import Arrays, _defaults, _files, _image_processing, _images, _iou, _windows, take
 from pipeline.tasks._files import shown
+from pipeline.tasks._label_maps import LabelMaps, label_map
 from pipeline.tasks._labels import class_names
-from pipeline.tasks._masks import Meaning
+from pipeline.tasks._masks import Meaning, nothing
+from pipeline.tasks._windows import Slide
 
 if TYPE_CHECKING:
     from pipeline.recipe import Recipe
@@ -57,10 +59,23 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int, *, f
                 f"scenes; give DATA=folder with images/ and masks/."
             )
         first = BY_SPLIT[split] + recipe.seed
-        size = _image_processing.engine_size(folder, recipe)
+        size = _scene_size(folder, recipe)
         return [_cropped(*scenes.draw_scene(seed, max(size)), size) for seed in range(first, first + count)]
     meaning, pairs = Meaning.of(folder, config), find_pairs(_files.located(recipe.data))
-    return Pairs(take(pairs, split, recipe, SAMPLES), meaning)
+    return Pairs(take(pairs, split, recipe, SAMPLES), meaning, slide(folder, recipe))
+
+
+def _scene_size(folder: Path, recipe: Recipe) -> tuple[int, int]:
+    """Returns the size of a drawn scene: the engine's, or for windows the checkpoint's own where that is larger."""
+    height, width = _image_processing.engine_size(folder, recipe)
+    own = _image_processing.own_size(folder) if recipe.shapes.window_stride else {}
+    return max(height, own.get("height", 0)), max(width, own.get("width", 0))
+
+
+def slide(folder: Path, recipe: Recipe) -> Slide | None:
+    """Returns the windows that the recipe asks for, None where images are resized."""
+    stride = recipe.shapes.window_stride
+    return None if stride is None else Slide(_image_processing.engine_size(folder, recipe), stride)
 
 
 def _cropped(image: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> Sample:
@@ -72,10 +87,14 @@ def _cropped(image: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> Samp
 
 @dataclass(frozen=True)
 class Pairs(Sequence[Sample]):
-    """Files of images and masks, each read when needed: a hundred photographs would fill the memory."""
+    """Files of images and masks, each read when needed: a hundred photographs would fill the memory.
+
+    slide: the windows that the images must be large enough for, None where they are resized.
+    """
 
     paths: Sequence[tuple[Path, Path]]
     meaning: Meaning
+    slide: Slide | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -87,7 +106,10 @@ class Pairs(Sequence[Sample]):
     def __getitem__(self, at: int | slice) -> Sample | Pairs:
         if isinstance(at, slice):
             return replace(self, paths=self.paths[at])
-        return read_pair(*self.paths[at], self.meaning)
+        image, mask = read_pair(*self.paths[at], self.meaning)
+        if self.slide is not None:
+            self.slide.require(mask.shape, shown(self.paths[at][0]))
+        return image, mask
 
 
 def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
@@ -125,74 +147,57 @@ def read_pair(image_path: Path, mask_path: Path, meaning: Meaning) -> Sample:
 
 
 def encode(folder: Path, recipe: Recipe, samples: Sequence[Sample]) -> tuple[Arrays, Arrays]:
-    """Returns pixel_values [N, 3, H, W] and masks [N, H, W] at the engine's size (nearest neighbours where resized)."""
+    """Returns pixel_values [N, 3, H, W] and masks [N, H, W] at the engine's size (nearest neighbours where resized).
+
+    With shapes.window_stride they are windows, and more labels say where they lie (see `_windows`).
+    """
     size, processing = _image_processing.engine_size(folder, recipe), _image_processing.read(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    names = {"class_names": np.array(class_names(config))}
+    windows = slide(folder, recipe)
+    if windows is not None:
+        cut = [(processing.pixel_values(image, size), part) for image, part in windows.cut(samples)]
+        pixels, parts = zip(*cut, strict=True)
+        return {"pixel_values": np.stack(pixels)}, {**_windows.labels(parts), **names}
     pairs = [(processing.pixel_values(image, size), processing.mask(mask, size)) for image, mask in samples]
     images, masks = (np.stack(part) for part in zip(*pairs, strict=True))
-    return {"pixel_values": images}, {"mask": masks, "class_names": np.array(class_names(config))}
+    return {"pixel_values": images}, {"mask": masks, **names}
 
 
 def own_encoding(folder: Path, recipe: Recipe, samples: Sequence[Sample]) -> Arrays:
-    """Returns the inputs that the checkpoint's own image processor makes, at the engine's size."""
-    return _image_processing.own_pixels(folder, recipe, [image for image, _ in samples])
+    """Returns the inputs that the checkpoint's own image processor makes of images or windows, at the engine's size."""
+    windows = slide(folder, recipe)
+    images = [image for image, _ in (samples if windows is None else windows.cut(samples))]
+    return _image_processing.own_pixels(folder, recipe, images)
 
 
-Taps = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-
-def taps(small: int, large: int) -> Taps:
-    """Returns, for each of `large` positions, its two neighbours among `small` and the weight of the second.
-
-    Pixel centres lie at halves, as in PyTorch's bilinear interpolation in the training loss.
-    """
-    at = np.clip((np.arange(large) + 0.5) * small / large - 0.5, 0, small - 1)
-    low = np.floor(at).astype(int)
-    return low, np.minimum(low + 1, small - 1), (at - low).astype(np.float32)
-
-
-def blend(x: np.ndarray, where: Taps) -> np.ndarray:
-    """Returns x [n, …] interpolated along its first axis, [large, …]."""
-    low, high, weight = where
-    t = weight.reshape(-1, *[1] * (x.ndim - 1))
-    return np.asarray(x[low] * (1 - t) + x[high] * t)
-
-
-def label_map(logits: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Returns the class of every pixel, uint8 or uint16 [height, width], of logits [C, h, w] resized bilinearly.
-
-    One row at a time with the classes innermost: 150 classes at 512×512 would be 157 MB at once, and argmax over the
-    first axis strides through all of it.
-    """
-    columns = blend(np.ascontiguousarray(logits.transpose(2, 1, 0), dtype=np.float32), taps(logits.shape[2], width))
-    rows = np.ascontiguousarray(columns.transpose(1, 0, 2))  # [h, width, C]
-    low, high, weight = taps(logits.shape[1], height)
-    classes = np.empty((height, width), dtype=_masks.kind(len(logits)))
-    for y in range(height):
-        classes[y] = (rows[low[y]] * (1 - weight[y]) + rows[high[y]] * weight[y]).argmax(-1)
-    return classes
-
-
-def predict(outputs: Arrays, labels: Arrays) -> np.ndarray:
-    """Returns label maps [N, H, W] at the masks' size."""
+def predict(outputs: Arrays, labels: Arrays) -> LabelMaps:
+    """Returns label maps [N, H, W] at the masks' size; of windows, one of every image's own size."""
+    if _windows.are_in(labels):
+        return _windows.label_maps(outputs["logits"], labels)
     height, width = labels["mask"].shape[1:]
     return np.stack([label_map(x, height, width) for x in outputs["logits"]])
 
 
-def agreement(a: np.ndarray, b: np.ndarray) -> float:
-    """Returns the share of equal pixels."""
-    return float((a == b).mean())
+def agreement(a: LabelMaps, b: LabelMaps) -> float:
+    """Returns the share of equal pixels, those aside that no window covers."""
+    pairs = [(x == y, x != nothing(x)) for x, y in zip(a, b, strict=True)]
+    return float(sum((equal & known).sum() for equal, known in pairs) / sum(known.sum() for _, known in pairs))
 
 
 def examples(
-    inputs: Arrays, labels: Arrays, reference: np.ndarray, engine: np.ndarray, limit: int
+    inputs: Arrays, labels: Arrays, reference: LabelMaps, engine: LabelMaps, limit: int
 ) -> list[dict[str, Any]]:
     """Returns images with their label maps, those with the most differing pixels first."""
-    differing = (reference != engine).reshape(len(reference), -1).mean(1)
+    differing = np.array([(x != y).mean() for x, y in zip(reference, engine, strict=True)])
+    pixels, masks = list(inputs["pixel_values"]), _iou.masks(labels)
+    if _windows.are_in(labels):
+        last = inputs["pixel_values"].transpose(0, 2, 3, 1)  # channels last
+        pixels = [image.transpose(2, 0, 1) for image in _windows.whole(last, labels, 0)]
     return [
         {
-            "pixel_values": inputs["pixel_values"][i],
-            "label": labels["mask"][i],
+            "pixel_values": pixels[i],
+            "label": masks[i],
             "float": reference[i],
             "engine": engine[i],
             "agreement": float(1 - differing[i]),
@@ -207,6 +212,9 @@ def preprocess(folder: Path, raw: Any, recipe: Recipe) -> tuple[Arrays, Arrays]:
     return encode(folder, recipe, [(image, np.zeros(image.shape[:2], np.uint8)) for image in images])
 
 
-def postprocess(folder: Path, outputs: Arrays, labels: Arrays) -> np.ndarray:
-    """Returns label maps [N, H, W] at the engine's size, uint8, or uint16 for more than 255 classes."""
+def postprocess(folder: Path, outputs: Arrays, labels: Arrays) -> LabelMaps:
+    """Returns label maps, uint8, or uint16 for more than 255 classes: [N, H, W] at the engine's size.
+
+    Of windows a list of [H, W] at every image's own size.
+    """
     return predict(outputs, labels)

@@ -254,6 +254,9 @@ def test_checkpoints_that_are_not_there(checkpoint: str, expected: list[str], re
     ("name", "setting", "expected"),
     [
         ("segformer", "shapes.image_size=100", ["image_size = 100", "multiple of 32", "96 and 128"]),
+        ("segformer", "shapes.image_size=64x100", ["image_size = 64x100", "multiple of 32", "64x96 and 64x128"]),
+        ("segformer", "shapes.image_size=64x", ["image_size = '64x'", "512x1024 for a height of 512"]),
+        ("segformer", "shapes.window_stride=96", ["shapes.window_stride = 96 leaves pixels between windows of 64"]),
         ("segformer", "shapes.image_size=16", ["image_size = 16", "greater than or equal to 32"]),
         ("bert", "shapes.sequence_length=65", ["sequence_length = 65", "64 positions"]),
     ],

@@ -18,7 +18,7 @@ from helpers.usable import USABLE
 from pipeline import build, load_engine
 from pipeline.errors import InputError
 from pipeline.report import overlays
-from pipeline.tasks import _files, _iou, _masks
+from pipeline.tasks import _files, _iou, _label_maps, _masks
 from pipeline.tasks import semantic_segmentation as segmentation
 from pipeline.tasks._masks import Meaning
 
@@ -167,7 +167,7 @@ def test_masks_and_label_maps_are_as_wide_as_the_classes_need(classes: int, kind
     assert _masks.kind(classes) == kind and _masks.nothing(np.zeros(1, kind)) == _masks.nothing(np.dtype(kind)) == none
     logits = np.zeros((classes, 2, 2), np.float32)
     logits[-1] = 1
-    found = segmentation.label_map(logits, 4, 6)
+    found = _label_maps.label_map(logits, 4, 6)
     assert found.dtype == kind and (found == classes - 1).all()
 
 
@@ -237,7 +237,7 @@ def test_an_engine_of_300_classes_and_another_ignored_label(backend: str, tmp_pa
     outputs = engine(inputs)
     found = engine.postprocess(outputs, context)
     assert found.dtype == np.uint16 and found.shape == (1, 64, 64)
-    np.testing.assert_array_equal(found[0], segmentation.label_map(outputs["logits"][0], 64, 64))
+    np.testing.assert_array_equal(found[0], _label_maps.label_map(outputs["logits"][0], 64, 64))
 
 
 def test_masks_of_other_values_show_before_the_work(tmp_path: Path, cli: Cli) -> None:

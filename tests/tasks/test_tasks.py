@@ -26,6 +26,7 @@ from pipeline.tasks import question_answering as qa
 from pipeline.tasks import semantic_segmentation as segmentation
 from pipeline.tasks import sentence_embedding as embedding
 from pipeline.tasks import text_classification as classification
+from pipeline.tasks._label_maps import blend, label_map, taps
 from pipeline.tasks._masks import Meaning
 
 INTERFACE = (
@@ -219,12 +220,12 @@ def test_upsampling_is_torchs_bilinear_interpolation(small: tuple[int, int], lar
     expected = torch.nn.functional.interpolate(
         torch.from_numpy(logits)[None], size=large, mode="bilinear", align_corners=False
     )[0].numpy()
-    rows = segmentation.blend(logits.transpose(1, 2, 0), segmentation.taps(small[0], large[0]))
-    found = segmentation.blend(rows.transpose(1, 0, 2), segmentation.taps(small[1], large[1])).transpose(2, 1, 0)
+    rows = blend(logits.transpose(1, 2, 0), taps(small[0], large[0]))
+    found = blend(rows.transpose(1, 0, 2), taps(small[1], large[1])).transpose(2, 1, 0)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     top = np.sort(expected, axis=0)
     clear = top[-1] - top[-2] > 1e-4  # two classes that tie may fall either way
-    np.testing.assert_array_equal(segmentation.label_map(logits, *large)[clear], expected.argmax(0)[clear])
+    np.testing.assert_array_equal(label_map(logits, *large)[clear], expected.argmax(0)[clear])
 
 
 def masks(seed: int, classes: int, ignore: float) -> tuple[np.ndarray, np.ndarray]:
