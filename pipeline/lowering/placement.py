@@ -1,7 +1,8 @@
 """Which quantizers are on: the backend's default by kind of operator, then the recipe's patterns.
 
 A family's default on a backend is what `place` measured on a class of processors (`pipeline.lowering.stored`). A class
-without an entry takes that of the nearest class below it; a family without entries, the backend's own PLACEMENT.
+without an entry takes that of the nearest class below it that sums alike; a family without entries, the
+backend's own PLACEMENT.
 """
 
 from __future__ import annotations

@@ -37,8 +37,13 @@ def saturates(name: str) -> bool:
 
 
 def stand_ins(name: str) -> tuple[str, ...]:
-    """Returns the classes whose measurements count for one, itself first, then those below it."""
-    return machine.X86[machine.X86.index(name) :] if name in machine.X86 else (name,)
+    """Returns the classes whose measurements count for one, itself first, then those below it.
+
+    Only those that sum as it does: without VNNI int8 layers may be slower than float, and float is then measured as the
+    faster placement, which says nothing of a processor with it.
+    """
+    below = machine.X86[machine.X86.index(name) :] if name in machine.X86 else (name,)
+    return tuple(other for other in below if saturates(other) == saturates(name))
 
 
 def bounded(recipe: Recipe) -> bool:

@@ -55,7 +55,7 @@ def test_the_class_of_a_machine(
 
 
 def test_what_stands_in_for_what() -> None:
-    assert processor.stand_ins("amx") == ("amx", "vnni", "avx512", "avx2", "x86")
+    assert processor.stand_ins("amx") == ("amx", "vnni"), "where int8 may be slower than float says nothing here"
     assert processor.stand_ins("avx2") == ("avx2", "x86")
     assert processor.stand_ins("arm") == ("arm",)
     assert {name for name in processor.CLASSES if processor.saturates(name)} == {"avx512", "avx2", "x86", "other"}
