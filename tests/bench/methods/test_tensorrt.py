@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from helpers import fake_tensorrt, gpu_folders
-from helpers.command_line import Cli
+from helpers.command_line import python
 from pipeline.artifacts import Workspace
 from pipeline.backends._tensorrt import build as building
 from pipeline.backends._tensorrt import cuda
@@ -93,9 +93,7 @@ def test_a_graph_that_was_altered_is_refused(workspace: Workspace, tmp_path: Pat
         methods.get("tensorrt_fp16").build(Workspace(tmp_path / "nothing"), tmp_path / "area")
 
 
-def test_bench_times_them_where_there_is_a_gpu(
-    workspace: Workspace, cli: Cli, monkeypatch: pytest.MonkeyPatch, trt: Any
-) -> None:
+def test_bench_times_them_where_there_is_a_gpu(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, trt: Any) -> None:
     recipe = Recipe.load("bert", overrides={"folder": workspace.folder, "verification.runs": 5})
     table = speed.run(recipe, batch=4, wanted=NAMES)
     assert [row["method"] for row in table["methods"]] == [methods.BASE, *NAMES]
@@ -104,3 +102,27 @@ def test_bench_times_them_where_there_is_a_gpu(
     monkeypatch.setattr(cuda, "library", lambda: None)
     assert not set(NAMES) & set(methods.usual()) and "ours_openvino" in methods.usual()
     assert "NVIDIA GPU" in str(methods.get("tensorrt_int8").unavailable_reason())
+
+
+BENCH = """
+import sys
+from pathlib import Path
+import pytest
+sys.path.insert(0, "tests")
+from helpers import fake_tensorrt
+fake_tensorrt.install(pytest.MonkeyPatch(), Path({scratch!r}), "8.6.0")
+from pipeline.cli import verbs
+methods = "tensorrt_fp16,tensorrt_int8"
+sys.argv[1:] = ["bench", "bert", "--output", {folder!r}, "--methods", methods, "--set", "verification.runs=5", "--json"]
+verbs.main()
+"""
+
+
+def test_bench_runs_on_a_copied_folder_without_torch(workspace: Workspace, tmp_path: Path) -> None:
+    absent = ("torch", "transformers", "onnx_ir", "onnxscript", "pytorch_quantization", "openvino")
+    done = python(BENCH.format(scratch=str(tmp_path), folder=str(workspace.folder)), absent=absent)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = {row["method"]: row for row in json.loads(done.stdout)["methods"]}
+    assert list(found) == [methods.BASE, "tensorrt_fp16", "tensorrt_int8"]
+    half, int8 = (found[name]["accuracy"]["cosine"] for name in ("tensorrt_fp16", "tensorrt_int8"))
+    assert half > 0.999999 > int8 > 0.9
