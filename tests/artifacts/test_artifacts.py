@@ -314,6 +314,32 @@ def test_a_full_disk_says_what_is_left(workspace: Workspace, monkeypatch: pytest
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
+def test_a_stage_may_make_folders_within_folders(workspace: Workspace) -> None:
+    with workspace.staging("lower", {}, {}) as area:
+        (area / "x" / "y").mkdir(parents=True)
+        (area / "x" / "y" / "a.txt").write_text("one")
+    assert workspace.path("x/y/a.txt").read_text() == "one"
+
+
+def test_every_file_is_on_the_disk_before_the_manifest_says_so(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[str] = []
+    monkeypatch.setattr("pipeline.artifacts.flush", lambda path: flushed.append(path.name))
+    write(workspace, "lower", x_txt="one", y_txt="two")
+    assert flushed == ["x.txt", "y.txt", MANIFEST]
+
+
+def test_what_went_wrong_is_told_though_the_staging_folder_is_gone(workspace: Workspace) -> None:
+    def fail() -> None:
+        with workspace.staging("lower", {}, {}) as area:
+            area.rmdir()
+            raise RuntimeError("a fault")
+
+    with pytest.raises(RuntimeError, match="a fault"):
+        fail()
+
+
 def test_a_staging_folder_is_named_after_stage_and_process(workspace: Workspace) -> None:
     with workspace.staging("lower/openvino", {}, {}) as area:
         assert area == workspace.folder / f".lower-openvino.{os.getpid()}.partial"
@@ -416,6 +442,19 @@ def test_a_file_that_another_stage_made_again_makes_a_stage_stale(
 ) -> None:
     write(workspace, "lower", a_txt="one")
     assert why({"code": "1"}, ["a.txt"]) == ["a.txt was made again by lower"]
+
+
+def test_reasons_are_in_order_of_name(workspace: Workspace, why: Callable[..., list[str]]) -> None:
+    names = [f"{letter}.txt" for letter in "fbdace"]
+    write(workspace, "export", **{name.replace(".", "_"): "one" for name in names})
+    for name in names:
+        (workspace.folder / name).unlink()
+    assert why({"code": "1"}, []) == [f"{name} is missing or altered" for name in sorted(names)]
+    write(workspace, "lower", **{name.replace(".", "_"): "one" for name in names})
+    assert why({"code": "1"}, []) == [f"{name} was made again by lower" for name in sorted(names)]
+    write(workspace, "export", a_txt="one")
+    inputs = {"code": "1", **dict.fromkeys(names, 1)}
+    assert why(inputs, []) == [f"{name} changed: nothing -> 1" for name in sorted(names)]
 
 
 def test_what_is_long_is_cut(workspace: Workspace, why: Callable[..., list[str]]) -> None:

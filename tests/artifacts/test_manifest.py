@@ -64,6 +64,7 @@ def test_other_names_are_fine(name: str, tmp_path: Path) -> None:
     ("changes", "said"),
     [
         ({"files": {"a.txt": {"sha256": "0", "stage": "x"}}}, r"files\.a\.txt\.bytes: Field required"),
+        ({"files": {"a.txt": {"stage": "x"}}}, r"files\.a\.txt\.sha256: Field required"),
         ({"stages": {"x": {"files": []}}}, r"stages\.x\.inputs: Field required"),
         ({"format": 2}, r"has format 2, this version reads 1"),
         ({"recipe": 3}, r"recipe: "),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import calibration
+from calibration import store
 from helpers.command_line import python
 
 WITHOUT_TORCH = """
@@ -51,6 +52,13 @@ def test_works_where_torch_is_not_installed(tmp_path: Path) -> None:
 
 def test_import_is_light() -> None:
     run(LIGHT)
+
+
+def test_what_is_heavy_is_found_by_its_name() -> None:
+    assert calibration.CalibrationTable is store.CalibrationTable
+    assert calibration.QuantizerRecord is store.QuantizerRecord
+    with pytest.raises(AttributeError, match="module 'calibration' has no attribute 'Histogram'"):
+        calibration.Histogram  # noqa: B018
 
 
 @pytest.mark.parametrize("path", sorted(Path(calibration.__file__).parent.rglob("*.py")), ids=lambda path: path.stem)

@@ -152,7 +152,7 @@ def test_other_precisions_count_as_their_float32_values(dtype: torch.dtype) -> N
 
 
 AXES: list[tuple[tuple[int, ...], Axis]] = [
-    ((6, 4), -1), ((6, 4), 0), ((2, 5, 3), 2), ((2, 5, 3), -2), ((2, 4, 3, 5), 1), ((2, 4, 3, 5), (1, 3)),
+    ((6, 4), -1), ((6, 4), 0), ((6, 4), -2), ((2, 5, 3), 2), ((2, 5, 3), -2), ((2, 4, 3, 5), 1), ((2, 4, 3, 5), (1, 3)),
     ((2, 4, 3, 5), (3, 1)), ((2, 4, 3), (-2, -1)), ((7,), 0),
 ]  # fmt: skip
 
@@ -255,6 +255,8 @@ def test_the_second_moment_of_one_bin() -> None:
     statistic = fed(np.array([[64.0, 0.0], [2.5, 0.0]], np.float32))  # bins of width 1: 63 to 64, and 2 to 3
     expected = ((64**3 - 63**3) + (3**3 - 2**3)) / 3 / 2
     assert statistic.second_moment()[0] == pytest.approx(expected)
+    single = fed(np.array([[64.0]], np.float32))
+    assert single.second_moment()[0] == pytest.approx((64**3 - 63**3) / 3)
 
 
 def test_channel_statistics_are_told_with_and_without_a_name() -> None:
@@ -398,6 +400,7 @@ def test_a_file_holds_shared_statistics_once_and_a_changed_byte_is_refused(tmp_p
     path.write_bytes(shared)
     statistics, per_channel = read_histograms(path)
     assert statistics == {"query": tensor, "key": tensor, "out": other} and statistics["query"] is statistics["key"]
+    assert (statistics["query"].name, per_channel["query"].name) == ("key", "key"), "the first of those that share it"
     assert per_channel == {"query": channels, "key": channels} and per_channel["query"] is per_channel["key"]
     assert sum(name.endswith("/amax") for name in np.load(path).files) == 3
     refused = 0

@@ -50,6 +50,10 @@ def test_percentile_is_the_smallest_edge_that_covers_the_share(draw: str, seed: 
     assert compute_amax(statistic, "percentile", percentile=percentile) == min(edge, magnitudes.max())
 
 
+def test_candidates_begin_where_those_of_the_libraries_do() -> None:
+    assert START_BIN == 128
+
+
 def test_percentile_counts_exactly() -> None:
     # 99.9 % of 1000 is 999 values; in binary fractions it would be 999.0000000000001.
     counts = np.array([0, 999, 0, 1], np.int64)
@@ -190,6 +194,9 @@ def test_without_a_word_it_is_8_signed_bits_and_three_percentiles() -> None:
     assert compute_amax(statistic, "percentile") == compute_amax(statistic, "percentile", percentile=99.99)
     assert compute_amax(statistic, "percentile") != compute_amax(statistic, "percentile", percentile=98.99)
     assert method_key("percentile") == "percentile_99.99"
+    several = [compute_all(statistic)[f"percentile_{p}"] for p in (99.9, 99.99, 99.999)]
+    assert several == [compute_amax(statistic, "percentile", percentile=p) for p in (99.9, 99.99, 99.999)]
+    assert len(set(several)) == 3
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,8 @@ def test_statistics_of_different_data_are_refused() -> None:
     ones = np.ones(CHANNELS, np.float32)
     tensor, per_channel = seen(x)
     for other in (x[1:], 2 * x):
-        with pytest.raises(CalibrationError, match=r"quantizer 'x': .* per tensor, .* per channel; .*different data"):
+        numbers = rf"{tensor.elements} values up to {tensor.amax:g} per tensor, {other.size} up to {other.max():g} per"
+        with pytest.raises(CalibrationError, match=rf"quantizer 'x': {numbers} channel; .*different data"):
             rescale(tensor, seen(other)[1], ones)
         with pytest.raises(CalibrationError, match="saw different data"):
             rescale(seen(other)[0], per_channel, ones)
@@ -230,6 +231,17 @@ def test_what_new_data_will_lose_to_clipping_is_predicted(count: int) -> None:
     assert roomy[1:].max() < 1e-6 * predicted, "a range far above its amax clips nothing"
 
 
+def test_the_strengths_are_all_of_0_to_1_in_twentieths() -> None:
+    assert tuple(i / 20 for i in range(21)) == STRENGTHS
+
+
+def test_clipping_by_hand() -> None:
+    amax, s = np.array([1.0, 4.0]), np.ones(2, np.float32)
+    beta = amax / np.log(3 + 2)
+    expected = 2 * beta**2 / (3 + 1) * np.exp(-(4 - amax) / beta)  # both channels have the range of the larger one
+    np.testing.assert_allclose(migration._clipping(amax, s, 3), expected)
+
+
 def test_few_values_forbid_a_high_strength() -> None:
     strengths = []
     for count in (64, 512, 8192):
@@ -288,7 +300,8 @@ def test_the_scale_of_data_and_weights_does_not_matter(scale: float) -> None:
     x = with_outliers(draws(13)["normal"](), OUTLIERS)
     usual = choose_factors(seen(x)[1], [linear(14)])
     found = choose_factors(seen((x * 2.0**10).astype(np.float32))[1], [(linear(14) * scale).astype(np.float32)])
-    assert found.strength == usual.strength
+    small = choose_factors(seen((x * 2.0**-20).astype(np.float32))[1], [linear(14)])
+    assert found.strength == usual.strength == small.strength
     np.testing.assert_allclose(found.factors, usual.factors, rtol=1e-4)
 
 
@@ -310,7 +323,7 @@ def none(channels: int) -> Migration:
 def test_where_there_is_nothing_to_migrate_nothing_is(x: np.ndarray, w: np.ndarray) -> None:
     found = choose_factors(seen(x)[1], [w])
     np.testing.assert_array_equal(found.factors, none(x.shape[1]).factors)
-    assert (found.strength, found.gain_db) == (0.0, 0.0)
+    assert (found.strength, found.gain_db, found.noise, found.noise_before) == (0.0, 0.0, 0.0, 0.0)
 
 
 @pytest.mark.filterwarnings("error")

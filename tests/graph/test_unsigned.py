@@ -30,6 +30,7 @@ def unsigned(found: ir.Model) -> set[str]:
 
 CASES: dict[str, tuple[str, set[str]]] = {
     "a linear layer": (f"{pair('x', 'a')} {pair('w', 'b')} y = MatMul(a, b)", {"a_q"}),
+    "weights first": (f"{pair('w', 'b')} {pair('x', 'a')} y = MatMul(a, b)", {"a_q"}),
     "weights as they are": (f"{pair('x', 'a')} y = MatMul(a, w)", {"a_q"}),
     "two activations": (f"t = Relu(x) {pair('x', 'a')} {pair('t', 'b')} y = MatMul(a, b)", set()),
     "two activations behind layout": (

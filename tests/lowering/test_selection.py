@@ -58,8 +58,19 @@ def test_a_drop_and_an_agreement_are_weighed_by_their_budgets() -> None:
     """Shares of 0.01 and 0.05: 0.4 + 0.4, 0.7 + 0.2 and 0.0 + 0.7 of them."""
     rows = [row("a", 0.004, 0.98, 30), row("b", 0.007, 0.99, 30), row("c", 0.0, 0.965, 30), row("d", 0.004, 0.98, 31)]
     assert [r["label"] for r in selection.rank(rows, BUDGETS)] == ["c", "d", "a", "b"]
-    nearly = [row("first", 0.004, 0.98, 30), row("second", 0.004 + 1e-13, 0.98, 31)]
+    nearly = [row("first", 0.004, 0.98, 30), row("second", 0.004 + 3e-12, 0.98, 31)]
     assert [r["label"] for r in selection.rank(nearly, BUDGETS)] == ["second", "first"], "digits that mean nothing"
+
+
+@pytest.mark.parametrize(("drop", "first"), [(0.0085, "changed"), (0.0015, "dropped")])
+def test_an_agreement_that_may_be_any_is_weighed_by_all_of_it(drop: float, first: str) -> None:
+    """Half of the answers are another: a half of what is allowed."""
+    any_share = Budgets(relative_drop=0.01, agreement=0.0)  # type: ignore[call-arg]
+    rows = [row("changed", 0.0, 0.5, 30), row("dropped", drop, 1.0, 30)]
+    assert selection.rank(rows, any_share)[0]["label"] == first
+    assert selection.rank([row("changed", 0.004, 0.5, 30), row("dropped", 0.0085, 1.0, 30)], any_share)[0]["label"] == (
+        "dropped"
+    )
 
 
 def table(**records: dict[str, list[float]]) -> CalibrationTable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,42 @@ def test_a_stages_digest_covers_what_it_imports(stage: str) -> None:
         "verify": {"pipeline/report/page.html.jinja", "pipeline/judge/bootstrap.py"},
     }
     assert expected.get(stage, set()) <= names
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Returns a function that writes a project's files; '__' stands for the folder separator."""
+    monkeypatch.setattr(code, "ROOT", tmp_path)
+
+    def write(**files: str) -> None:
+        for name, content in files.items():
+            *folders, last = ["pipeline", *name.split("__")]
+            path = tmp_path.joinpath(*folders, "__init__.py" if last == "init" else f"{last}.py")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+
+    try:
+        yield write
+    finally:
+        code.closure.cache_clear()
+        code.imported.cache_clear()
+
+
+def test_packages_around_a_module_and_the_templates_of_a_package_count(
+    source: Callable[..., None], tmp_path: Path
+) -> None:
+    source(init="", a__init="", a__one="import pipeline.b\n", b__init="", b__other="", c__init="")
+    (tmp_path / "pipeline" / "b" / "page.jinja").write_text("<p>")
+    (tmp_path / "pipeline" / "c" / "page.jinja").write_text("<p>")
+    found = code.closure("pipeline.a.one")
+    assert [path.relative_to(tmp_path / "pipeline").as_posix() for path in found] == [
+        "__init__.py", "a/__init__.py", "a/one.py", "b/__init__.py", "b/page.jinja",
+    ]  # fmt: skip
+
+
+def test_a_closure_is_in_order_of_name() -> None:
+    found = code.closure("pipeline.stages.verify")
+    assert len(found) > 50 and list(found) == sorted(found)
 
 
 def test_the_digest_changes_with_any_file_of_the_closure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
 import pytest
 
 from helpers.lint_graphs import LAYER_NORM, conv, linear, pair, said, write
@@ -45,6 +46,17 @@ def test_what_opset_17_does_not_have(case: str, tmp_path: Path) -> None:
     report = lint(write(tmp_path / "model.onnx", linear(end=end), opset=opset), "8.6")
     errors = [f for f in report.findings if f.rule == "Q13" and f.severity == "E"]
     assert sorted(place.detail for f in errors for place in f.places) == changes
+
+
+@pytest.mark.parametrize(("inputs", "found"), [([""], []), (["", ""], []), (["last"], ["ReduceMean with 2 inputs"])])
+def test_inputs_that_are_left_out_are_none(inputs: list[str], found: list[str], tmp_path: Path) -> None:
+    path = write(tmp_path / "model.onnx", linear(end="k = ReduceMean(h) t = Exp(last) y = Relu(h)"), opset=18)
+    model = onnx.load(path)
+    (mean,) = [node for node in model.graph.node if node.op_type == "ReduceMean"]
+    mean.input.extend(inputs)
+    onnx.save(model, path)
+    errors = [f for f in lint(path, "8.6").findings if f.rule == "Q13" and f.severity == "E"]
+    assert [place.detail for f in errors for place in f.places] == found
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,10 @@ def test_int32_behind_a_bias_is_no_wrong_type_and_without_a_zero_point_another_r
     bias = linear(end="b_d = DequantizeLinear(b32, s) t = Exp(b_d) y = Relu(h)")
     assert said(tmp_path, "Q01", bias) == {}
     bare = linear("x_q = QuantizeLinear(x, s) x_d = DequantizeLinear(x_q, s)")
+    both = linear("x_q = QuantizeLinear(x, s) x_d = DequantizeLinear(x_q, s)", w=pair("w", zero="z_unsigned"))
+    assert (
+        said(tmp_path, "Q01", both) == {"w_q": "uint8"} == said(tmp_path, "Q01", linear(w=pair("w", zero="z_unsigned")))
+    )
     assert said(tmp_path, "Q01", bare) == {} and said(tmp_path, "Q03", bare, "8.6") == {"x_q": "", "x_d": ""}
 
 

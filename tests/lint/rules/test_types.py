@@ -47,6 +47,7 @@ def test_half_precision_somewhere(text: str, found: dict[str | None, str], tmp_p
     ("product", "found"),
     [
         ("t = Cast<to = 10>(x_d) h = MatMul(t, w_d)", {"t": "behind x_d"}),
+        ("i = Cast<to = 6>(x) t = Cast<to = 10>(x_d) h = MatMul(t, w_d)", {"t": "behind x_d"}),
         ("t = Cast<to = 16>(x_d) h = MatMul(t, w_d)", {"t": "behind x_d"}),
         ("u = Transpose(x_d) t = Cast<to = 1>(u) h = MatMul(t, w_d)", {"t": "behind x_d"}),
         ("t = Cast<to = 6>(x_d) h = MatMul(x_d, w_d)", {}),

@@ -66,6 +66,7 @@ def test_the_output_channel_behind_transposes(axis: int, steps: str, found: str,
         ("w_q = QuantizeLinear(w, s, z) t = Reshape(w_q, square) w_d = DequantizeLinear(t, s, z)",
          "Reshape between Q and DQ"),
         (f"t = Reshape(w, square) {pair('t', into='w')}", "Reshape before Q"),
+        (f"t = Transpose(w) u = Reshape(t, square) {pair('u', into='w')}", "Transpose before Q"),  # the first of two
         (f"{pair('w', into='m')} w_d = Mul(m_d, ones32)", "Mul on the path"),
         (f"{pair('w', into='m')} w_d = Mul(ones32, m_d)", "Mul on the path"),
         (pair("w"), ""),
