@@ -17,7 +17,7 @@ OPTIONS := $(MODEL) $(if $(CHECKPOINT),--checkpoint $(call quoted,$(CHECKPOINT))
            $(if $(BACKEND),--backend '$(BACKEND)') $(if $(PRECISION),--set tensorrt.precision='$(PRECISION)') \
            $(if $(CALIBRATION),--calibration '$(CALIBRATION)') $(ARGS)
 
-.PHONY: engine check bench bound bench-build bench-parity compare place bench-calibration scaling tables status doctor gpu-test lint test campaign clean
+.PHONY: engine check bench bound bench-build bench-parity compare place bench-calibration scaling tables status doctor gpu-test lint test campaign mutation clean
 .DEFAULT_GOAL := engine
 
 engine: $(VENV)/ready      ## checkpoint -> verified int8 engine in exports/$(MODEL)/
@@ -71,6 +71,9 @@ test: lint                 ## lint, types and every test, a process for every co
 campaign: $(VENV)/ready    ## twenty minutes of kills, races, flipped bytes, faulty engines, damaged files, odd checkpoints
 	@PYTHONPATH=tests:$(PYTHONPATH) $(VENV)/bin/python -m campaign $(ARGS)
 
+mutation: $(VENV)/ready-mutation  ## the core with one fault at a time against its unit tests, e.g. ARGS='--minutes 5 --sample 40'
+	@PYTHONPATH=tests:$(PYTHONPATH) $(VENV)/bin/python -m mutation $(ARGS)
+
 clean:                     ## remove artifacts, keep the environment
 	@find exports -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
 
@@ -84,4 +87,9 @@ $(VENV)/ready: pyproject.toml constraints.txt
 # The quantizers of others are installed when they are first compared with.
 $(VENV)/ready-bench: $(VENV)/ready
 	@$(INSTALL) 'what bench compares with' -c constraints.txt -e '.[torch,cpu,bench]'
+	@touch $@
+
+# cosmic-ray is installed when mutants are first made.
+$(VENV)/ready-mutation: $(VENV)/ready
+	@$(INSTALL) 'what makes mutants' -c constraints.txt -e '.[torch,cpu,mutation]'
 	@touch $@

@@ -12,6 +12,7 @@ from helpers import ROOT
 
 TESTS = ROOT / "tests"
 WITHOUT_A_MODULE = ("end_to_end", "structure")  # whole runs, and the source tree itself
+TOOLS = ("helpers", "campaign", "mutation", "without_vnni")
 FILES = sorted(TESTS.rglob("test_*.py"))
 
 
@@ -60,6 +61,6 @@ def test_no_test_file_is_imported(file: Path) -> None:
     assert not [part for part in parts if part in {"conftest", "tests"} | {test.stem for test in FILES}]
 
 
-def test_every_other_module_is_a_helper_the_campaigns_or_of_another_processor() -> None:
+def test_every_other_module_is_a_helper_or_of_a_tool_beside_the_tests() -> None:
     strangers = [path for path in TESTS.rglob("*.py") if path not in FILES and path.name != "conftest.py"]
-    assert {path.parent for path in strangers} == {TESTS / name for name in ("helpers", "campaign", "without_vnni")}
+    assert {path.parent for path in strangers} == {TESTS / name for name in TOOLS}
