@@ -4,7 +4,7 @@ import sys
 
 try:
     from pipeline import distributed
-    from pipeline.cli.verbs import main
+    from pipeline.cli.main import main
 except KeyboardInterrupt:  # the second in which the command line itself is imported
     print("interrupted; nothing was begun.", file=sys.stderr)  # noqa: T201
     sys.exit(2)

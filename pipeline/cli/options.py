@@ -12,6 +12,7 @@ import typer
 
 from pipeline.errors import InputError
 
+SHAPES = "bert-base, segformer-b0, segformer-b2: random weights, for speed only"
 Model = Annotated[str, typer.Argument(help="the model family: segformer, bert")]
 Checkpoint = Annotated[str | None, typer.Option(help="folder or hub id; default: the embedded checkpoint")]
 Data = Annotated[
@@ -24,6 +25,11 @@ RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="TOML or YAML 
 Output = Annotated[Path | None, typer.Option(help="artifact folder; default: exports/<model>")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="one setting, e.g. calibration.samples=32")]
 NoRewrites = Annotated[bool, typer.Option("--no-rewrites", help="keep the float graph as the checkpoint has it")]
+Shape = Annotated[str | None, typer.Option(help=SHAPES)]
+NeededShape = Annotated[str, typer.Option("--shape", help=SHAPES)]
+Batch = Annotated[int, typer.Option(min=1, help="samples a call")]
+Methods = Annotated[str, typer.Option(help="comma-separated; default: all. Float ONNX Runtime is always among them")]
+Record = Annotated[Path | None, typer.Option(help="also write the result to this file, for README and docs")]
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 
 
@@ -63,6 +69,19 @@ def option_values(settings: list[str] | None) -> dict[str, Any]:
     return options
 
 
+def words_of(text: str) -> list[str]:
+    """Returns the words of a comma-separated option."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def whole_numbers(option: str, text: str) -> list[int]:
+    """Returns the numbers of a comma-separated option. Raises InputError."""
+    try:
+        return [int(word) for word in words_of(text)]
+    except ValueError as error:
+        raise InputError(f"{option} {text}: expected whole numbers with commas between them, e.g. 32,64.") from error
+
+
 def parse_value(text: str) -> Any:
     """Returns a YAML value: numbers, booleans and lists as such, everything else as text."""
     import yaml
@@ -84,7 +103,8 @@ def takes_recipe(command: Callable[..., None]) -> Callable[..., None]:
     def wrapper(**given: Any) -> None:
         command(make_recipe(**{name: given.pop(name) for name in shared}), **given)
 
-    parameters = [*shared.values(), *own]
+    # a signature has what has no default in front, such as typer's context
+    parameters = sorted([*shared.values(), *own], key=lambda parameter: parameter.default is not parameter.empty)
     wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
     return wrapper

@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline import tasks
 from pipeline.checkpoint import reading, weights
-from pipeline.errors import InputError
+from pipeline.errors import InputError, in_short
 from pipeline.families import _engine_inputs
 from pipeline.files import digest_path
 from pipeline.judge import verdict
@@ -184,10 +184,9 @@ def first_outputs(source: loading.Source, model: nn.Module, sample: dict[str, np
         raise
     except Exception as error:
         shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in sample.items())
-        said = (str(error).strip().splitlines() or ["no message"])[0]
         raise InputError(
             f"checkpoint {source.folder} loads as {source.architecture} and does not run on {shapes}: PyTorch says "
-            f"{type(error).__name__}: {said}"
+            f"{type(error).__name__}: {in_short(error)}"
         ) from error
 
 

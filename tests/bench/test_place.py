@@ -248,7 +248,8 @@ def test_a_search_measures_prints_its_table_and_stores_the_winner(cli: Cli, reci
     assert frozenset(table["default"]) == DEFAULT
     assert placement.default("onnxruntime", "bert").policy == Policy(frozenset(table["winner"]))
     assert f"stored in {shelf}" in answer.err
-    assert table["command"].startswith("make place MODEL=bert BACKEND=onnxruntime CHECKPOINT='…/")
+    assert table["command"].startswith("make place MODEL=bert CHECKPOINT='…/")
+    assert " BACKEND=onnxruntime ARGS=" in table["command"] and table["command"].endswith(" --rounds 6'")
 
     first = {tuple(r["toggled"]): r for r in table["rows"] if r["round"] == 1}
     present = [("linear",), ("scores",), ("context",), ("local",), ("residual",), ("head",), ("local", "residual")]

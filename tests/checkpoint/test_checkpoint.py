@@ -122,7 +122,7 @@ def test_the_whole_stage_runs_from_the_cache_with_only_the_environment_set(
     recipe = recipe_for("bert", tmp_path / "exports", checkpoints["bert"], data["bert"])
     recipe = recipe.model_copy(update={"checkpoint": "tiny-lab/bert"})
     arguments = ["quantize", "bert", *options_of(recipe)]
-    code = f"import sys; from pipeline.cli.verbs import main; sys.argv[1:] = {arguments!r}; main()"
+    code = f"import sys; from pipeline.cli.main import main; sys.argv[1:] = {arguments!r}; main()"
     done = run(tmp_path / "home", code, HF_HUB_OFFLINE="1")
     assert done.returncode == 0, done.stderr
     made = json.loads((tmp_path / "exports" / "quantizers.json").read_text(encoding="utf-8"))

@@ -27,7 +27,7 @@ import sys
 import time
 from pathlib import Path
 from pipeline import distributed
-from pipeline.cli import verbs as cli
+from pipeline.cli import main as cli
 from pipeline.errors import BackendUnavailable
 
 def work(**_):

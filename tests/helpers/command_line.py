@@ -31,7 +31,7 @@ Cli = Callable[..., Answer]
 
 def call_cli(capture: Callable[[], tuple[str, str]], *arguments: object) -> Answer:
     """Returns the answer of `python -m pipeline <arguments>`, run in this process."""
-    from pipeline.cli import verbs
+    from pipeline.cli import main
 
     logger, argv = logging.getLogger("pipeline"), sys.argv
     before, state = list(logger.handlers), (logger.level, logger.propagate)
@@ -39,7 +39,7 @@ def call_cli(capture: Callable[[], tuple[str, str]], *arguments: object) -> Answ
     sys.argv = ["pipeline", *map(str, arguments)]
     code = 0
     try:
-        verbs.main()
+        main.main()
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     finally:
@@ -64,10 +64,10 @@ def recipe_of(words: list[str]) -> Recipe:
     """Returns the recipe that the command line makes of these words, parsed as a call of it parses them."""
     import typer
 
-    from pipeline.cli import options, verbs
+    from pipeline.cli import main, options
 
     verb, *rest = words
-    command = typer.main.get_command(verbs.app).commands[verb]  # type: ignore[attr-defined]
+    command = typer.main.get_command(main.app).commands[verb]  # type: ignore[attr-defined]
     given = command.make_context(verb, list(rest)).params
     asked = inspect.signature(options.make_recipe).parameters
     return options.make_recipe(**{name: given[name] for name in asked})  # type: ignore[no-any-return]

@@ -249,14 +249,14 @@ def test_it_needs_onnx_and_numpy_alone(tmp_path: Path) -> None:
 
 
 def test_importing_it_loads_no_onnx() -> None:
-    done = python("import pipeline.lint, pipeline.cli.show, pipeline.cli.verbs", absent=("onnx", "onnx_ir"))
+    done = python("import pipeline.lint, pipeline.cli.show, pipeline.cli.main", absent=("onnx", "onnx_ir"))
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(("absent", "package"), [("onnx", "onnx"), ("onnx_ir", "onnx-ir"), ("ml_dtypes", "ml_dtypes")])
 def test_without_onnx_it_says_what_to_install(absent: str, package: str, tmp_path: Path) -> None:
     path = write(tmp_path / "model.onnx", linear())
-    code = f"sys.argv = ['x', 'lint', {str(path)!r}]\nfrom pipeline.cli.verbs import main\nmain()"
+    code = f"sys.argv = ['x', 'lint', {str(path)!r}]\nfrom pipeline.cli.main import main\nmain()"
     done = python(code, absent=[absent])
     assert done.returncode == 3 and f"run `pip install {package}`" in done.stderr
     assert sys.executable not in done.stderr and "Traceback" not in done.stderr

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from pipeline import backends
-from pipeline.errors import BackendUnavailable, InputError, PipelineError, near_names
+from pipeline.errors import BackendUnavailable, InputError, PipelineError, in_short, near_names
 from pipeline.judge.reference import float_graphs
 from pipeline.measure.process import ProcessFault
 
@@ -129,5 +129,6 @@ def attempt(method: Method, work: Callable[[], Result]) -> tuple[Result | None, 
 
 def reason(error: Exception) -> str:
     """Returns the first line of what a fault says; a package's own fault begins with its class."""
-    said = (str(error).strip().splitlines() or ["no message"])[0]
-    return said if isinstance(error, PipelineError | ProcessFault) else f"{type(error).__name__}: {said}"
+    if isinstance(error, PipelineError | ProcessFault):
+        return str(error).splitlines()[0]
+    return f"{type(error).__name__}: {in_short(error)}"

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import backends, stages
-from pipeline.artifacts import commands
 from pipeline.backends._policy import Policy
 from pipeline.bench import published, results
 from pipeline.bench.place.engines import BuiltEngines, Side
@@ -179,10 +178,3 @@ def store(table: Mapping[str, Any], *, project: bool = False) -> Path:
     policy = Policy(frozenset(table["winner"]))
     folder = stored.PROJECT if project else stored.user_folder()
     return stored.store(folder, table["backend"], table["family"], environment["processor"], policy, measured)
-
-
-def command_of(recipe: Recipe, shape: str | None) -> str:
-    """Returns the command line that a table says it came from."""
-    given = {"MODEL": recipe.family, "BACKEND": backends.choose(recipe.backend)}
-    given |= {"CHECKPOINT": recipe.checkpoint_name} if recipe.checkpoint else {}
-    return commands.by_make("place", given, ["--shape", shape] if shape else [])

@@ -111,10 +111,10 @@ import pytest
 sys.path.insert(0, "tests")
 from helpers import fake_tensorrt
 fake_tensorrt.install(pytest.MonkeyPatch(), Path({scratch!r}), "8.6.0")
-from pipeline.cli import verbs
+from pipeline.cli import main
 methods = "tensorrt_fp16,tensorrt_int8"
 sys.argv[1:] = ["bench", "bert", "--output", {folder!r}, "--methods", methods, "--set", "verification.runs=5", "--json"]
-verbs.main()
+main.main()
 """
 
 

@@ -24,7 +24,7 @@ FAST = ("--set", "verification.runs=5", "--set", "verification.warmup=1", "--set
 
 CALL = """
 import sys
-from pipeline.cli.verbs import main
+from pipeline.cli.main import main
 code = 0
 try:
     main()
@@ -59,7 +59,7 @@ def test_help_and_faults_load_nothing_heavy(arguments: list[str], code: int) -> 
 def test_importing_the_package_and_its_lists_loads_nothing_heavy() -> None:
     code = f"""
 import sys
-import pipeline, pipeline.cli.verbs, pipeline.recipe, pipeline.stages, pipeline.artifacts, pipeline.lowering.placement
+import pipeline, pipeline.cli.main, pipeline.recipe, pipeline.stages, pipeline.artifacts, pipeline.lowering.placement
 from pipeline import families, tasks, backends, build
 assert families.names() and tasks.names() and backends.names()
 for name in families.names():
@@ -166,7 +166,7 @@ def test_from_export_to_verdict_without_torch(
     shutil.copytree(exported(name).folder, folder)
     recipe = exported(name).model_copy(update={"folder": folder})
     call = ("engine", name, *options_of(recipe), "--backend", backend, "--from", "lower", *FAST, *EASY)
-    done = python("from pipeline.cli.verbs import main\nmain()", *call, absent=TORCH_SIDE)
+    done = python("from pipeline.cli.main import main\nmain()", *call, absent=TORCH_SIDE)
     assert done.returncode == 0, done.stderr
     for stage in ("lower", "engine", "verify"):
         assert f"{stage}: running" in done.stderr
