@@ -16,7 +16,7 @@ from pipeline import backends, stages
 from pipeline.recipe import Recipe
 
 HEAVY = ("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "onnxruntime", "openvino", "matplotlib", "sklearn",
-         "pytorch_quantization", "scipy", "PIL")  # fmt: skip
+         "pytorch_quantization", "scipy")  # fmt: skip
 TORCH_SIDE = ("torch", "transformers", "pytorch_quantization", "onnxscript")
 EASY = ("--set", "budgets.relative_drop=1", "--set", "budgets.agreement=0", "--set", "budgets.speedup=0")
 FAST = ("--set", "verification.runs=5", "--set", "verification.warmup=1", "--set", "shapes.batches=[1,2]")
@@ -66,7 +66,7 @@ for name in families.names():
     families.get(name)
 for name in pipeline.stages.ORDER:
     pipeline.stages.load(name)
-heavy = sorted({set(HEAVY) - {"PIL"}!r} & {{name.split(".")[0] for name in sys.modules}})
+heavy = sorted({set(HEAVY)!r} & {{name.split(".")[0] for name in sys.modules}})
 assert not heavy, heavy
 """
     done = python(code)

@@ -83,8 +83,9 @@ def usual(settings: Mapping[str, Any], announce: Callable[[str], None], root: Pa
     folders = {root / name: shape for name, shape in SHAPES.items()}
     to_make = {f: s for f, s in folders.items() if settings or GRAPH not in Workspace(f).manifest.files}
     if to_make and importlib.util.find_spec("torch") is None:
+        made_by = commands.by_make("gpu-test", {}, [])
         raise InputError(
-            f"{', '.join(map(str, to_make))} cannot be made here, without torch: copy what `make gpu-test` made on a "
+            f"{', '.join(map(str, to_make))} cannot be made here, without torch: copy what `{made_by}` made on a "
             "machine that has it, or name the folders that are here."
         )
     for folder, shape in to_make.items():
