@@ -17,7 +17,7 @@ OPTIONS := $(MODEL) $(if $(CHECKPOINT),--checkpoint $(call quoted,$(CHECKPOINT))
            $(if $(BACKEND),--backend '$(BACKEND)') $(if $(PRECISION),--set tensorrt.precision='$(PRECISION)') \
            $(if $(CALIBRATION),--calibration '$(CALIBRATION)') $(ARGS)
 
-.PHONY: engine check bench bound bench-build bench-parity compare place bench-calibration scaling tables status doctor gpu-test lint test campaign mutation clean
+.PHONY: engine check bench bound bench-build bench-parity compare sensitivity place bench-calibration scaling tables status doctor gpu-test lint test campaign mutation clean
 .DEFAULT_GOAL := engine
 
 engine: $(VENV)/ready      ## checkpoint -> verified int8 engine in exports/$(MODEL)/
@@ -34,6 +34,9 @@ bound: $(VENV)/ready       ## how fast the engine could be at most here, and its
 
 compare: $(VENV)/ready-bench  ## accuracy of every calibration method, beside the quantizers of others
 	@$(RUN) compare $(OPTIONS)
+
+sensitivity: $(VENV)/ready ## what every quantizer, layer and kind costs in accuracy
+	@$(RUN) sensitivity $(OPTIONS)
 
 place: $(VENV)/ready       ## search the fastest placement within the budgets, e.g. BACKEND=openvino ARGS='--shape bert-base'
 	@$(RUN) place $(OPTIONS)

@@ -185,6 +185,23 @@ def compare(recipe: Any, context: typer.Context, record: Record = None, as_json:
 
 @app.command()
 @takes_recipe
+def sensitivity(
+    recipe: Any,
+    context: typer.Context,
+    samples: Annotated[int, typer.Option(min=1, help="samples that every probe is judged on")] = 8,
+    record: Record = None,
+    as_json: Json = False,
+) -> None:
+    """Say what every quantizer, layer and kind of operator costs in accuracy; a killed run goes on where it was."""
+    from pipeline.bench import sensitivity as probing
+    from pipeline.cli import show
+
+    table = probing.run(recipe, count=samples, record=record, command=make_line(context), announce=announce)
+    show.recorded("sensitivity", table, as_json=as_json)
+
+
+@app.command()
+@takes_recipe
 def place(
     recipe: Any,
     context: typer.Context,

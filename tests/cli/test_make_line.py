@@ -24,6 +24,7 @@ CALLS = [
     "bench-parity bert --groups 3 --set 'shapes.batches=[1,2]'",
     "scaling --shape bert-base --axis length --values 32,64",
     'compare bert --checkpoint some/encoder --data "it\'s.tsv" --calibration mse --no-rewrites',
+    "sensitivity bert --backend openvino --samples 4",
     "place segformer --backend onnxruntime --shape segformer-b0 --rounds 20 --no-store --project",
 ]
 

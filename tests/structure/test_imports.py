@@ -23,6 +23,7 @@ NEEDS = {
     "pipeline.__main__": (*LIGHT, "typer"),
     "pipeline.backends": (),
     "pipeline.bench": (*LIGHT, "PIL"),
+    "pipeline.bench.sensitivity.probes": (*GRAPHS, *LIGHT, "PIL"),
     "pipeline.checkpoint": ("numpy",),
     "pipeline.checkpoints": ("numpy", "PIL", "safetensors", "sklearn", "tokenizers", "torch", "transformers"),
     "pipeline.cli": (*LIGHT, "typer"),
