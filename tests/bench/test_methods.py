@@ -260,7 +260,7 @@ def runs_badly() -> Callable[..., Any]:
 
 FAULTS = {
     "while it is made": (raises(RuntimeError("no such kernel\nmore lines")), "RuntimeError: no such kernel"),
-    "while it runs": (runs_badly, "KeyError: 'logits'"),
+    "while it runs": (runs_badly, "KeyError: 'logits' is missing"),
     "by saying that it does not apply": (raises(BackendUnavailable("nothing to do")), "nothing to do"),
 }
 
