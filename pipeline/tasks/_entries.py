@@ -49,6 +49,13 @@ def entries(document: Any, source: str) -> Entries:
     return [(f"entry {number}", entry) for number, entry in enumerate(rows, 1)]
 
 
+def cells(path: Path, text: str) -> list[tuple[str, list[str]]]:
+    """Returns (where, the cells) of every row of a table: commas are between them in a .csv, tabs in any other."""
+    if path.suffix.lower() == ".csv":
+        return list(of_csv(path, text))
+    return [(f"line {number}", line.split("\t")) for number, line in _files.lines(text)]
+
+
 def of_csv(path: Path, text: str) -> Iterator[tuple[str, list[str]]]:
     """Yields (where, the cells) of every row of a CSV file; a quoted cell may hold commas and line ends.
 

@@ -64,10 +64,8 @@ def _of_table(path: Path) -> list[Labelled]:
     text, name = _files.read_text(path), shown(path)
     if _entries.is_json(path, text):
         rows = [(where, _of_object(entry, f"{name} {where}")) for where, entry in _entries.of_json(path, text)]
-    elif path.suffix.lower() == ".csv":
-        rows = list(_of_cells(list(_entries.of_csv(path, text)), name))
     else:
-        rows = list(_of_cells([(f"line {n}", line.split("\t")) for n, line in _files.lines(text)], name))
+        rows = list(_of_cells(_entries.cells(path, text), name))
     if not rows:
         raise InputError(f"data {name} has no rows.")
     return [Labelled(_located(image, path, f"{name} {where}"), label, where) for where, (image, label) in rows]

@@ -32,11 +32,9 @@ def read_table(path: Path, labels: Sequence[str] = (LABEL,), classes: Sequence[s
     found: Iterator[tuple[str, Any]]
     if _entries.is_json(path, content):
         found = iter(_entries.of_json(path, content))
-    elif path.suffix.lower() == ".csv":
-        found = _of_cells(list(_entries.of_csv(path, content)), name, "commas", labels, header=True)
     else:
-        cells = [(f"line {number}", line.split("\t")) for number, line in _files.lines(content)]
-        found = _of_cells(cells, name, "tabs", labels, header=False)
+        csv = path.suffix.lower() == ".csv"
+        found = _of_cells(_entries.cells(path, content), name, "commas" if csv else "tabs", labels, header=csv)
     rows = [_row(entry, f"{name} {where}", labels, classes) for where, entry in found]
     if not rows:
         raise InputError(f"data {name} has no rows.")
@@ -51,10 +49,7 @@ def entries(path: Path) -> _entries.Entries:
     content, name = _files.read_text(path), _files.shown(path)
     if _entries.is_json(path, content):
         return _entries.of_json(path, content)
-    if path.suffix.lower() == ".csv":
-        rows = list(_entries.of_csv(path, content))
-    else:
-        rows = [(f"line {number}", line.split("\t")) for number, line in _files.lines(content)]
+    rows = _entries.cells(path, content)
     names = [cell.strip() for cell in rows[0][1]] if rows else []
     for where, cells in rows[1:]:
         if len(cells) != len(names):
