@@ -93,22 +93,26 @@ def first(arrays: Arrays, count: int) -> Arrays:
 
 
 def one_by_one(
-    model: Callable[[Arrays], Mapping[str, NDArray[np.generic]]], inputs: Arrays, label: str = "running"
+    model: Callable[[Arrays], Mapping[str, NDArray[np.generic]]], inputs: Arrays, label: str | None = "running"
 ) -> Arrays:
     """Returns the outputs of a model that sees one sample at a time, stacked again [N, ...]."""
     return in_batches(model, inputs, 1, label)
 
 
 def in_batches(
-    model: Callable[[Arrays], Mapping[str, NDArray[np.generic]]], inputs: Arrays, size: int, label: str
+    model: Callable[[Arrays], Mapping[str, NDArray[np.generic]]], inputs: Arrays, size: int, label: str | None
 ) -> Arrays:
-    """Returns the outputs of a model that sees `size` samples at a time, stacked again [N, ...]."""
+    """Returns the outputs of a model that sees `size` samples at a time, stacked again [N, ...].
+
+    label: of the progress bar, None for none.
+    """
     import numpy as np
 
     count = len(next(iter(inputs.values())))
+    starts = range(0, count, size)
     rows = [
         model({name: x[start : start + size] for name, x in inputs.items()})
-        for start in track(range(0, count, size), label, -(-count // size))
+        for start in (starts if label is None else track(starts, label, len(starts)))
     ]
     return {name: np.concatenate([np.asarray(row[name]) for row in rows]) for name in rows[0]}
 

@@ -13,7 +13,7 @@ from pipeline import backends, families
 from pipeline.artifacts import Workspace, require_own
 from pipeline.errors import ArtifactError, InputError
 from pipeline.families import _engine_inputs
-from pipeline.judge.evaluation import read_json
+from pipeline.judge.evaluation import one_by_one, read_json
 from pipeline.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -89,16 +89,10 @@ class LoadedEngine:
             recipe = recipe.with_window_stride(window_stride)
         with self._as_loaded() as folder:
             inputs, context = self._task.preprocess(folder, raw, recipe)
-        windows = recipe.shapes.window_stride is not None
-        return self.postprocess(self._one_by_one(inputs) if windows else self(inputs), context)
-
-    def _one_by_one(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Returns the outputs of many samples, which as one batch would be of a shape that nothing is prepared for."""
-        import numpy as np
-
-        count = len(next(iter(inputs.values())))
-        rows = [self({name: value[i : i + 1] for name, value in inputs.items()}) for i in range(count)]
-        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+        if recipe.shapes.window_stride is None:
+            return self.postprocess(self(inputs), context)
+        # as one batch they would be of a shape that nothing is prepared for
+        return self.postprocess(one_by_one(self, inputs, None), context)
 
     @contextmanager
     def _as_loaded(self) -> Iterator[Path]:
