@@ -22,6 +22,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -160,6 +161,12 @@ def run(
         "peak_rss_bytes": max(record["peak_rss_bytes"] for record in records),
         "skipped": all(record["skipped"] for record in records),
     }
+
+
+def run_before(name: str, given: Run, *, announce: Callable[[str], None] = log.info) -> None:
+    """Runs every stage before `name` that is not up to date."""
+    for earlier in takewhile(name.__ne__, order(given.recipe)):
+        run(earlier, given, announce=announce)
 
 
 def _run(name: str, run: Run, force: bool, announce: Callable[[str], None], several: bool) -> dict[str, Any]:

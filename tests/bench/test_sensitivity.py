@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from helpers.command_line import Cli
-from helpers.runs import options_of
+from helpers.runs import options_of, run_stages
 from helpers.usable import USABLE
 from pipeline.bench import sensitivity
 from pipeline.bench.tables import sensitivity as table_of
@@ -35,6 +35,7 @@ def on(recipe: Recipe) -> set[str]:
 
 
 def test_every_quantizer_is_probed_both_ways(recipe: Recipe, cli: Cli) -> None:
+    run_stages(recipe, "lower")
     options = [*options_of(recipe), "--backend", BACKEND, "--set", "calibration.selection_samples=4"]
     answer = cli("sensitivity", "bert", *options, "--samples", "3")
     assert answer.code == 0, answer.err

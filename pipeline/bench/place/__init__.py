@@ -6,7 +6,6 @@ sees. Latency is that of the same checkpoint or, with a shape, of a random check
 
 from __future__ import annotations
 
-import itertools
 import logging
 import tempfile
 from collections.abc import Callable, Mapping
@@ -57,8 +56,7 @@ def run(
     with ExitStack() as held:
         for made in (run,) if timed is run else (run, timed):
             held.enter_context(locked(made.recipe))
-            for name in itertools.takewhile("lower".__ne__, stages.order(made.recipe)):
-                stages.run(name, made, announce=announce)
+            stages.run_before("lower", made, announce=announce)
         area = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="place-")))
         table = results.document(
             command,

@@ -29,7 +29,7 @@ from pipeline.run import Run
 from pipeline.stages.build import locked
 
 if TYPE_CHECKING:
-    import onnx_ir as ir
+    import onnx
 
     from pipeline.judge.evaluation import Reference
     from pipeline.tasks import Task
@@ -67,9 +67,8 @@ def run(
     """
     run = Run.of(recipe)
     with locked(run.recipe):
-        for name in itertools.takewhile("engine".__ne__, stages.order(run.recipe)):
-            stages.run(name, run, announce=announce)
-        file = run.recipe.folder / run.backend.NAME / FILE
+        stages.run_before("lower", run, announce=announce)
+        begun, rows = _probed(run, count, file := run.recipe.folder / run.backend.NAME / FILE)
         table = results.document(
             command,
             run.threads,
@@ -78,19 +77,20 @@ def run(
             family=recipe.family,
             backend=run.backend.NAME,
             finished=False,
-            **_probed(run, count, file),
+            **begun,
         )
-        rows = table["rows"]
-        for row in table.pop("todo"):
-            rows.append(row)
+        for row in rows:
+            table["rows"].append(row)
             results.write(table, file)
         table["finished"] = True
         results.write(table, file, record)
     return table
 
 
-def _probed(run: Run, count: int, file: Path) -> dict[str, Any]:
-    """Returns what a table begins with; `todo` yields the rows that are not in `file` yet."""
+def _probed(run: Run, count: int, file: Path) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
+    """Returns what a table begins with, and the rows that are not in `file` yet, each when it was measured."""
+    import onnx_ir as ir
+
     from pipeline.bench.sensitivity.probes import Switchboard
 
     candidates = Candidates(run)
@@ -99,21 +99,20 @@ def _probed(run: Run, count: int, file: Path) -> dict[str, Any]:
     reference = every.take(range(min(count, every.samples)))
     passes = list(itertools.takewhile(STORING.__ne__, run.backend.dialect(run.recipe)))
     choice = selection.choice_of(run)
-
-    def graph() -> ir.Model:
-        return candidates.lower(choice, dialect=passes).graph
-
-    boards = {base: Switchboard(graph(), reference.inputs, base=base, threads=run.threads) for base in (True, False)}
+    graph = ir.to_proto(candidates.lower(choice, dialect=passes).graph)
+    boards = {
+        base: Switchboard(ir.from_proto(graph), reference.inputs, base=base, threads=run.threads)
+        for base in (True, False)
+    }
     kinds = {q["name"]: str(q["kind"]) for q in candidates.quantizers}
     judge = Judge(source.task, reference)
     whole = {"int8": judge(boards[True].outputs()), "float": judge(boards[False].outputs())}
     begun = {
-        "digest": digest(graph(), reference),
+        "digest": digest(graph, reference),
         "calibration": choice.label,
         "samples": reference.samples,
         "metric": source.task.METRIC,
         "whole": whole,
-        "rows": [],
     }
     before = earlier(file, begun)
     todo = [part for part in parts_of(boards[True].pairs, kinds) if (part.scope, part.name) not in before]
@@ -124,7 +123,7 @@ def _probed(run: Run, count: int, file: Path) -> dict[str, Any]:
             named = {"scope": part.scope, "name": part.name, "kind": part.kind, "quantizers": len(part.names)}
             yield {**named, "off": off, "on": on, "gain_db": off["sqnr_db"] - whole["int8"]["sqnr_db"]}
 
-    return {**begun, "rows": list(before.values()), "todo": rows()}
+    return {**begun, "rows": list(before.values())}, rows()
 
 
 class Judge:
@@ -160,11 +159,9 @@ def _shared(kinds: set[str]) -> str:
     return next(iter(kinds)) if len(kinds) == 1 else "several"
 
 
-def digest(graph: ir.Model, reference: Reference) -> str:
+def digest(graph: onnx.ModelProto, reference: Reference) -> str:
     """Returns what rows must have been measured on to count: this graph, these samples."""
-    import onnx_ir as ir
-
-    found = hashlib.sha256(ir.to_proto(graph).SerializeToString(deterministic=True))
+    found = hashlib.sha256(graph.SerializeToString(deterministic=True))
     found.update(reference.digest().encode())
     return found.hexdigest()
 

@@ -91,13 +91,13 @@ class Switchboard:
         import onnx
         import onnxruntime as ort
 
-        from pipeline.backends._onnxruntime_session import session_options
+        from pipeline.backends._onnxruntime_session import CPU, session_options
 
         switches = [f"{name}{SUFFIX}" for name in self.pairs]
         part = onnx.utils.Extractor(self._model).extract_model([*inputs, *switches], outputs)
         options = session_options(self._threads)
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        return ort.InferenceSession(part.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(part.SerializeToString(), options, providers=[CPU])
 
 
 def frontiers_of(model: onnx.ModelProto) -> list[list[str]]:
