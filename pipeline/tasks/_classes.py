@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.tasks import _defaults
+
 if TYPE_CHECKING:
     from pipeline.tasks import Arrays
 
@@ -64,4 +66,4 @@ def examples(
         {"text": str(t), "label": str(names[y]), "float": str(names[a]), "engine": str(names[b])}
         for t, y, a, b in zip(labels["text"], labels["label"], reference, engine, strict=True)
     ]
-    return sorted(rows, key=lambda row: row["float"] == row["engine"])[:limit]
+    return _defaults.differing_first(rows, limit)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +37,11 @@ def per_class(tally: np.ndarray, labels: dict[str, np.ndarray]) -> dict[str, flo
 def unseen(labels: dict[str, np.ndarray]) -> list[str]:
     """Returns the classes that no label holds: there are none."""
     return []
+
+
+def differing_first(rows: Sequence[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
+    """Returns a task's examples, those on which {float} and {engine} differ first, `limit` at most."""
+    return sorted(rows, key=lambda row: row["float"] == row["engine"])[:limit]
 
 
 def settings(folder: Path) -> dict[str, str]:

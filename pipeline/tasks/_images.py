@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -16,7 +17,31 @@ from pipeline.tasks._files import shown
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 EIGHT_BIT = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
+Sample = TypeVar("Sample")
 LOSSY = ("JPEG", "MPO", "WEBP", "JPEG2000", "AVIF")  # these change a mask's classes along every edge
+
+
+@dataclass(frozen=True)
+class ReadLater(Sequence[Sample]):
+    """Samples whose files are read when they are needed: a hundred photographs would fill the memory.
+
+    places: what `read` makes a sample of, such as the paths of an image and its mask.
+    """
+
+    places: Sequence[Any]
+    read: Callable[[Any], Sample]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @overload
+    def __getitem__(self, at: int) -> Sample: ...
+    @overload
+    def __getitem__(self, at: slice) -> ReadLater[Sample]: ...
+    def __getitem__(self, at: int | slice) -> Sample | ReadLater[Sample]:
+        if isinstance(at, slice):
+            return replace(self, places=self.places[at])
+        return self.read(self.places[at])
 
 
 def find(folder: Path) -> dict[str, Path]:

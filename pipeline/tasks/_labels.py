@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+from pipeline.checkpoint.reading import read_config
 from pipeline.errors import InputError, near_names
 
 
@@ -13,6 +15,21 @@ def class_names(config: dict[str, Any]) -> list[str]:
     """Returns the checkpoint's label names in index order."""
     names = config.get("id2label") or {i: f"LABEL_{i}" for i in range(config.get("num_labels", 2))}
     return [str(names[key]) for key in sorted(names, key=int)]
+
+
+def names_in(folder: Path) -> list[str]:
+    """Returns the label names of a folder's config.json in index order."""
+    return class_names(read_config(folder))
+
+
+def require_one_of_several(config: dict[str, Any], said: str) -> None:
+    """Raises InputError, which ends with what is `said` of the task, for a head whose answer is not one label of
+    several, as accuracy then says nothing.
+    """
+    names, kind = class_names(config), config.get("problem_type")
+    if len(names) < 2 or kind not in (None, "single_label_classification"):
+        asked = f"problem_type {kind!r}" if kind else f"{len(names)} output"
+        raise InputError(f"the checkpoint has {asked}; {said}.")
 
 
 def indices(labels: Sequence[Any], names: Sequence[str], source: str, where: Callable[[int], str]) -> list[int]:

@@ -49,16 +49,20 @@ def arrays(encodings: Sequence[Encoding]) -> dict[str, np.ndarray]:
 
 def encode(tokenizer: Tokenizer, texts: Sequence[Text]) -> dict[str, np.ndarray]:
     """Returns the inputs for texts. Raises InputError naming one that no tokenizer can read."""
+    return arrays(_encodings(tokenizer, texts))
+
+
+def _encodings(tokenizer: Tokenizer, texts: Sequence[Text]) -> list[Encoding]:
     for number, text in enumerate(texts, 1):
         for part in text if isinstance(text, tuple) else (text,):
             check_text(part, f"text {number} of {len(texts)}")
-    return arrays(tokenizer.encode_batch(list(texts)))
+    return list(tokenizer.encode_batch(list(texts)))
 
 
 def encode_special(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Returns the inputs for texts as `encode` does, and 1 at tokens that the tokenizer added, padding too, [N, S]."""
-    inputs = encode(tokenizer, texts)
-    return inputs, np.array([e.special_tokens_mask for e in tokenizer.encode_batch(list(texts))], dtype=np.int64)
+    encodings = _encodings(tokenizer, texts)
+    return arrays(encodings), np.array([e.special_tokens_mask for e in encodings], dtype=np.int64)
 
 
 def encode_words(tokenizer: Tokenizer, texts: Sequence[Sequence[str]]) -> tuple[dict[str, np.ndarray], np.ndarray]:

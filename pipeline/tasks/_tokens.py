@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.tasks import Arrays, _files, _tables, _text, take
+from pipeline.checkpoint.reading import read_config
+from pipeline.tasks import Arrays, _defaults, _files, _tables, _text, take
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from tokenizers import Tokenizer
 
@@ -26,8 +28,8 @@ IGNORED = -100  # as in PyTorch's cross entropy
 SHOWN = 5  # likeliest tokens of an answer
 
 
-def samples(recipe: Recipe, split: str, count: int) -> list[str]:
-    """Returns different texts, from the user's file or from the generated passages."""
+def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int, *, folder: Path) -> list[str]:
+    """Returns texts, from a file of lines, a table or JSON (labels are ignored), or from the generated passages."""
     if recipe.data is None:
         return _text.sentences(split, count)
     return take(list(dict.fromkeys(_tables.read_texts(_files.located(recipe.data)))), split, recipe, SAMPLES)
@@ -113,7 +115,13 @@ def examples(
     for text, *tokens in zip(labels["text"], _truth(labels), reference, engine, strict=True):
         shown = [" ".join(str(name) for name in names[ids]) for ids in tokens]
         rows.append({"text": str(text), **dict(zip(("label", "float", "engine"), shown, strict=True))})
-    return sorted(rows, key=lambda row: row["float"] == row["engine"])[:limit]
+    return _defaults.differing_first(rows, limit)
+
+
+def labels_of(tokenizer: Tokenizer, folder: Path, texts: Sequence[str], label: np.ndarray) -> Arrays:
+    """Returns the labels of texts: `label`, `text` [N], and `vocabulary` [V] of as many ids as config.json says."""
+    size = read_config(folder).get("vocab_size", 30522)
+    return {"label": label, "text": np.array(texts), "vocabulary": vocabulary(tokenizer, size)}
 
 
 def vocabulary(tokenizer: Tokenizer, size: int) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,8 @@ from pipeline.tasks import Arrays, _defaults, _text, _tokens
 from pipeline.tasks._heads import Head
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
     from pipeline.recipe import Recipe
 
 HEADS = (Head("LMHeadModel", ("logits",)),)
@@ -26,6 +27,7 @@ metric = _tokens.metric
 per_class = _defaults.per_class
 predict = _tokens.predict
 reference_labels = _defaults.reference_labels
+samples = _tokens.samples
 score = _tokens.score
 settings = _defaults.settings
 tally = _tokens.tally
@@ -33,21 +35,17 @@ unjudgeable = _tokens.unjudgeable
 unseen = _defaults.unseen
 
 
-def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int, *, folder: Path) -> list[str]:
-    """Returns texts, from a file of lines, a table or JSON (labels are ignored), or from the generated passages."""
-    return _tokens.samples(recipe, split, count)
-
-
 def encode(folder: Path, recipe: Recipe, samples: list[str]) -> tuple[Arrays, Arrays]:
     """Returns inputs [N, S] and labels; `label` [N, S] is the token that follows, IGNORED where none does."""
     tokenizer = _text.tokenizer(folder, recipe.shapes.sequence_length)
-    inputs = _text.encode(tokenizer, samples)
+    return _labelled(tokenizer, folder, samples, _text.encode(tokenizer, samples))
+
+
+def _labelled(tokenizer: Tokenizer, folder: Path, texts: list[str], inputs: Arrays) -> tuple[Arrays, Arrays]:
     label = np.full(inputs["input_ids"].shape, _tokens.IGNORED)
     follows = inputs["attention_mask"][:, 1:] != 0
     label[:, :-1][follows] = inputs["input_ids"][:, 1:][follows]
-    size = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("vocab_size", 30522)
-    names = _tokens.vocabulary(tokenizer, size)
-    return inputs, {"label": label, "text": np.array(samples), "vocabulary": names}
+    return inputs, _tokens.labels_of(tokenizer, folder, texts, label)
 
 
 def own_encoding(folder: Path, recipe: Recipe, samples: list[str]) -> Arrays:
@@ -57,9 +55,9 @@ def own_encoding(folder: Path, recipe: Recipe, samples: list[str]) -> Arrays:
 
 def preprocess(folder: Path, raw: Any, recipe: Recipe) -> tuple[Arrays, Arrays]:
     """Returns engine inputs for a text or a list of texts to be continued."""
-    texts = _text.texts_of(raw)
-    inputs, labels = encode(folder, recipe, texts)
-    _, special = _text.encode_special(_text.tokenizer(folder, recipe.shapes.sequence_length), texts)
+    texts, tokenizer = _text.texts_of(raw), _text.tokenizer(folder, recipe.shapes.sequence_length)
+    encoded, special = _text.encode_special(tokenizer, texts)
+    inputs, labels = _labelled(tokenizer, folder, texts, encoded)
     return inputs, {**labels, "last": np.array([_last(row) for row in special])}
 
 

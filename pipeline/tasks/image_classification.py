@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -59,37 +57,19 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int, *, f
     places = [one.place for one in found]
     indices = _labels.indices([one.label for one in found], class_names(config), recipe.data, places.__getitem__)
     pairs = [(one.path, index) for one, index in zip(found, indices, strict=True)]
-    return Files(take(pairs, split, recipe, SAMPLES), data if data.is_dir() else data.parent)
+    root = data if data.is_dir() else data.parent
+
+    def read(pair: tuple[Path, int]) -> Sample:
+        path, index = pair
+        name = path.relative_to(root) if path.is_relative_to(root) else path
+        return _images.read_image(path), index, _files.shown(name)
+
+    return _images.ReadLater(take(pairs, split, recipe, SAMPLES), read)
 
 
 def check(config: dict[str, Any]) -> None:
     """Raises InputError for a head whose answer is not one label of several, as accuracy then says nothing."""
-    names, kind = class_names(config), config.get("problem_type")
-    if len(names) < 2 or kind not in (None, "single_label_classification"):
-        asked = f"problem_type {kind!r}" if kind else f"{len(names)} output"
-        raise InputError(f"the checkpoint has {asked}; an image classifier here gives each one of several labels.")
-
-
-@dataclass(frozen=True)
-class Files(Sequence[Sample]):
-    """Files of images, each read when needed: a hundred photographs would fill the memory."""
-
-    pairs: Sequence[tuple[Path, int]]
-    root: Path
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    @overload
-    def __getitem__(self, at: int) -> Sample: ...
-    @overload
-    def __getitem__(self, at: slice) -> Files: ...
-    def __getitem__(self, at: int | slice) -> Sample | Files:
-        if isinstance(at, slice):
-            return replace(self, pairs=self.pairs[at])
-        path, index = self.pairs[at]
-        name = path.relative_to(self.root) if path.is_relative_to(self.root) else path
-        return _images.read_image(path), index, _files.shown(Path(name))
+    _labels.require_one_of_several(config, "an image classifier here gives each one of several labels")
 
 
 def encode(folder: Path, recipe: Recipe, samples: Sequence[Sample]) -> tuple[Arrays, Arrays]:
@@ -100,13 +80,12 @@ def encode(folder: Path, recipe: Recipe, samples: Sequence[Sample]) -> tuple[Arr
     if recipe.shapes.window_stride is not None:
         raise InputError("shapes.window_stride: windows slide over images for semantic segmentation alone.")
     size, processing = _image_processing.engine_size(folder, recipe), _image_processing.read(folder)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     rows = [(processing.pixel_values(image, size), index, name) for image, index, name in samples]
     images, indices, names = zip(*rows, strict=True)
     labels = {
         "label": np.array(indices, dtype=np.int64),
         "image": np.array(names),
-        "class_names": np.array(class_names(config)),
+        "class_names": np.array(_labels.names_in(folder)),
     }
     return {"pixel_values": np.stack(images)}, labels
 

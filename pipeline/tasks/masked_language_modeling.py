@@ -5,7 +5,6 @@ A share of a text's tokens is masked, the same ones in every run of a recipe: by
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +34,7 @@ metric = _tokens.metric
 per_class = _defaults.per_class
 predict = _tokens.predict
 reference_labels = _defaults.reference_labels
+samples = _tokens.samples
 score = _tokens.score
 settings = _defaults.settings
 tally = _tokens.tally
@@ -45,17 +45,12 @@ SHARE = 0.15  # of a text's tokens, as in training; one at least
 MASK = "[MASK]"  # where tokenizer_config.json names no other
 
 
-def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int, *, folder: Path) -> list[str]:
-    """Returns texts, from a file of lines, a table or JSON (labels are ignored), or from the generated passages."""
-    return _tokens.samples(recipe, split, count)
-
-
 def encode(folder: Path, recipe: Recipe, samples: list[str]) -> tuple[Arrays, Arrays]:
     """Returns inputs [N, S] with masked tokens, and labels; `label` [N, S] is the token behind each mask."""
     tokenizer = _tokenizer(folder, recipe)
     inputs, special = _text.encode_special(tokenizer, samples)
     ids, label = masked(inputs["input_ids"], special, samples, _mask_id(tokenizer, folder), recipe.seed)
-    return {**inputs, "input_ids": ids}, _labels(tokenizer, folder, samples, label)
+    return {**inputs, "input_ids": ids}, _tokens.labels_of(tokenizer, folder, samples, label)
 
 
 def own_encoding(folder: Path, recipe: Recipe, samples: list[str]) -> Arrays:
@@ -106,11 +101,6 @@ def _mask_id(tokenizer: Tokenizer, folder: Path) -> int:
     return int(found)
 
 
-def _labels(tokenizer: Tokenizer, folder: Path, texts: Sequence[str], label: np.ndarray) -> Arrays:
-    size = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("vocab_size", 30522)
-    return {"label": label, "text": np.array(texts), "vocabulary": _tokens.vocabulary(tokenizer, size)}
-
-
 def preprocess(folder: Path, raw: Any, recipe: Recipe) -> tuple[Arrays, Arrays]:
     """Returns engine inputs for a text or a list of texts that hold [MASK]."""
     texts, tokenizer = _text.texts_of(raw), _tokenizer(folder, recipe)
@@ -121,7 +111,7 @@ def preprocess(folder: Path, raw: Any, recipe: Recipe) -> tuple[Arrays, Arrays]:
     if not masks.any(1).all():
         without = texts[int(np.argmin(masks.any(1)))]
         raise InputError(f"the engine fills {_mask_token(folder)} in; {without[:80]!r} has none.")
-    return inputs, _labels(tokenizer, folder, texts, np.where(masks, mask, _tokens.IGNORED))
+    return inputs, _tokens.labels_of(tokenizer, folder, texts, np.where(masks, mask, _tokens.IGNORED))
 
 
 def postprocess(folder: Path, outputs: Arrays, labels: Arrays) -> list[list[list[dict[str, Any]]]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.errors import InputError
-from pipeline.tasks import Arrays, _counts, _defaults, _files, _labels, _tables, _text, take
+from pipeline.tasks import Arrays, _counts, _defaults, _files, _labelled_texts, _labels, _tables, _text, take
 from pipeline.tasks._heads import Head
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ COLUMNS = ("labels", "label")
 further = _defaults.further
 judged = _defaults.judged
 metric = _counts.micro_f1
+own_encoding = _labelled_texts.own_encoding
 reference_labels = _defaults.reference_labels
 settings = _defaults.settings
 
@@ -39,8 +39,7 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int, *, f
     names = _labels.class_names(config)
     table = _tables.read_table(_files.located(recipe.data), COLUMNS, names)
     hot = hot_labels([row["label"] for row in table], names, recipe.data)
-    rows = [{"text": _tables.text_of(row), "label": label} for row, label in zip(table, hot, strict=True)]
-    return take(rows, split, recipe, SAMPLES)
+    return take(_labelled_texts.rows(table, hot), split, recipe, SAMPLES)
 
 
 def hot_labels(labels: Sequence[Any], names: Sequence[str], source: str) -> np.ndarray:
@@ -75,18 +74,7 @@ def _is_flag(value: Any) -> bool:
 
 
 def encode(folder: Path, recipe: Recipe, samples: list[dict[str, Any]]) -> tuple[Arrays, Arrays]:
-    inputs = _text.encode(_text.tokenizer(folder, recipe.shapes.sequence_length), [s["text"] for s in samples])
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return inputs, {
-        "label": np.array([s["label"] for s in samples], dtype=np.int64),
-        "text": np.array([_text.shown(s["text"]) for s in samples]),
-        "class_names": np.array(_labels.class_names(config)),
-    }
-
-
-def own_encoding(folder: Path, recipe: Recipe, samples: list[dict[str, Any]]) -> Arrays:
-    """Returns the inputs that the checkpoint's own tokenizer makes."""
-    return _text.own_encoding(folder, recipe.shapes.sequence_length, [s["text"] for s in samples])
+    return _labelled_texts.encode_classes(folder, recipe, samples, _labels.names_in(folder))
 
 
 def predict(outputs: Arrays, labels: Arrays) -> np.ndarray:
@@ -149,7 +137,7 @@ def examples(
         {"text": str(text), "label": _named(y, labels), "float": _named(a, labels), "engine": _named(b, labels)}
         for text, y, a, b in zip(labels["text"], labels["label"], reference, engine, strict=True)
     ]
-    return sorted(rows, key=lambda row: row["float"] == row["engine"])[:limit]
+    return _defaults.differing_first(rows, limit)
 
 
 def _named(hot: np.ndarray, labels: Arrays) -> str:

@@ -90,7 +90,7 @@ def examples(
     ):
         named = dict(zip(("label", "float", "engine"), (str(choices[i]) for i in chosen), strict=True))
         rows.append({"text": str(text), **named})
-    return sorted(rows, key=lambda row: row["float"] == row["engine"])[:limit]
+    return _defaults.differing_first(rows, limit)
 
 
 def preprocess(folder: Path, raw: Any, recipe: Recipe) -> tuple[Arrays, Arrays]:

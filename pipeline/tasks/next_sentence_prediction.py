@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.errors import InputError
-from pipeline.tasks import Arrays, _classes, _defaults, _entries, _files, _labels, _tables, _text, take
+from pipeline.tasks import Arrays, _classes, _defaults, _entries, _files, _labelled_texts, _labels, _tables, _text, take
 from pipeline.tasks._heads import Head
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ examples = _classes.examples
 further = _defaults.further
 judged = _defaults.judged
 metric = _defaults.metric
+own_encoding = _labelled_texts.own_encoding
 per_class = _classes.per_class
 predict = _classes.predict
 reference_labels = _defaults.reference_labels
@@ -57,8 +58,7 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int, *, f
     if "pair" not in table[0]:
         raise InputError(f"data {_files.shown(path)} has one text a row; a pair of sentences is needed.")
     indices = _labels.indices([row["label"] for row in table], CLASSES, recipe.data, _labels.row)
-    rows = [{"text": _tables.text_of(row), "label": index} for row, index in zip(table, indices, strict=True)]
-    return take(rows, split, recipe, SAMPLES)
+    return take(_labelled_texts.rows(table, indices), split, recipe, SAMPLES)
 
 
 def documents(content: str) -> list[list[str]]:
@@ -95,17 +95,7 @@ def drawn(texts: Sequence[Sequence[str]], seed: int, source: str) -> list[dict[s
 
 
 def encode(folder: Path, recipe: Recipe, samples: list[dict[str, Any]]) -> tuple[Arrays, Arrays]:
-    inputs = _text.encode(_text.tokenizer(folder, recipe.shapes.sequence_length), [s["text"] for s in samples])
-    return inputs, {
-        "label": np.array([s["label"] for s in samples], dtype=np.int64),
-        "text": np.array([_text.shown(s["text"]) for s in samples]),
-        "class_names": np.array(CLASSES),
-    }
-
-
-def own_encoding(folder: Path, recipe: Recipe, samples: list[dict[str, Any]]) -> Arrays:
-    """Returns the inputs that the checkpoint's own tokenizer makes."""
-    return _text.own_encoding(folder, recipe.shapes.sequence_length, [s["text"] for s in samples])
+    return _labelled_texts.encode_classes(folder, recipe, samples, CLASSES)
 
 
 def preprocess(folder: Path, raw: Any, recipe: Recipe) -> tuple[Arrays, Arrays]:

@@ -184,7 +184,7 @@ def examples(
         {"question": q["question"], "context": q["context"], "answers": q["answers"], "float": a, "engine": b}
         for q, a, b in zip(questions(labels), reference, engine, strict=True)
     ]
-    return sorted(rows, key=lambda row: row["float"] == row["engine"])[:limit]
+    return _defaults.differing_first(rows, limit)
 
 
 def preprocess(folder: Path, raw: Any, recipe: Recipe) -> tuple[Arrays, Arrays]:

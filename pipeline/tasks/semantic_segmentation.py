@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline.errors import InputError, near_names
-from pipeline.tasks import Arrays, _defaults, _files, _image_processing, _images, _iou, _windows, take
+from pipeline.tasks import Arrays, _defaults, _files, _image_processing, _images, _iou, _labels, _windows, take
 from pipeline.tasks._files import shown
 from pipeline.tasks._label_maps import LabelMaps, label_map
 from pipeline.tasks._labels import class_names
@@ -62,7 +60,15 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int, *, f
         size = _scene_size(folder, recipe)
         return [_cropped(*scenes.draw_scene(seed, max(size)), size) for seed in range(first, first + count)]
     meaning, pairs = Meaning.of(folder, config), find_pairs(_files.located(recipe.data))
-    return Pairs(take(pairs, split, recipe, SAMPLES), meaning, slide(folder, recipe))
+    windows = slide(folder, recipe)
+
+    def read(paths: tuple[Path, Path]) -> Sample:
+        image, mask = read_pair(*paths, meaning)
+        if windows is not None:  # the image must be large enough for them
+            windows.require(mask.shape, shown(paths[0]))
+        return image, mask
+
+    return _images.ReadLater(take(pairs, split, recipe, SAMPLES), read)
 
 
 def _scene_size(folder: Path, recipe: Recipe) -> tuple[int, int]:
@@ -83,33 +89,6 @@ def _cropped(image: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> Samp
     top, left = ((whole - part) // 2 for whole, part in zip(mask.shape, size, strict=True))
     inside = slice(top, top + size[0]), slice(left, left + size[1])
     return image[inside], mask[inside]
-
-
-@dataclass(frozen=True)
-class Pairs(Sequence[Sample]):
-    """Files of images and masks, each read when needed: a hundred photographs would fill the memory.
-
-    slide: the windows that the images must be large enough for, None where they are resized.
-    """
-
-    paths: Sequence[tuple[Path, Path]]
-    meaning: Meaning
-    slide: Slide | None = None
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    @overload
-    def __getitem__(self, at: int) -> Sample: ...
-    @overload
-    def __getitem__(self, at: slice) -> Pairs: ...
-    def __getitem__(self, at: int | slice) -> Sample | Pairs:
-        if isinstance(at, slice):
-            return replace(self, paths=self.paths[at])
-        image, mask = read_pair(*self.paths[at], self.meaning)
-        if self.slide is not None:
-            self.slide.require(mask.shape, shown(self.paths[at][0]))
-        return image, mask
 
 
 def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
@@ -152,8 +131,7 @@ def encode(folder: Path, recipe: Recipe, samples: Sequence[Sample]) -> tuple[Arr
     With shapes.window_stride they are windows, and more labels say where they lie (see `_windows`).
     """
     size, processing = _image_processing.engine_size(folder, recipe), _image_processing.read(folder)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    names = {"class_names": np.array(class_names(config))}
+    names = {"class_names": np.array(_labels.names_in(folder))}
     windows = slide(folder, recipe)
     if windows is not None:
         cut = [(processing.pixel_values(image, size), part) for image, part in windows.cut(samples)]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from pipeline.errors import InputError
-from pipeline.tasks import Arrays, _classes, _defaults, _files, _labels, _tables, _text, take
+from pipeline.tasks import Arrays, _classes, _defaults, _files, _labelled_texts, _labels, _tables, _text, take
 from pipeline.tasks._heads import Head
 from pipeline.tasks._labels import class_names
 
@@ -27,6 +24,7 @@ examples = _classes.examples
 further = _defaults.further
 judged = _defaults.judged
 metric = _defaults.metric
+own_encoding = _labelled_texts.own_encoding
 per_class = _classes.per_class
 predict = _classes.predict
 score = _classes.score
@@ -50,8 +48,7 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int, *, f
     check(config)
     names, table = class_names(config), _tables.read_table(_files.located(recipe.data))
     indices = _labels.indices([row["label"] for row in table], names, recipe.data, _labels.row)
-    rows = [{"text": _tables.text_of(row), "label": index} for row, index in zip(table, indices, strict=True)]
-    return take(rows, split, recipe, SAMPLES)
+    return take(_labelled_texts.rows(table, indices), split, recipe, SAMPLES)
 
 
 def check(config: dict[str, Any]) -> None:
@@ -59,26 +56,11 @@ def check(config: dict[str, Any]) -> None:
 
     One output without a problem_type, a number, and several labels a text are tasks of their own.
     """
-    names, kind = class_names(config), config.get("problem_type")
-    if len(names) < 2 or kind not in (None, "single_label_classification"):
-        asked = f"problem_type {kind!r}" if kind else f"{len(names)} output"
-        raise InputError(f"the checkpoint has {asked}; a text classifier here gives each text one of several labels.")
+    _labels.require_one_of_several(config, "a text classifier here gives each text one of several labels")
 
 
 def encode(folder: Path, recipe: Recipe, samples: list[dict[str, Any]]) -> tuple[Arrays, Arrays]:
-    inputs = _text.encode(_text.tokenizer(folder, recipe.shapes.sequence_length), [s["text"] for s in samples])
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    labels = {
-        "label": np.array([s["label"] for s in samples], dtype=np.int64),
-        "text": np.array([_text.shown(s["text"]) for s in samples]),
-        "class_names": np.array(class_names(config)),
-    }
-    return inputs, labels
-
-
-def own_encoding(folder: Path, recipe: Recipe, samples: list[dict[str, Any]]) -> Arrays:
-    """Returns the inputs that the checkpoint's own tokenizer makes."""
-    return _text.own_encoding(folder, recipe.shapes.sequence_length, [s["text"] for s in samples])
+    return _labelled_texts.encode_classes(folder, recipe, samples, _labels.names_in(folder))
 
 
 def preprocess(folder: Path, raw: Any, recipe: Recipe) -> tuple[Arrays, Arrays]:

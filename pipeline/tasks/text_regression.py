@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.errors import InputError
-from pipeline.tasks import Arrays, _defaults, _files, _labels, _tables, _text, take
+from pipeline.tasks import Arrays, _defaults, _files, _labelled_texts, _labels, _tables, _text, take
 from pipeline.tasks._heads import Head
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ SAMPLES = {"calibration": 64, "selection": 64, "evaluation": 500}
 COLUMNS = ("label", "score", "labels")
 
 judged = _defaults.judged
+own_encoding = _labelled_texts.own_encoding
 per_class = _defaults.per_class
 reference_labels = _defaults.reference_labels
 settings = _defaults.settings
@@ -42,8 +43,7 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int, *, f
         )
     table = _tables.read_table(_files.located(recipe.data), COLUMNS)
     numbers = [_number(row["label"], f"{recipe.data} {_labels.row(i)}") for i, row in enumerate(table)]
-    rows = [{"text": _tables.text_of(row), "label": x} for row, x in zip(table, numbers, strict=True)]
-    return take(rows, split, recipe, SAMPLES)
+    return take(_labelled_texts.rows(table, numbers), split, recipe, SAMPLES)
 
 
 def _number(label: Any, where: str) -> float:
@@ -57,16 +57,9 @@ def _number(label: Any, where: str) -> float:
 
 
 def encode(folder: Path, recipe: Recipe, samples: list[dict[str, Any]]) -> tuple[Arrays, Arrays]:
-    inputs = _text.encode(_text.tokenizer(folder, recipe.shapes.sequence_length), [s["text"] for s in samples])
-    return inputs, {
-        "number": np.array([repr(float(s["label"])) for s in samples]),  # text: it is the data's, not the float model's
-        "text": np.array([_text.shown(s["text"]) for s in samples]),
-    }
-
-
-def own_encoding(folder: Path, recipe: Recipe, samples: list[dict[str, Any]]) -> Arrays:
-    """Returns the inputs that the checkpoint's own tokenizer makes."""
-    return _text.own_encoding(folder, recipe.shapes.sequence_length, [s["text"] for s in samples])
+    inputs, shown = _labelled_texts.encode(folder, recipe, samples)
+    numbers = [repr(float(s["label"])) for s in samples]  # text: they are the data's, not the float model's
+    return inputs, {"number": np.array(numbers), **shown}
 
 
 def predict(outputs: Arrays, labels: Arrays) -> np.ndarray:

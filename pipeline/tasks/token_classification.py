@@ -46,7 +46,6 @@ def samples(recipe: Recipe, config: dict[str, Any], split: str, count: int, *, f
 def encode(folder: Path, recipe: Recipe, samples: list[dict[str, Any]]) -> tuple[Arrays, Arrays]:
     """Returns inputs [N, S] and labels; `label` [N, S] is IGNORED where no word starts."""
     tokenizer = _text.tokenizer(folder, recipe.shapes.sequence_length)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     inputs, starts = _text.encode_words(tokenizer, [s["words"] for s in samples])
     label = np.full(starts.shape, IGNORED)
     for row, start, sample in zip(label, starts, samples, strict=True):
@@ -55,7 +54,7 @@ def encode(folder: Path, recipe: Recipe, samples: list[dict[str, Any]]) -> tuple
         "label": label,
         "start": starts,
         "words": np.array([json.dumps(s["words"]) for s in samples]),
-        "class_names": np.array(_labels.class_names(config)),
+        "class_names": np.array(_labels.names_in(folder)),
     }
 
 
@@ -151,7 +150,7 @@ def examples(
         seen = [words[i] for i in starts[starts >= 0]]
         shown = [_shown(seen, found, names) for found in named]
         rows.append({"text": " ".join(words), **dict(zip(("label", "float", "engine"), shown, strict=True))})
-    return sorted(rows, key=lambda row: row["float"] == row["engine"])[:limit]
+    return _defaults.differing_first(rows, limit)
 
 
 def _shown(words: list[str], found: list[str], names: list[str]) -> str:
